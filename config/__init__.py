@@ -1,0 +1,1 @@
+"""The configuration: /etc/ganeti-vif/ganeti-vif.conf as typed, checked data."""

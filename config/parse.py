@@ -1,0 +1,193 @@
+"""Reading the configuration file. Every error names file, line, what is wrong and what would be right."""
+
+from __future__ import annotations
+
+import configparser
+import os
+from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations
+from typing import Any
+
+from config import values
+from config.model import Bindings, Config, Consumer, For, Private, Public, VlanUplink, VxlanUplink
+from engine.failure import Failure
+
+PATH = "/etc/ganeti-vif/ganeti-vif.conf"
+
+VLANS, VNIS = range(1, 4095), range(1, 1 << 24)
+
+_Parser = Callable[[str], Any]
+_PRIVATE: Mapping[str, _Parser] = {
+    "bridges": values.numbers,
+    "uplink": values.uplink,
+    "mtu": values.integer(68, 65535),
+}
+_PUBLIC: Mapping[str, _Parser] = {
+    "table": values.integer(1, 0xFFFFFFFF),
+    "uplink": values.device,
+    "subnets": values.subnets,
+    "gateways": values.addresses,
+    "arp-source": values.ipv4,
+}
+_BINDINGS: Mapping[str, _Parser] = {
+    "directory": values.directory,
+    "for": values.one_of(For),
+    "consumer": values.one_of(Consumer),
+}
+RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
+
+
+def load(path: str = PATH) -> Config:
+    """The configuration in the file at PATH. Raises Failure."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse(file.read(), path)
+    except FileNotFoundError as error:
+        raise Failure(f"there is no configuration file {path}", "apt install --reinstall ganeti-vif") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise Failure(f"the configuration file {path} cannot be read: {reason}", f"see: ls -l {path}") from error
+
+
+def parse(text: str, path: str = PATH) -> Config:
+    """The configuration in TEXT; PATH is what errors call it."""
+    parser = configparser.ConfigParser(
+        interpolation=None, default_section="\0", delimiters=("=",), inline_comment_prefixes=(";", "#")
+    )
+    try:
+        parser.read_string(text, path)
+    except configparser.Error as error:
+        raise Failure(_syntax(error, path), f"mend that line; the keys are in /usr/share/doc/ganeti-vif/configuration.md") from error
+    sections = [_Section(name, dict(parser[name]), path, _lines(text)) for name in parser.sections()]
+    private = tuple(private_of(s.word, s) for s in sections if s.kind == "private")
+    public = tuple(_public(s) for s in sections if s.kind == "public")
+    bindings = next((_bindings(s) for s in sections if s.kind == "bindings"), Bindings())
+    config = Config(private=private, public=public, bindings=bindings)
+    try:
+        verify(config)
+    except ValueError as error:
+        raise Failure(f"{path}: {error}", "give each its own") from error
+    return config
+
+
+def one_off(prefix: str, ranges: str, uplink: str, mtu: str | None) -> Private:
+    """The private networks that the flags of a command describe. Raises Failure."""
+    given = {"bridges": ranges, "uplink": uplink} | ({"mtu": mtu} if mtu else {})
+    return private_of(prefix, _Section(f"private {prefix}", given, f"--private {prefix}={ranges}", {}))
+
+
+class _Section:
+    """One section of the file: KIND and WORD of its heading, and its values with their lines."""
+
+    def __init__(self, heading: str, given: Mapping[str, str], path: str, lines: Mapping[tuple[str, str], int]) -> None:
+        self.heading, self.given, self._path, self._lines = heading, given, path, lines
+        self.kind, _, self.word = heading.partition(" ")
+        self.word = self.word.strip()
+        if self.kind not in ("private", "public", "bindings") or (self.kind == "bindings") == bool(self.word):
+            raise self.failure("", f"unknown section [{heading}]", "there are [private NAME], [public NAME], [bindings]")
+
+    def values(self, parsers: Mapping[str, _Parser], required: Iterable[str] = ()) -> dict[str, Any]:
+        for key in self.given:
+            if key not in parsers:
+                raise self.failure(key, f"unknown key '{key}' in [{self.heading}]", f"it knows: {', '.join(parsers)}")
+        for key in required:
+            if key not in self.given:
+                raise self.failure("", f"[{self.heading}] lacks '{key}'", f"add a line: {key} = …")
+        return {key: self.value(key, parsers[key]) for key in self.given}
+
+    def value(self, key: str, parser: _Parser) -> Any:
+        try:
+            return parser(self.given[key])
+        except ValueError as error:
+            raise self.failure(key, f"{key}: {error}", "the keys and their values are in /usr/share/doc/ganeti-vif/configuration.md") from error
+
+    def failure(self, key: str, what: str, do: str) -> Failure:
+        line = self._lines.get((self.heading, key))
+        return Failure(f"{self._path}{f':{line}' if line else ''}: {what}", do)
+
+
+def private_of(prefix: str, section: _Section) -> Private:
+    given = section.values(_PRIVATE, ["bridges"])
+    private = Private(
+        prefix=prefix, numbers=given["bridges"], uplink=given.get("uplink"), mtu=given.get("mtu")
+    )
+    try:
+        for name in private.devices:
+            values.device(name)
+    except ValueError as error:
+        raise section.failure("bridges", str(error), "choose a shorter prefix or smaller numbers") from error
+    for number in private.numbers if private.uplink else ():
+        kind, allowed = ("VLAN", VLANS) if isinstance(private.uplink, VlanUplink) else ("VNI", VNIS)
+        if private.uplink and private.uplink.offset + number not in allowed:
+            what = f"{prefix}{number} would have {kind} {private.uplink.offset + number}"
+            raise section.failure("uplink", f"{what}, which is not in {allowed[0]}-{allowed[-1]}", "mend the offset")
+    return private
+
+
+def _public(section: _Section) -> Public:
+    given = section.values(_PUBLIC, ["table", "uplink", "subnets"])
+    public = Public(
+        name=section.word,
+        table=given["table"],
+        uplink=given["uplink"],
+        subnets=given["subnets"],
+        gateways=given.get("gateways", ()),
+        arp_source=given.get("arp-source"),
+    )
+    if public.table in RESERVED_TABLES:
+        what = f"table {public.table} is the kernel's own ({RESERVED_TABLES[public.table]})"
+        raise section.failure("table", what, "choose a number that `ip route show table all` does not use")
+    for version in (4, 6):
+        if len([gateway for gateway in public.gateways if gateway.version == version]) > 1:
+            raise section.failure("gateways", f"more than one IPv{version} gateway", "leave one of them")
+        if public.gateway(version) and version not in public.versions:
+            raise section.failure("gateways", f"an IPv{version} gateway without an IPv{version} subnet", "add it")
+    return public
+
+
+def _bindings(section: _Section) -> Bindings:
+    given = section.values(_BINDINGS)
+    renamed = {"for": "wanted_for"}
+    return Bindings(**{renamed.get(key, key): value for key, value in given.items()})
+
+
+def verify(config: Config) -> None:
+    """What one section cannot tell: that no two want the same. Raises ValueError."""
+    seen: set[str] = set()
+    for name in (name for private in config.private for name in private.devices):
+        if name in seen:
+            raise ValueError(f"two private networks want the device {name}")
+        seen.add(name)
+    if len({p.uplink.group for p in config.private if isinstance(p.uplink, VxlanUplink)}) > 20:
+        raise ValueError("more than 20 VXLAN groups: a socket cannot join more (net.ipv4.igmp_max_memberships)")
+    for one, other in combinations(config.public, 2):
+        for what in ("name", "table", "uplink", "mark"):
+            if getattr(one, what) == getattr(other, what):
+                value = getattr(one, what)
+                raise ValueError(f"[public {one.name}] and [public {other.name}] have the same {what} {value}")
+
+
+def _lines(text: str) -> dict[tuple[str, str], int]:
+    """The line of each (section, key); of each section itself under the key ''."""
+    lines: dict[tuple[str, str], int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("[") and "]" in line:
+            section = line[1 : line.index("]")]
+            lines[section, ""] = number
+        elif "=" in line and not line[0].isspace():
+            lines[section, line.partition("=")[0].strip().lower()] = number
+    return lines
+
+
+def _syntax(error: configparser.Error, path: str) -> str:
+    match error:
+        case configparser.MissingSectionHeaderError(lineno=line):
+            return f"{path}:{line}: a value before the first [section]"
+        case configparser.DuplicateOptionError(lineno=line, section=section, option=option):
+            return f"{path}:{line}: the key '{option}' comes twice in [{section}]"
+        case configparser.DuplicateSectionError(lineno=line, section=section):
+            return f"{path}:{line}: the section [{section}] comes twice"
+        case configparser.ParsingError(errors=[(line, content), *_]):
+            return f"{path}:{line}: not of the form 'key = value': {content.strip(chr(39)).strip()}"
+    return f"{path}: {error}"

@@ -1,0 +1,124 @@
+"""Parsers of single values: a text becomes a typed value or a ValueError that says what is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeVar
+
+from config.model import NAME_LENGTH, Uplink, VlanUplink, VxlanUplink
+
+T = TypeVar("T")
+MOST_BRIDGES = 16384
+"""More than this in one range is a typing error: every bridge costs memory and a place in each dump."""
+
+_DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+
+
+def device(text: str) -> str:
+    """The name of a network device: what the kernel takes (dev_valid_name), less what nft and sysctl stumble over."""
+    if not _DEVICE.fullmatch(text):
+        raise ValueError(f"'{text}' is no name for a network device")
+    if len(text) > NAME_LENGTH:
+        raise ValueError(f"'{text}' is too long for a network device: {len(text)} of at most {NAME_LENGTH} characters")
+    return text
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Ranges such as `1-100,200`, in order and without repetition.
+
+    >>> numbers("1-3,7")
+    (1, 2, 3, 7)
+    """
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,8})(?:\s*-\s*(\d{1,8}))?\s*", part)
+        if not match:
+            raise ValueError(f"'{part.strip()}' is no number and no range such as 1-100")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"the range {first}-{last} runs backwards")
+        if last - first >= MOST_BRIDGES or len(found) > MOST_BRIDGES:
+            raise ValueError(f"more than {MOST_BRIDGES} bridges")
+        found.update(range(first, last + 1))
+    return tuple(sorted(found))
+
+
+def uplink(text: str) -> Uplink:
+    """`none`, `vlan DEV +OFFSET` or `vxlan DEV +OFFSET [group ADDRESS]`."""
+    words = text.split()
+    match words:
+        case ["none"]:
+            return None
+        case ["vlan", name, offset]:
+            return VlanUplink(device(name), _offset(offset))
+        case ["vxlan", name, offset]:
+            return VxlanUplink(device(name), _offset(offset))
+        case ["vxlan", name, offset, "group", group]:
+            address = ip_address(group)
+            if not address.is_multicast:
+                raise ValueError(f"'{group}' is no multicast address")
+            return VxlanUplink(device(name), _offset(offset), address)
+    raise ValueError(f"'{text}' is none of: none, vlan DEVICE +OFFSET, vxlan DEVICE +OFFSET [group ADDRESS]")
+
+
+def _offset(text: str) -> int:
+    if not re.fullmatch(r"\+\d{1,8}", text):
+        raise ValueError(f"'{text}' is no offset such as +2990")
+    return int(text)
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A parser of whole numbers from LOW to HIGH."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,10}", text) or not low <= int(text) <= high:
+            raise ValueError(f"'{text}' is no number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def subnets(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Prefixes, separated by blanks or commas, without host bits."""
+    return tuple(_network(word) for word in _words(text))
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    if "/" not in text:
+        raise ValueError(f"'{text}' lacks its prefix length, as in 192.0.2.0/24")
+    return ip_network(text)
+
+
+def addresses(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
+    """Addresses, separated by blanks or commas."""
+    return tuple(ip_address(word) for word in _words(text))
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").split()
+
+
+def ipv4(text: str) -> IPv4Address:
+    return IPv4Address(text)
+
+
+def directory(text: str) -> str:
+    """An absolute path, without a closing slash."""
+    if not text.startswith("/") or "\0" in text or len(text) < 2:
+        raise ValueError(f"'{text}' is no absolute path")
+    return text.rstrip("/")
+
+
+def one_of(choices: type[Enum]) -> Callable[[str], Enum]:
+    """A parser of the values of an enumeration."""
+
+    def parse(text: str) -> Enum:
+        try:
+            return choices(text)
+        except ValueError:
+            raise ValueError(f"'{text}' is none of: {', '.join(str(c.value) for c in choices)}") from None
+
+    return parse

@@ -1,0 +1,97 @@
+"""What happens when Ganeti brings up a NIC: parse the environment, attach, announce.
+
+Ganeti up to 3.1 runs this as kvm-vif-bridge with no arguments, once for every tap, and takes any status but 0 for
+a NIC that does not work. From 3.2 on it also comes with ACTION=down (ganeti tools/kvm-nic-setup.in).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Mapping
+
+from config import parse
+from config.model import Config
+from engine.difference import Change
+from engine.failure import Failure
+from ganeti import environment as ganeti
+from outside import lock, packets
+from outside.node import Node
+from vif import routed
+from vif.announce import announcements
+from vif.attach import attach, detach, recorded_nics
+from vif.nic import Mode, Nic
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """Serve one call of Ganeti's. Returns the exit status."""
+    if ganeti.is_communication_tap(environment):
+        return 0
+    try:
+        needs_root()
+        config = parse.load()
+        if environment.get("ACTION", "up") == "down":
+            down(ganeti.uuid_of(environment), config)
+        else:
+            up(ganeti.nic_of(environment, tap_index), config)
+    except Failure as failure:
+        complain(failure)
+        return 1
+    return 0
+
+
+def up(nic: Nic, config: Config, *, dry_run: bool = False) -> tuple[Change, ...]:
+    """Attach NIC and tell its neighbours. Returns the changes. Raises Failure."""
+    with lock.held("nics"), Node() as node:
+        changes = attach(nic, config, node, dry_run=dry_run)
+        if not dry_run:
+            announce(nic, config, node)
+    return changes
+
+
+def announce(nic: Nic, config: Config, node: Node) -> None:
+    """Tell the uplink's neighbours where a routed NIC lives now. A bridged one is the guest's own to announce.
+
+    The NIC works without it, only later for those who remember another node: so a failure is said and not raised.
+    """
+    public = config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
+    uplink = node.devices([public.uplink]).by_name.get(public.uplink) if public else None
+    if uplink and uplink.link.mac:
+        try:
+            packets.send(uplink.name, announcements(routed.addresses(nic), uplink.link.mac))
+        except Failure as failure:
+            complain(failure.about(nic.whom))
+
+
+def down(uuid: str, config: Config) -> None:
+    """Clear up after the NIC with UUID if its tap is gone. Raises Failure.
+
+    A hint and no order: it comes while the guest still runs, repeatedly, and may name another NIC's tap. So only
+    the UUID counts, and a NIC whose tap lives is left alone.
+    """
+    with lock.held("nics"), Node() as node:
+        for nic in recorded_nics():
+            if nic.uuid == uuid:
+                tap = node.devices([nic.tap]).by_name.get(nic.tap)
+                if tap is None or tap.index != nic.index:
+                    detach(nic, config, node)
+
+
+def tap_index(tap: str) -> int:
+    """The ifindex of TAP. Raises Failure."""
+    try:
+        return socket.if_nametoindex(tap)
+    except OSError as error:
+        raise Failure(f"there is no device {tap}", "Ganeti makes the tap before it calls this: see ip link") from error
+
+
+def needs_root() -> None:
+    """Raises Failure if this process cannot change the node's network."""
+    if os.geteuid() != 0:
+        raise Failure("only root can change the node's network", "run it as root")
+
+
+def complain(failure: Failure) -> None:
+    """Print the two lines of FAILURE. Ganeti shows them to whoever started the instance."""
+    print(f"error: {failure.what}\n  fix: {failure.do}", file=sys.stderr)

@@ -1,0 +1,35 @@
+"""The one exception for everything that an administrator can cause or mend."""
+
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """Two lines: what happened to whom, and what to do.
+
+    Doors print both and exit with 1. Anything else that reaches a door is a fault of ours and shows its traceback.
+    """
+
+    def __init__(self, what: str, do: str) -> None:
+        super().__init__(what)
+        self.what = one_line(what)
+        self.do = one_line(do)
+
+    def __str__(self) -> str:
+        return f"{self.what}\n{self.do}"
+
+    def about(self, whom: str) -> Failure:
+        """The same failure with WHOM (instance, NIC, tap) in front of it."""
+        return self if self.what.startswith(whom) else Failure(f"{whom}: {self.what}", self.do)
+
+
+class Gone(Failure):
+    """The object went away, or never was: success for whoever wants it removed."""
+
+
+def one_line(text: str) -> str:
+    """TEXT without control characters: values from outside end up in logs that are read by line, in ASCII.
+
+    Ganeti decodes our output as strict UTF-8 and shows a hook's newline as a literal backslash-n
+    (ganeti lib/utils/process.py:563, lib/backend.py:5994 at 3.0.2).
+    """
+    return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in text)

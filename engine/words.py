@@ -1,0 +1,239 @@
+"""Changes in the words of iproute2, sysctl, nft and ovs-vsctl: what --dry-run prints can be typed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv6Address, IPv6Network
+
+from engine.difference import Alter, Change, Make, Remove, subject
+from engine.objects import (
+    PROTOCOL,
+    TABLE,
+    Binding,
+    BridgePort,
+    BridgeVlan,
+    Chain,
+    Link,
+    Object,
+    OvsPort,
+    ProxyNeighbour,
+    Record,
+    Route,
+    Rule,
+    Sysctl,
+    TrunkVlan,
+    Up,
+    unmet,
+)
+
+
+def commands(change: Change) -> Iterator[str]:
+    """The commands that do what CHANGE does. A file's content follows as comment lines."""
+    match change:
+        case Make(wanted):
+            yield from _make(wanted)
+        case Alter(Sysctl(value=old), Sysctl() as wanted):
+            yield f"{next(_make(wanted))}   # was {old}"
+        case Alter(actual, Link() as wanted):
+            yield from _alter_link(actual, wanted)
+        case Alter(Route(), Route() as wanted):
+            yield next(_make(wanted)).replace(" add ", " replace ", 1)
+        case Alter(Chain(), Chain() as wanted):
+            yield f"nft flush chain {wanted.family} {TABLE} {wanted.name}"
+            yield from _make(wanted)
+        case Alter(_, wanted):
+            yield from _make(wanted)
+        case Remove(actual):
+            yield from _remove(actual)
+
+
+def _make(wanted: Object) -> Iterator[str]:
+    match wanted:
+        case Link():
+            yield _add_link(wanted)
+        case Chain():
+            yield from _chain(wanted)
+        case Sysctl(path=path, value=value):
+            yield f"sysctl -w {dotted(path)}={value}"
+        case BridgePort(device=device, bridge=bridge):
+            yield f"ip link set {device} master {bridge}"
+        case BridgeVlan():
+            yield from _bridge_vlan(wanted)
+        case TrunkVlan(device=device, vid=vid):
+            yield f"bridge vlan add dev {device} vid {vid}"
+        case OvsPort():
+            tag = "" if wanted.tag is None else f" tag={wanted.tag}"
+            trunks = "" if not wanted.trunks else f" trunks={','.join(map(str, sorted(wanted.trunks)))}"
+            yield f"ovs-vsctl -- --if-exists del-port {wanted.device} -- add-port {wanted.bridge} {wanted.device}{tag}{trunks}"
+        case Up(device=device):
+            yield f"ip link set {device} up"
+        case Rule():
+            yield f"{_ip(wanted.family == 6)} rule add {_rule(wanted)}"
+        case Route():
+            yield f"{_ip(isinstance(wanted.destination, IPv6Network))} route add {_route(wanted)}"
+        case ProxyNeighbour(device=device, address=address):
+            yield f"{_ip(isinstance(address, IPv6Address))} neigh add proxy {address} dev {device} protocol {PROTOCOL}"
+        case Binding(text=text) | Record(text=text):
+            yield f"write {place(wanted)}:"
+            yield from (f"  {line}" for line in text.splitlines())
+
+
+def _remove(actual: Object) -> Iterator[str]:
+    match actual:
+        case Link(name=name):
+            yield f"ip link del {name}"
+        case Chain(family=family, name=name):
+            yield f"nft delete chain {family} {TABLE} {name}"
+        case BridgePort(device=device):
+            yield f"ip link set {device} nomaster"
+        case OvsPort(device=device, bridge=bridge):
+            yield f"ovs-vsctl --if-exists del-port {bridge} {device}"
+        case Up(device=device):
+            yield f"ip link set {device} down"
+        case Rule():
+            yield f"{_ip(actual.family == 6)} rule del {_rule(actual)}"
+        case Route():
+            yield f"{_ip(isinstance(actual.destination, IPv6Network))} route del {_route(actual)}"
+        case ProxyNeighbour(device=device, address=address):
+            yield f"{_ip(isinstance(address, IPv6Address))} neigh del proxy {address} dev {device}"
+        case BridgeVlan(device=device):
+            yield from (f"bridge vlan del dev {device} vid {vid}" for vid in sorted(_vids(actual)))
+        case TrunkVlan(device=device, vid=vid):
+            yield f"bridge vlan del dev {device} vid {vid}"
+        case Binding() | Record():
+            yield f"rm {place(actual)}"
+        case Sysctl(path=path):
+            yield f"# {dotted(path)} stays as it is"
+
+
+def place(file: Binding | Record) -> str:
+    """Where the file of a binding or a record lies."""
+    return f"{file.directory}/{file.tap}" if isinstance(file, Binding) else f"/run/ganeti-vif/nics/{file.tap}.json"
+
+
+def dotted(path: str) -> str:
+    """A sysctl's PATH as sysctl(8) wants it: `.` between the parts, and `/` for a dot within a name (eth1.2991)."""
+    return path.replace(".", "\0").replace("/", ".").replace("\0", "/")
+
+
+def _ip(six: bool) -> str:
+    return "ip -6" if six else "ip"
+
+
+def _add_link(link: Link) -> str:
+    words = ["ip link add", link.name]
+    if link.lower is not None:
+        words.append(f"link {link.lower}" if link.kind == "vlan" else "")
+    words += [f"address {link.mac}"] if link.mac else []
+    words += [f"mtu {link.mtu}"] if link.mtu else []
+    words += [f"group {link.group}"] if link.group else []
+    words.append(f"type {link.kind}")
+    words += _kind_words(link)
+    return " ".join(word for word in words if word)
+
+
+def _kind_words(link: Link) -> list[str]:
+    words = []
+    if link.stp is not None:
+        words.append(f"stp_state {int(link.stp)}")
+    if link.forward_delay is not None:
+        words.append(f"forward_delay {link.forward_delay}")
+    if link.vlan_filtering is not None:
+        words.append(f"vlan_filtering {int(link.vlan_filtering)}")
+    if link.vlan is not None:
+        words.append(f"id {link.vlan}")
+    if link.vni is not None:
+        words.append(f"id {link.vni} dev {link.lower} group {link.vxlan_group} dstport {link.vxlan_port}")
+    return words
+
+
+def _alter_link(actual: Object, wanted: Link) -> Iterator[str]:
+    options = {"mac": "address", "mtu": "mtu", "group": "group"}
+    for name, old, new in unmet(wanted, actual):
+        if name in options:
+            yield f"ip link set {wanted.name} {options[name]} {new}   # was {old}"
+        else:
+            value = int(new) if isinstance(new, bool) else new
+            option = {"stp": "stp_state"}.get(name, name)
+            yield f"ip link set {wanted.name} type {wanted.kind} {option} {value}   # was {old}"
+
+
+def _chain(chain: Chain) -> Iterator[str]:
+    device = f' device "{chain.device}"' if chain.device else ""
+    yield f"nft add table {chain.family} {TABLE}"
+    yield (
+        f"nft add chain {chain.family} {TABLE} {chain.name} "
+        f"'{{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}'"
+    )
+    for rule in chain.rules:
+        yield f"nft add rule {chain.family} {TABLE} {chain.name} '{rule.text}'   # {rule.reason}"
+
+
+def _bridge_vlan(port: BridgeVlan) -> Iterator[str]:
+    yield f"bridge vlan del dev {port.device} vid 1"
+    if port.untagged is not None:
+        yield f"bridge vlan add dev {port.device} vid {port.untagged} pvid untagged"
+    yield from (f"bridge vlan add dev {port.device} vid {vid}" for vid in sorted(port.tagged))
+
+
+def _vids(port: BridgeVlan) -> frozenset[int]:
+    return port.tagged | ({port.untagged} if port.untagged is not None else set())
+
+
+def _rule(rule: Rule) -> str:
+    match = f"iif {rule.device}" if rule.device else f"fwmark {rule.mark:#x}"
+    return f"pref {rule.priority} {match} lookup {rule.table} protocol {PROTOCOL}"
+
+
+def _route(route: Route) -> str:
+    words = "unreachable " if route.kind == "unreachable" else ""
+    words += "default" if route.destination.prefixlen == 0 else str(route.destination)
+    words += f" via {route.gateway}" if route.gateway else ""
+    words += f" dev {route.device}" if route.device else ""
+    words += " onlink" if route.gateway else ""
+    words += f" table {route.table} proto {PROTOCOL}"
+    return words + (f" metric {route.metric}" if route.metric else "")
+
+
+def finding(change: Change) -> str:
+    """CHANGE as a difference that `check` reports: what is missing, different or left over."""
+    thing = subject(change)
+    match change:
+        case Make():
+            return f"missing: {name(thing)}"
+        case Remove():
+            return f"left over: {name(thing)}"
+        case Alter(_, Chain() | Binding() | Record()):
+            return f"different: {name(thing)}"
+        case Alter(actual, wanted):
+            details = ", ".join(f"{field} is {old}, should be {new}" for field, old, new in unmet(wanted, actual))
+            return f"different: {name(thing)}: {details}"
+
+
+def name(thing: Object) -> str:
+    """What THING is, in the field's words, on one line."""
+    match thing:
+        case Link():
+            return f"{thing.kind or 'device'} {thing.name}"
+        case Chain():
+            return f"filter chain {thing.family} {thing.name}"
+        case Sysctl():
+            return f"sysctl {dotted(thing.path)}"
+        case BridgePort():
+            return f"{thing.device} as a port of {thing.bridge}"
+        case BridgeVlan():
+            return f"VLANs of port {thing.device}"
+        case TrunkVlan():
+            return f"VLAN {thing.vid} on port {thing.device}"
+        case OvsPort():
+            return f"{thing.device} as an Open vSwitch port of {thing.bridge}"
+        case Up():
+            return f"{thing.device} up"
+        case Rule():
+            return f"{_ip(thing.family == 6)} rule {_rule(thing)}"
+        case Route():
+            return f"{_ip(isinstance(thing.destination, IPv6Network))} route {_route(thing)}"
+        case ProxyNeighbour():
+            return f"neighbour proxy {thing.address} dev {thing.device}"
+        case Binding() | Record():
+            return f"{'binding' if isinstance(thing, Binding) else 'record'} {place(thing)}"

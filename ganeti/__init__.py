@@ -1,0 +1,1 @@
+"""What Ganeti tells and leaves on a node: environments of its scripts, and its files."""

@@ -1,0 +1,1 @@
+"""What a node needs before any VM: private networks, public links."""

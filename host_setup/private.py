@@ -1,0 +1,182 @@
+"""What a private network is on a node: a bridge of its own, perhaps with an uplink, and no way to the node.
+
+Pure: the node's devices come in as data, wishes go out as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from config.model import VXLAN_PORT, Private, Uplink, VlanUplink, VxlanUplink
+from engine.failure import Failure
+from engine.objects import ADOPTED_GROUP, GROUP, BridgePort, Chain, FilterRule, Link, Object, Sysctl, Up
+
+OURS = (GROUP, ADOPTED_GROUP)
+ETHERNET_MTU = 1500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrivateNetwork:
+    """One network of a family: its bridge, and its uplink port if it has one."""
+
+    bridge: str
+    uplink: Uplink
+    number: int
+    mtu: int
+
+    @property
+    def port(self) -> str | None:
+        return self.uplink.port(self.number) if self.uplink else None
+
+
+def networks(private: Private, links: Mapping[str, Link]) -> Iterator[PrivateNetwork]:
+    """The networks of PRIVATE. Raises Failure if the device under its uplink is missing or too small."""
+    mtu = _mtu(private, links)
+    for number in private.numbers:
+        yield PrivateNetwork(bridge=f"{private.prefix}{number}", uplink=private.uplink, number=number, mtu=mtu)
+
+
+def _mtu(private: Private, links: Mapping[str, Link]) -> int:
+    if private.uplink is None:
+        return private.mtu or ETHERNET_MTU
+    lower = links.get(private.uplink.device)
+    if lower is None:
+        raise Failure(
+            f"private networks {private.prefix}*: the uplink device {private.uplink.device} does not exist",
+            f"make it first (see: ip link), or mend the uplink of [private {private.prefix}]",
+        )
+    largest = lower.mtu or ETHERNET_MTU
+    if isinstance(private.uplink, VxlanUplink):
+        # A larger MTU works too, in fragments; VXLAN over a smaller path is for the administrator to choose.
+        return private.mtu or largest - private.uplink.overhead
+    if (private.mtu or 0) > largest:
+        raise Failure(
+            f"private networks {private.prefix}*: mtu {private.mtu} does not fit {lower.name}, which has {largest}",
+            f"ip link set {lower.name} mtu {private.mtu}, or a smaller mtu in [private {private.prefix}]",
+        )
+    return private.mtu or largest
+
+
+def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str) -> Iterator[Object]:
+    """What NETWORK needs. NODE is something that tells this node from others: the bridge's MAC comes from it."""
+    yield Link(
+        name=network.bridge,
+        kind="bridge",
+        group=_group(links.get(network.bridge)),
+        # A MAC that is set stays: left alone, a bridge takes the lowest of its ports', and the node's
+        # neighbours lose it whenever a VM comes or goes (ganeti issue 273).
+        mac=own_mac(node, network.bridge),
+        mtu=network.mtu,
+        stp=False,
+        forward_delay=0,
+    )
+    yield Sysctl(path=f"net/ipv6/conf/{network.bridge}/disable_ipv6", value="1")
+    # 8: answer no ARP request for any address of this node (kernel doc ip-sysctl).
+    yield Sysctl(path=f"net/ipv4/conf/{network.bridge}/arp_ignore", value="8")
+    yield Up(device=network.bridge)
+    if network.port:
+        yield _port(network, links)
+        yield Sysctl(path=f"net/ipv6/conf/{network.port}/disable_ipv6", value="1")
+        yield BridgePort(device=network.port, bridge=network.bridge)
+        yield Up(device=network.port)
+
+
+def _port(network: PrivateNetwork, links: Mapping[str, Link]) -> Link:
+    assert network.port
+    group = _group(links.get(network.port))
+    match network.uplink:
+        case VlanUplink(device=lower, offset=offset):
+            return Link(
+                name=network.port, kind="vlan", group=group, mtu=network.mtu, lower=lower, vlan=offset + network.number
+            )
+        case VxlanUplink(device=lower, offset=offset, group=multicast):
+            return Link(
+                name=network.port,
+                kind="vxlan",
+                group=group,
+                mtu=network.mtu,
+                lower=lower,
+                vni=offset + network.number,
+                vxlan_group=multicast,
+                vxlan_port=VXLAN_PORT,
+            )
+    raise ValueError(network)
+
+
+def _group(existing: Link | None) -> int:
+    """What we make carries GROUP for life; what was there before us carries ADOPTED_GROUP."""
+    return GROUP if existing is None or existing.group == GROUP else ADOPTED_GROUP
+
+
+def own_mac(node: str, bridge: str) -> str:
+    """A locally administered unicast MAC for BRIDGE, the same at every start and another one on every node."""
+    return "02:" + blake2b(f"{node} {bridge}".encode(), digest_size=5).digest().hex(":")
+
+
+def obstacle(network: PrivateNetwork, links: Mapping[str, Link], ports: Mapping[str, Iterable[Link]]) -> Failure | None:
+    """Why NETWORK cannot be set up here: something on this node belongs to somebody else. PORTS by bridge."""
+    bridge = links.get(network.bridge)
+    if bridge and bridge.kind != "bridge":
+        return Failure(
+            f"{network.bridge} exists and is no bridge but a {bridge.kind or 'device'}",
+            f"rename or remove it (ip link set {network.bridge} name …), or leave {network.bridge} out of the ranges",
+        )
+    for port in ports.get(network.bridge, ()):
+        if port.name != network.port and not is_tap(port):
+            return Failure(
+                f"{network.bridge} has the port {port.name} ({port.kind or 'device'}), which is neither a VM's tap "
+                f"nor its uplink {network.port or '(it has none)'}",
+                f"ip link set {port.name} nomaster, if it does not belong there",
+            )
+    if network.port and (existing := links.get(network.port)):
+        return _port_obstacle(network, existing, links, ports)
+    return None
+
+
+def _port_obstacle(
+    network: PrivateNetwork, existing: Link, links: Mapping[str, Link], ports: Mapping[str, Iterable[Link]]
+) -> Failure | None:
+    wanted = _port(network, links)
+    facts = ("kind", "lower", "vlan", "vni")
+    if any(getattr(existing, fact) != getattr(wanted, fact) for fact in facts):
+        is_, should = (" ".join(f"{f} {getattr(link, f)}" for f in facts if getattr(link, f)) for link in (existing, wanted))
+        return Failure(
+            f"{network.bridge}: its uplink {wanted.name} exists and is something else ({is_}, not {should})",
+            f"ip link del {wanted.name}, if nothing uses it",
+        )
+    for bridge, members in ports.items():
+        if bridge != network.bridge and any(port.name == wanted.name for port in members):
+            return Failure(
+                f"{network.bridge}: its uplink {wanted.name} is a port of {bridge}",
+                f"ip link set {wanted.name} nomaster, if it does not belong there",
+            )
+    return None
+
+
+def is_tap(link: Link) -> bool:
+    """Whether LINK can be a VM's end: qemu holds taps, and the tests' and containers' ends are veths."""
+    return link.kind == "tun"
+
+
+def seclusion() -> Iterator[Object]:
+    """Nothing that comes in by a private bridge reaches the node itself or is routed by it.
+
+    Told by the device group, so these few rules serve any number of bridges, from the moment each is made. With
+    br_netfilter, frames between two ports of a bridge pass the forward hook too: those leave by the same group.
+    """
+    ours = f"{{ {GROUP}, {ADOPTED_GROUP} }}"
+    for hook, rule in (
+        ("input", f"iifgroup {ours} drop"),
+        ("forward", f"iifgroup {ours} oifgroup != {ours} drop"),
+    ):
+        yield Chain(
+            family="inet",
+            name=f"seclusion-{hook}",
+            hook=hook,
+            device=None,
+            priority=-300,
+            policy="accept",
+            rules=(FilterRule(rule, "private networks do not reach the node"),),
+        )

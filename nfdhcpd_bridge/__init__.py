@@ -1,0 +1,1 @@
+"""Binding files: the whole interface between this package and NFDHCPD or the responder."""

@@ -1,0 +1,106 @@
+"""Writing and reading the binding directory: the only module that touches it.
+
+The rules that the real NFDHCPD imposes, measured on its version 0.16: it sees only a close-after-write and a delete
+(IN_CLOSE_WRITE, IN_DELETE) of names directly in its directory; it runs as nobody; a bad or half rewrite leaves the
+old identity being served; and it reads any other file there, and any file in a subdirectory, as a binding too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+
+from engine.difference import Alter, Change, Make, Remove
+from engine.failure import Failure, Gone
+from engine.objects import Binding
+from nfdhcpd_bridge.binding import MARK, identity
+
+
+def read(wanted: Iterable[Binding]) -> Iterator[Binding]:
+    """Those of WANTED that exist, whoever wrote them."""
+    yield from (found for binding in wanted if (found := binding_of(binding.directory, binding.tap)))
+
+
+def read_ours(directory: str) -> Iterator[Binding]:
+    """Every binding in DIRECTORY that carries our mark."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in sorted(os.listdir(directory)):
+            found = binding_of(directory, name)
+            if found and f"\n{MARK}=" in "\n" + found.text:
+                yield found
+
+
+def binding_of(directory: str, tap: str) -> Binding | None:
+    """The binding of the tap of that name, or None."""
+    try:
+        with open(f"{directory}/{tap}", encoding="ascii", errors="replace", newline="") as file:
+            return Binding(directory=directory, tap=tap, text=file.read(1 << 16))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        what = f"the binding {directory}/{tap} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"see: ls -la {directory}") from error
+
+
+def perform(change: Change) -> None:
+    """Make CHANGE so that NFDHCPD follows."""
+    match change:
+        case Make(Binding() as binding):
+            _reporting(binding, _write)
+        case Alter(Binding() as actual, Binding() as binding):
+            if identity(actual.text) != identity(binding.text):
+                _reporting(actual, _unlink)
+            _reporting(binding, _write)
+        case Remove(Binding() as binding):
+            _reporting(binding, _unlink)
+        case _:
+            raise NotImplementedError(change)
+
+
+def _reporting(binding: Binding, action: Callable[[Binding], None]) -> None:
+    path = f"{binding.directory}/{binding.tap}"
+    try:
+        action(binding)
+    except FileNotFoundError as error:
+        raise Gone(f"there is no binding {path}", f"see: ls -la {binding.directory}") from error
+    except OSError as error:
+        what = f"the binding {path} cannot be changed: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"see that it is writable and has room: df {binding.directory}") from error
+
+
+def _unlink(binding: Binding) -> None:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(f"{_staging(binding)}/{binding.tap}")
+    os.unlink(f"{binding.directory}/{binding.tap}")
+
+
+def _staging(binding: Binding) -> str:
+    return f"{binding.directory.rstrip('/')}.staging"
+
+
+def _write(binding: Binding) -> None:
+    """Write beside, rename onto the final name while the descriptor is still open, then close it.
+
+    So the file appears whole under its name, and the close-after-write that NFDHCPD waits for comes after, under
+    that name. Beside means a sibling directory on the same file system: the binding directory itself and its
+    subdirectories are watched. If the process dies in between, the kernel closes the descriptor, and the next write
+    for this tap takes over what it left. No fsync: a binding says nothing after a power cut, for its tap is gone.
+    """
+    os.makedirs(binding.directory, mode=0o755, exist_ok=True)
+    staging = _staging(binding)
+    os.makedirs(staging, mode=0o700, exist_ok=True)
+    beside = f"{staging}/{binding.tap}"
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.fchmod(descriptor, 0o644)  # noded runs us with umask 077, and NFDHCPD is nobody
+        content = binding.text.encode("ascii")
+        if os.write(descriptor, content) != len(content):
+            raise OSError(28, "short write")
+        os.rename(beside, f"{binding.directory}/{binding.tap}")
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+    finally:
+        os.close(descriptor)

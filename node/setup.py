@@ -1,0 +1,191 @@
+"""Setting up and tearing down what a node needs before any VM: private networks and public links.
+
+Each private network and each public link is a unit: it is set up whole or not at all, and one that cannot be set up
+does not keep the others from it. At boot, a node with 99 good networks is better than one with none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from config.model import Private, Public
+from engine.apply import apply, clear
+from engine.difference import Change, difference
+from engine.failure import Failure
+from engine.objects import ADOPTED_GROUP, GROUP, Chain, Key, Link, Object, Route, Rule, State, state
+from host_setup import private as private_networks
+from host_setup import public as public_links
+from host_setup.private import OURS, networks, obstacle, seclusion
+from outside import sysctl
+from outside.links import Devices
+from outside.node import Node, identity
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A private network or a public link, with all that it needs."""
+
+    name: str
+    wanted: State
+
+
+@dataclass(slots=True)
+class Layout:
+    """What should be here, unit by unit, and what cannot be, with the reason. BASE comes before all units."""
+
+    base: State = field(default_factory=dict)
+    units: list[Unit] = field(default_factory=list)
+    refused: list[Failure] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> dict[Key, Object]:
+        parts = [self.base, *(unit.wanted for unit in self.units)]
+        return state(thing for part in parts for thing in part.values())
+
+
+def layout(private: Iterable[Private], public: Iterable[Public], devices: Devices, node: str) -> Layout:
+    """What these networks and links need on a node with these DEVICES. NODE tells it from other nodes."""
+    links = {name: device.link for name, device in devices.by_name.items()}
+    ports = {bridge: [port.link for port in members] for bridge, members in devices.ports().items()}
+    result = Layout()
+    private = tuple(private)
+    if private or _in_our_care(links):
+        # Before any bridge: each is out of the node's reach from the moment it exists.
+        result.base = state(seclusion())
+    for family in private:
+        try:
+            for network in networks(family, links):
+                if failure := obstacle(network, links, ports):
+                    result.refused.append(failure)
+                    continue
+                result.units.append(Unit(network.bridge, state(private_networks.desired(network, links, node))))
+        except Failure as failure:
+            result.refused.append(failure)
+    for link in public:
+        if failure := _uplink_obstacle(link, links):
+            result.refused.append(failure)
+        else:
+            result.units.append(Unit(link.name, state(public_links.desired(link))))
+    return result
+
+
+def _in_our_care(links: Mapping[str, Link]) -> set[str]:
+    """The bridges that carry one of our marks, whether the configuration names them or flags once did."""
+    return {name for name, link in links.items() if link.kind == "bridge" and link.group in OURS}
+
+
+def _uplink_obstacle(public: Public, links: Mapping[str, Link]) -> Failure | None:
+    if public.uplink not in links:
+        return Failure(
+            f"public link {public.name}: the uplink {public.uplink} does not exist",
+            f"make it first (see: ip link), or mend the uplink of [public {public.name}]",
+        )
+    return None
+
+
+def routers_advertised_to(node: Node, public: Iterable[Public]) -> list[Failure]:
+    """Devices whose IPv6 default route would vanish if this node started to forward IPv6.
+
+    A forwarding node ignores router advertisements unless accept_ra is 2 (kernel doc ip-sysctl, accept_ra).
+    """
+    if all(6 not in link.versions for link in public) or sysctl.value("net/ipv6/conf/all/forwarding") == "1":
+        return []
+    uplinks = {link.uplink for link in public}
+    return [
+        Failure(
+            f"{device} has its IPv6 default route from router advertisements, which a node that forwards ignores",
+            f"sysctl -w net.ipv6.conf.{device}.accept_ra=2, there and in /etc/sysctl.d",
+        )
+        for device in node.advertised_default_routes()
+        if device not in uplinks and sysctl.value(f"net/ipv6/conf/{device}/accept_ra") == "1"
+    ]
+
+
+def setup(
+    private: tuple[Private, ...],
+    public: tuple[Public, ...],
+    node: Node,
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> tuple[list[Change], list[Failure]]:
+    """Make what is missing and repair what drifted. Returns the changes and what could not be set up.
+
+    The caller holds the lock `node`.
+    """
+    plan = layout(private, public, node.devices(), identity())
+    forwarding = routers_advertised_to(node, public)
+    if forwarding:
+        plan.units = [unit for unit in plan.units if unit.name not in {link.name for link in public if 6 in link.versions}]
+        plan.refused += forwarding
+    actual = node.read(plan.wanted.values())
+    done = list(difference(plan.base, actual))
+    if not dry_run:
+        apply(done, node)
+    work = [(unit, changes) for unit in plan.units if (changes := difference(unit.wanted, actual))]
+    for count, (unit, changes) in enumerate(work):
+        progress(count, len(work))
+        try:
+            if not dry_run:
+                apply(changes, node)
+            done += changes
+        except Failure as failure:
+            plan.refused.append(failure.about(unit.name))
+    if work:
+        progress(len(work), len(work))
+    return done, plan.refused
+
+
+def teardown(
+    private: tuple[Private, ...], public: tuple[Public, ...], node: Node, *, dry_run: bool = False
+) -> tuple[list[Change], list[Failure]]:
+    """Take away what setup made. Refuses, with the names of their taps, networks and links that VMs still use.
+
+    What was there before us stays, without our mark; sysctls stay. The caller holds the lock `node`.
+    """
+    devices = node.devices()
+    refused = [*_bridges_in_use(private, devices), *_links_in_use(public, node)]
+    if refused:
+        return [], refused
+    links = {name: device.link for name, device in devices.by_name.items()}
+    names = {name for family in private for name in family.devices}
+    made = {links[name].key: links[name] for name in names & links.keys() if links[name].group == GROUP}
+    ours = made | {
+        thing.key: thing
+        for link in public
+        for thing in public_links.desired(link)
+        if isinstance(thing, Rule | Route | Chain)
+    }
+    released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
+    if not _in_our_care(links) - names:
+        ours |= state(seclusion())
+    desired = state(released)
+    changes = list(difference(desired, node.read([*ours.values(), *released]), ours))
+    if not dry_run:
+        clear(changes, node)
+    return changes, []
+
+
+def _bridges_in_use(private: Iterable[Private], devices: Devices) -> Iterator[Failure]:
+    ports = devices.ports()
+    for family in private:
+        own = set(family.devices)
+        for bridge in family.bridges:
+            if others := sorted(port.name for port in ports.get(bridge, []) if port.name not in own):
+                yield Failure(
+                    f"{bridge} has taps on it: {', '.join(others)}",
+                    "stop or migrate their instances first: ganeti-vif status names them",
+                )
+
+
+def _links_in_use(public: Iterable[Public], node: Node) -> Iterator[Failure]:
+    for link in public:
+        taps = {route.device for route in node.routes_of_ours() if route.table == link.table} - {link.uplink, None}
+        if taps:
+            yield Failure(
+                f"the public link {link.name} has routes to taps: {', '.join(sorted(map(str, taps)))}",
+                "stop or migrate their instances first: ganeti-vif status names them",
+            )

@@ -1,0 +1,106 @@
+"""What this whole node should be, by its configuration and its records, against what it is.
+
+Check, reconcile and status are this survey: printed, done, or shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from config.model import Config
+from engine.apply import clear
+from engine.difference import Change, difference
+from engine.failure import Failure
+from engine.objects import Key, Object, State
+from node.setup import layout
+from outside import records
+from outside.links import Devices
+from outside.node import Node, identity
+from vif.attach import look_around, removable
+from vif.needs import needs
+from vif.nic import Nic
+from vif.record import nic_of
+from vif.surroundings import obstacle
+
+
+@dataclass(slots=True)
+class Survey:
+    """The node at one moment. NICS are alive, DEAD have lost their taps, WANTED has the keys of each tap's own things.
+
+    TROUBLE is what no change of ours can mend; CHANGES are what would make the node right.
+    """
+
+    devices: Devices
+    nics: list[Nic] = field(default_factory=list)
+    wanted: dict[str, frozenset[Key]] = field(default_factory=dict)
+    dead: list[Nic] = field(default_factory=list)
+    trouble: list[Failure] = field(default_factory=list)
+    changes: tuple[Change, ...] = ()
+
+
+def survey(config: Config, node: Node) -> Survey:
+    """Look at the whole node."""
+    found = Survey(node.devices())
+    plan = layout(config.private, config.public, found.devices, identity())
+    found.trouble += plan.refused
+    desired = plan.wanted
+    in_trouble = False
+    for nic in _recorded(found):
+        device = found.devices.by_name.get(nic.tap)
+        if device is None or device.index != nic.index:
+            found.dead.append(nic)
+            continue
+        found.nics.append(nic)
+        try:
+            found.wanted[nic.tap] = _join(desired, nic, config, node)
+        except Failure as failure:
+            in_trouble = True
+            found.trouble.append(failure.about(nic.whom))
+    ours = node.ours(desired.values(), config.bindings.directory)
+    stale = _stale(found, ours, config, node) if in_trouble else set(ours)
+    actual = node.read(desired.values()) | ours
+    found.changes = difference(desired, actual, stale)
+    return found
+
+
+def _recorded(found: Survey) -> Iterable[Nic]:
+    for record in records.read_all():
+        try:
+            yield nic_of(record)
+        except Failure as failure:
+            found.trouble.append(failure)
+
+
+def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node) -> frozenset[Key]:
+    """Add what NIC needs to DESIRED; returns the keys of what is its own. Raises Failure if it cannot have it."""
+    around = look_around(nic, config, node)
+    if failure := obstacle(nic, around):
+        raise failure
+    wanted = needs(nic, config, around)
+    for key, thing in wanted.all.items():
+        if desired.get(key, thing) != thing:
+            raise Failure(
+                f"another NIC on this node has {' '.join(map(str, key))} too",
+                "give one of them another address: ganeti-vif status shows both",
+            )
+    desired.update(wanted.all)
+    return frozenset(wanted.own)
+
+
+def _stale(found: Survey, ours: State, config: Config, node: Node) -> set[Key]:
+    """What may be removed while a live NIC is in trouble: only what dead NICs left. By its mark alone something
+    might go that the NIC in trouble lives on, and a mistake in the configuration would cut it off."""
+    return {key for nic in found.dead for key in removable(nic, config, node) if key in ours}
+
+
+def reconcile(config: Config, node: Node) -> Survey:
+    """Make the node what it should be, as far as possible; then raise one Failure that names what could not be done.
+
+    The caller holds the locks `node` and `nics`.
+    """
+    found = survey(config, node)
+    clear(found.changes, node)
+    return found
+
+

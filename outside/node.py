@@ -1,0 +1,173 @@
+"""This node: everything that is outside, behind one reader and one performer of changes.
+
+Sockets and libraries are opened when they are first needed: a run that finds nothing to change never imports
+pyroute2, which costs 200 ms.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from engine.difference import Change, subject
+from engine.failure import Failure
+from engine.objects import (
+    Binding,
+    BridgePort,
+    BridgeVlan,
+    Chain,
+    Key,
+    Link,
+    Object,
+    OvsPort,
+    ProxyNeighbour,
+    Record,
+    Route,
+    Rule,
+    Sysctl,
+    TrunkVlan,
+    Up,
+)
+from nfdhcpd_bridge import files
+from outside import links, records, routing, sysctl
+from outside.rtnetlink import Query
+
+if TYPE_CHECKING:
+    from outside.netlink import Netlink
+    from outside.nftables import Nftables
+
+
+class Node:
+    """The node of this network namespace. A context manager: it holds sockets."""
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in ("_query", "_netlink"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+    @cached_property
+    def _query(self) -> Query:
+        return Query()
+
+    @cached_property
+    def _netlink(self) -> Netlink:
+        from outside.netlink import Netlink
+
+        netlink = Netlink()
+        netlink.seen(self._seen.items())
+        return netlink
+
+    @cached_property
+    def _nftables(self) -> Nftables:
+        from outside.nftables import Nftables
+
+        return Nftables()
+
+    @cached_property
+    def _seen(self) -> dict[str, int]:
+        return {}
+
+    def devices(self, names: Iterable[str] | None = None) -> links.Devices:
+        """The devices of these names that exist, or all devices. From now on a name means that very device."""
+        found = links.all_devices(self._query) if names is None else links.devices(self._query, names)
+        self._seen.update((device.name, device.index) for device in found.by_name.values())
+        if "_netlink" in self.__dict__:
+            self._netlink.seen(self._seen.items())
+        return found
+
+    def read(self, wanted: Iterable[Object]) -> dict[Key, Object]:
+        """What exists under the keys of WANTED, whoever made it."""
+        by_type: dict[type, list[Any]] = defaultdict(list)
+        for thing in wanted:
+            by_type[type(thing)].append(thing)
+        keys = {thing.key for things in by_type.values() for thing in things}
+        return {thing.key: thing for thing in self._read(by_type) if thing.key in keys}
+
+    def _read(self, wanted: dict[type, list[Any]]) -> Iterator[Object]:
+        names = {link.name for link in wanted[Link]}
+        names |= {thing.device for kind in (BridgePort, Up) for thing in wanted[kind]}
+        if names:
+            for device in self.devices(names).by_name.values():
+                yield from device.objects()
+        if wanted[BridgeVlan] or wanted[TrunkVlan]:
+            yield from self._bridge_vlans()
+        yield from routing.routes(self._query, wanted[Route])
+        if wanted[Rule]:
+            yield from routing.rules(self._query)
+        yield from routing.proxies(self._query, wanted[ProxyNeighbour])
+        yield from sysctl.read(wanted[Sysctl])
+        if wanted[Chain]:
+            yield from self._chains(wanted[Chain])
+        if wanted[OvsPort]:
+            from outside import openvswitch
+
+            yield from openvswitch.read(wanted[OvsPort])
+        yield from files.read(wanted[Binding])
+        yield from records.read(wanted[Record])
+
+    def _bridge_vlans(self) -> Iterator[Object]:
+        for port in links.bridge_vlans(self._query).values():
+            yield port
+            yield from (TrunkVlan(device=port.device, vid=vid) for vid in port.tagged)
+
+    def _chains(self, wanted: list[Chain]) -> Iterator[Chain]:
+        if len(wanted) > links.FEW:
+            names = {chain.key for chain in wanted}
+            return (chain for chain in self._nftables.read_all(wanted) if chain.key in names)
+        return self._nftables.read(wanted)
+
+    def routes_of_ours(self) -> list[Route]:
+        """Every route that carries our mark."""
+        return list(routing.routes_of_ours(self._query))
+
+    def advertised_default_routes(self) -> set[str]:
+        """The devices that have an IPv6 default route from router advertisements."""
+        return routing.advertised_default_routes(self._query)
+
+    def ours(self, wanted: Iterable[Object], directory: str) -> dict[Key, Object]:
+        """Everything on this node that carries our mark, apart from devices. WANTED helps to tell chains that are
+        as they should be; DIRECTORY is the binding directory."""
+        found: list[Object] = [
+            *routing.routes_of_ours(self._query),
+            *routing.rules(self._query),
+            *routing.proxies_of_ours(self._query),
+            *self._nftables.read_all([thing for thing in wanted if isinstance(thing, Chain)]),
+            *files.read_ours(directory),
+            *records.read_all(),
+        ]
+        return {thing.key: thing for thing in found}
+
+    def perform(self, change: Change) -> None:
+        """Make CHANGE. Raises Failure; Gone if what it is about is not there."""
+        match subject(change):
+            case Chain():
+                self._nftables.perform(change)
+            case Sysctl():
+                sysctl.perform(change)
+            case OvsPort():
+                from outside import openvswitch
+
+                openvswitch.perform(change)
+            case Binding():
+                files.perform(change)
+            case Record():
+                records.perform(change)
+            case _:
+                self._netlink.perform(change)
+
+
+def identity() -> str:
+    """What tells this node from all others: its machine ID (machine-id(5)), or else its host name."""
+    for path in ("/etc/machine-id", "/etc/hostname"):
+        try:
+            with open(path, encoding="utf-8") as file:
+                if text := file.read().strip():
+                    return text
+        except OSError:
+            continue
+    raise Failure("this node has neither /etc/machine-id nor /etc/hostname", "systemd-machine-id-setup")

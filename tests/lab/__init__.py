@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A laboratory of real machines made of kernel namespaces, real taps and real QEMU guests.
+
+    with Node("node1") as node, Node("router") as router:
+        wire(node, "eth1", router, "eth0")
+        node.install(SOURCE)
+        with Tap(node) as tap:
+            node.run(["kvm-vif-bridge"], env={"INTERFACE": tap.name, ...})
+
+Nothing here knows what ganeti-vif is: the laboratory gives machines, wires and ears, the tests next door say what
+must be true.  Nothing outside the namespaces that it makes is changed, and everything that runs in them ends with
+the process that made them, however that process ends.
+"""
+
+from .agent import Agent, Result
+from .events import wait_for
+from .guest import Guest
+from .guest_image import Image, ensure
+from .namespace import CommandFailed, Node, wire
+from .tap import PacketSocket, Tap
+
+__all__ = [
+    "Agent", "CommandFailed", "Guest", "Image", "Node", "PacketSocket", "Result", "Tap", "ensure", "wait_for", "wire",
+]

@@ -1,0 +1,63 @@
+"""Telling the neighbours of an uplink that an address lives here now. Frames as bytes; outside/packets.py sends them.
+
+A gratuitous ARP request and a reply (some routers learn from the one, some from the other; RFC 5944, 4.6) and an
+unsolicited neighbour advertisement with the override flag (RFC 4861, 7.2.6).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from engine.objects import Address
+
+ETH_P_ARP, ETH_P_IPV6, IPPROTO_ICMPV6 = 0x0806, 0x86DD, 58
+ARP_REQUEST, ARP_REPLY = 1, 2
+NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER = 136, 0x20000000, 2
+BROADCAST = b"\xff" * 6
+ALL_NODES = IPv6Address("ff02::1")
+
+
+def announcements(addresses: Iterable[Address], mac: str) -> Iterator[bytes]:
+    """The frames that say: each of ADDRESSES is at MAC, the uplink's own."""
+    hardware = bytes.fromhex(mac.replace(":", ""))
+    for address in addresses:
+        if isinstance(address, IPv4Address):
+            yield gratuitous_arp(ARP_REQUEST, address, hardware)
+            yield gratuitous_arp(ARP_REPLY, address, hardware)
+        else:
+            yield neighbour_advertisement(address, hardware)
+
+
+def gratuitous_arp(operation: int, address: IPv4Address, hardware: bytes) -> bytes:
+    """An ARP frame whose sender and target protocol addresses are both ADDRESS."""
+    target = bytes(6) if operation == ARP_REQUEST else hardware
+    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + hardware + address.packed + target + address.packed
+    return _ethernet(BROADCAST, hardware, ETH_P_ARP, arp)
+
+
+def neighbour_advertisement(address: IPv6Address, hardware: bytes) -> bytes:
+    """An unsolicited neighbour advertisement for ADDRESS to all nodes."""
+    option = struct.pack("!BB", TARGET_LINK_LAYER, 1) + hardware
+    body = struct.pack("!I", OVERRIDE) + address.packed + option
+    length = 4 + len(body)
+    pseudo = address.packed + ALL_NODES.packed + struct.pack("!II", length, IPPROTO_ICMPV6)
+    head = struct.pack("!BBH", NEIGHBOUR_ADVERTISEMENT, 0, 0)
+    checksum = _checksum(pseudo + head + body)
+    icmp = struct.pack("!BBH", NEIGHBOUR_ADVERTISEMENT, 0, checksum) + body
+    ip = struct.pack("!IHBB", 6 << 28, length, IPPROTO_ICMPV6, 255) + address.packed + ALL_NODES.packed
+    return _ethernet(b"\x33\x33" + ALL_NODES.packed[-4:], hardware, ETH_P_IPV6, ip + icmp)
+
+
+def _ethernet(destination: bytes, source: bytes, kind: int, payload: bytes) -> bytes:
+    return (destination + source + struct.pack("!H", kind) + payload).ljust(60, b"\0")
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF

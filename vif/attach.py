@@ -1,0 +1,156 @@
+"""Attaching and detaching one NIC: what it needs, what there is, the difference, done or undone.
+
+Whoever calls holds the lock `nics` (outside/lock.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.model import Config
+from engine.apply import apply, clear
+from engine.difference import Change, difference
+from engine.failure import Failure
+from engine.objects import BridgePort, BridgeVlan, Key, Object, ProxyNeighbour, Route, State, Up
+from outside import links, openvswitch, records, tables
+from outside.node import Node
+from vif import routed
+from vif.needs import needs
+from vif.nic import Mode, Nic
+from vif.record import nic_of
+from vif.surroundings import Surroundings, obstacle
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an attach will do. LEFTOVERS are of a former owner of the tap's name: they go, and stay gone even if
+    the attach fails. CHANGES are all done or all undone."""
+
+    leftovers: tuple[Change, ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def all(self) -> tuple[Change, ...]:
+        return (*self.leftovers, *self.changes)
+
+
+def attach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:
+    """Give NIC all that it needs, or nothing. Returns the changes that were (or would be) made.
+
+    Raises Failure, about this NIC, with the node as it was before.
+    """
+    try:
+        plan = attach_plan(nic, config, node)
+        if not dry_run:
+            clear(plan.leftovers, node)
+            apply(plan.changes, node)
+    except Failure as failure:
+        raise failure.about(nic.whom) from failure
+    return plan.all
+
+
+def attach_plan(nic: Nic, config: Config, node: Node) -> Plan:
+    """What attaching NIC takes. Raises Failure if something on this node stands against it."""
+    around = look_around(nic, config, node)
+    if failure := obstacle(nic, around):
+        raise failure
+    wanted = needs(nic, config, around)
+    former = _former(nic.tap)
+    before = removable(former, config, node) if former else {}
+    actual = node.read([*wanted.all.values(), *before.values()])
+    leftovers: tuple[Change, ...] = ()
+    if former and (former.uuid, former.index) != (nic.uuid, nic.index):
+        leftovers = difference({}, actual, before)
+        actual, before = {key: thing for key, thing in actual.items() if key not in before}, {}
+    return Plan(leftovers, difference(wanted.all, actual, before))
+
+
+def detach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:
+    """Take away what is NIC's own, as much of it as possible. Returns the changes that were (or would be) made.
+
+    Raises Failure, about this NIC, after everything was tried.
+    """
+    try:
+        own = removable(nic, config, node)
+        changes = difference({}, node.read(own.values()), own)
+        if not dry_run:
+            clear(changes, node)
+    except Failure as failure:
+        raise failure.about(nic.whom) from failure
+    return changes
+
+
+def removable(nic: Nic, config: Config, node: Node) -> State:
+    """What NIC may leave behind and nobody else wants: the things that detaching it takes away."""
+    around = look_around(nic, config, node)
+    own: dict[Key, Object] = dict(needs(nic, config, around).removable)
+    if around.tap is None or around.tap.index != nic.index:
+        own = {key: thing for key, thing in own.items() if not _of_the_device(thing, nic.tap)}
+    if any(isinstance(thing, ProxyNeighbour) for thing in own.values()):
+        # Its address may live behind another tap by now: a restarted VM gets the same address and a new tap.
+        for other in recorded_nics():
+            if other.tap != nic.tap and set(routed.addresses(other)) & set(routed.addresses(nic)):
+                kept = needs(other, config, look_around(other, config, node)).own
+                own = {key: thing for key, thing in own.items() if key not in kept}
+    return own
+
+
+def _of_the_device(thing: Object, tap: str) -> bool:
+    """Whether the kernel takes THING away with the tap. Found later, it belongs to the name's next owner."""
+    if isinstance(thing, ProxyNeighbour):
+        return thing.device == tap
+    return isinstance(thing, Up | BridgePort | BridgeVlan | Route)
+
+
+def look_around(nic: Nic, config: Config, node: Node) -> Surroundings:
+    """The node as NIC sees it. Raises Failure if Open vSwitch is needed and cannot be asked."""
+    public = config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
+    found = node.devices({nic.tap, nic.link, *([public.uplink] if public else [])}).by_name
+    tap, bridge = found.get(nic.tap), found.get(nic.link)
+    table = public.table if public else tables.table_number(nic.link) if nic.mode is Mode.ROUTED else None
+    vlan_aware = bridge is not None and bool(bridge.link.vlan_filtering)
+    return Surroundings(
+        tap=tap.link if tap else None,
+        bridge=bridge.link if bridge and nic.mode is Mode.BRIDGED else None,
+        trunks=_trunks(bridge, node) if bridge and vlan_aware and nic.mode is Mode.BRIDGED else (),
+        public=public,
+        uplink=found[public.uplink].link if public and public.uplink in found else None,
+        table=table,
+        switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
+    )
+
+
+def _trunks(bridge: links.Device, node: Node) -> tuple[str, ...]:
+    """The ports that lead out of BRIDGE: those that are neither taps nor the ends of containers.
+
+    Ganeti's own script takes every port not called tap* for one, and leaks VLANs to veths (ganeti issue 1863).
+    """
+    ports = node.devices().ports().get(bridge.name, [])
+    return tuple(sorted(port.name for port in ports if port.link.kind not in ("tun", "veth")))
+
+
+def recorded(tap: str) -> Nic | None:
+    """The NIC that the record of TAP describes, or None. Raises Failure if the record is damaged."""
+    record = records.record_of(tap)
+    return nic_of(record) if record else None
+
+
+def _former(tap: str) -> Nic | None:
+    """Whom the record of TAP describes. A damaged one describes nobody: it is overwritten."""
+    try:
+        return recorded(tap)
+    except Failure:
+        return None
+
+
+def recorded_nics() -> list[Nic]:
+    """All NICs that this node has records of; damaged records are for reconcile to report."""
+    nics = []
+    for record in records.read_all():
+        try:
+            nics.append(nic_of(record))
+        except Failure:
+            continue
+    return nics
+
+
+__all__ = ["Plan", "attach", "attach_plan", "detach", "look_around", "recorded", "recorded_nics", "removable"]

@@ -1,0 +1,33 @@
+"""What a bridged NIC needs: its tap as a closed port of a bridge, out of the node's own sight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.objects import BridgePort, BridgeVlan, Link, Object, Sysctl, TrunkVlan, Up
+from vif import guard
+from vif.nic import Nic
+from vif.surroundings import Surroundings
+
+
+def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
+    """What NIC needs on a bridge, in no particular order."""
+    # The bridge's MTU, so that the bridge does not shrink to the tap's (ganeti issue 257).
+    yield Link(name=nic.tap, mac=port_mac(nic.mac), mtu=around.bridge.mtu if around.bridge else None)
+    yield guard.ingress(nic)
+    if "private-filtered" in nic.network_tags and nic.network and nic.network.mac_prefix:
+        yield guard.same_prefix_only(nic, nic.network.mac_prefix)
+    yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
+    yield BridgePort(device=nic.tap, bridge=nic.link)
+    if nic.vlans.untagged is not None or nic.vlans.tagged:
+        yield BridgeVlan(device=nic.tap, untagged=nic.vlans.untagged, tagged=nic.vlans.tagged)
+        for port in around.trunks:
+            untagged = {nic.vlans.untagged} if nic.vlans.untagged is not None else set()
+            yield from (TrunkVlan(device=port, vid=vid) for vid in sorted(nic.vlans.tagged | untagged))
+    yield Up(device=nic.tap)
+
+
+def port_mac(mac: str) -> str:
+    """The MAC of the node's end: high, so that no bridge takes it for its own (ganeti tools/net-common.in:57-64),
+    and never the guest's own, or the bridge would keep the guest's frames for the node."""
+    return ("fe" if not mac.startswith("fe") else "fa") + mac[2:]

@@ -1,0 +1,86 @@
+"""Everything that a NIC needs from the node: what is its own, and what it shares with the other NICs of its link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from config.model import Config, Consumer, For
+from engine.objects import Binding, Key, Link, Object, Sysctl, TrunkVlan, state
+from host_setup import public
+from nfdhcpd_bridge import binding
+from vif import bridged, openvswitch, routed
+from vif.nic import Mode, Nic, eui64
+from vif.record import record_of
+from vif.surroundings import Surroundings
+
+ETHERNET_MTU = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """OWN goes away with the NIC; SHARED stays."""
+
+    own: dict[Key, Object]
+    shared: dict[Key, Object]
+
+    @property
+    def all(self) -> dict[Key, Object]:
+        return state([*self.shared.values(), *self.own.values()])
+
+    @property
+    def removable(self) -> dict[Key, Object]:
+        """What detaching takes away: not the tap, which is qemu's, and not its switches, which go with it."""
+        return {key: thing for key, thing in self.own.items() if not isinstance(thing, Link | Sysctl)}
+
+
+def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
+    """What NIC needs, by the configuration and by what is AROUND it."""
+    own: list[Object] = [record_of(nic)]
+    shared: list[Object] = []
+    match nic.mode:
+        case Mode.BRIDGED:
+            for thing in bridged.needs(nic, around):
+                (shared if isinstance(thing, TrunkVlan) else own).append(thing)
+        case Mode.ROUTED:
+            own += routed.needs(nic, around)
+            shared += public.desired(around.public) if around.public else ()
+        case Mode.OPENVSWITCH:
+            own += openvswitch.needs(nic)
+    own += _binding(nic, config, around)
+    return Needs(state(own), state(shared))
+
+
+def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding]:
+    wanted = {
+        For.TAGGED: "nfdhcpd" in nic.network_tags,
+        For.ROUTED: nic.mode is Mode.ROUTED,
+        For.ALL: True,
+    }
+    if config.bindings.consumer is Consumer.NONE or not wanted[config.bindings.wanted_for]:
+        return
+    network = nic.network
+    subnet = network.subnet if network else None
+    if subnet is None and around.public and nic.address:
+        subnet = around.public.subnet_of(nic.address)  # type: ignore[assignment]
+    subnet6 = network.subnet6 if network else None
+    if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
+        subnet6 = None  # a binding can say no other IPv6 address than the one that SLAAC makes
+    lower = around.uplink if nic.mode is Mode.ROUTED else around.bridge
+    mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None
+    yield Binding(
+        directory=config.bindings.directory,
+        tap=nic.tap,
+        text=binding.text(
+            uuid=nic.uuid,
+            device=nic.tap if nic.mode is Mode.ROUTED else nic.link,
+            mac=nic.mac,
+            hostname=nic.instance,
+            address=nic.address,
+            subnet=subnet,
+            gateway=network.gateway if network else None,
+            subnet6=subnet6,
+            gateway6=network.gateway6 if network else None,
+            mtu=mtu,
+        ),
+    )

@@ -1,0 +1,19 @@
+"""What a NIC on Open vSwitch needs: its tap as a port of the switch, with its VLANs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.objects import Link, Object, OvsPort, Sysctl, Up
+from vif import guard
+from vif.bridged import port_mac
+from vif.nic import Nic
+
+
+def needs(nic: Nic) -> Iterator[Object]:
+    """What NIC needs on an Open vSwitch bridge."""
+    yield Link(name=nic.tap, mac=port_mac(nic.mac))
+    yield guard.ingress(nic)
+    yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
+    yield OvsPort(device=nic.tap, bridge=nic.link, tag=nic.vlans.untagged, trunks=nic.vlans.tagged)
+    yield Up(device=nic.tap)

@@ -1,0 +1,76 @@
+"""The record of a NIC as text, and back: what a later run needs to know in order to finish or clear an attach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+from engine.failure import Failure
+from engine.objects import Record
+from vif.nic import Mode, Network, Nic, Vlans
+
+VERSION = 1
+
+
+def record_of(nic: Nic) -> Record:
+    """The record of NIC. Equal NICs have equal records: sets are sorted."""
+    values = {"version": VERSION} | _plain(nic)
+    return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
+
+
+def nic_of(record: Record) -> Nic:
+    """The NIC that RECORD describes. Raises Failure if it is damaged or of another version."""
+    try:
+        values = json.loads(record.text)
+        if values.pop("version") != VERSION:
+            raise ValueError("it is of another version")
+        network = values.pop("network")
+        nic = Nic(
+            **_typed(values, _NIC),
+            network=Network(**_typed(network, _NETWORK)) if network is not None else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"the record of {record.tap} cannot be read: {type(error).__name__} {error}"
+        raise Failure(what, "ganeti-vif reconcile removes it; then attach the NIC again") from error
+    if nic.tap != record.tap:
+        raise Failure(f"the record of {record.tap} describes {nic.tap}", "ganeti-vif reconcile removes it")
+    return nic
+
+
+_NIC: dict[str, Callable[[Any], Any]] = {
+    "mode": Mode,
+    "vlans": lambda value: Vlans(value["untagged"], frozenset(value["tagged"])),
+    "ip": ip_address,
+    "tags": frozenset,
+}
+_NETWORK: dict[str, Callable[[Any], Any]] = {
+    "tags": frozenset,
+    "subnet": IPv4Network,
+    "gateway": IPv4Address,
+    "subnet6": IPv6Network,
+    "gateway6": IPv6Address,
+}
+
+
+def _typed(values: dict[str, Any], parsers: dict[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    return {
+        key: parsers[key](value) if key in parsers and value is not None else value for key, value in values.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """VALUE in JSON's types."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case Mode():
+            return value.value
+        case frozenset():
+            return sorted(value)
+        case Nic() | Network() | Vlans():
+            return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            return str(value)

@@ -1,0 +1,67 @@
+"""What a routed NIC needs: host routes to its tap, and a node that answers for it on the uplink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv6Address, ip_network
+
+from config.model import Public
+from engine.objects import Address, Link, Object, ProxyNeighbour, Route, Rule, Sysctl, Up
+from host_setup.public import PRIORITY
+from vif import guard
+from vif.nic import Nic
+from vif.surroundings import MAIN, Surroundings
+
+TAP_MAC = "fe:00:56:49:46:01"
+"""Of every routed tap on every node: a guest keeps its gateway's entry when it moves (with random MACs it was cut
+off for 22 to 52 s after a live migration)."""
+
+
+def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
+    """What NIC needs on its public link, or in a routing table that is nobody's public link."""
+    public = around.public
+    yield Link(name=nic.tap, mac=TAP_MAC, mtu=around.uplink.mtu if around.uplink else None)
+    yield guard.ingress(nic, mark=public.mark if public else None)
+    if gateway := _gateway(nic, public, 4):
+        yield guard.requests_from(nic, gateway)
+    yield from _switches(nic)
+    yield Up(device=nic.tap)
+    for address in addresses(nic):
+        if around.table is not None:
+            yield Route(table=around.table, destination=ip_network(address), device=nic.tap)
+        if public and isinstance(address, IPv6Address):
+            yield ProxyNeighbour(device=public.uplink, address=address)
+        if around.table not in (None, MAIN) and public is None:
+            # No link of ours to take the mark from: one rule for this tap, as Ganeti's own script does it.
+            yield Rule(family=address.version, priority=PRIORITY, table=around.table, device=nic.tap)
+    if nic.address6 and (gateway6 := _gateway(nic, public, 6)):
+        yield ProxyNeighbour(device=nic.tap, address=gateway6)
+
+
+def addresses(nic: Nic) -> tuple[Address, ...]:
+    """The addresses of NIC that lead to its tap."""
+    return tuple(address for address in (nic.address, nic.address6) if address is not None)
+
+
+def _gateway(nic: Nic, public: Public | None, version: int) -> Address | None:
+    """What the guest takes for its gateway: its network's, or else the link's."""
+    network = nic.network
+    of_network: Address | None = None
+    if network:
+        of_network = network.gateway if version == 4 else network.gateway6
+    return of_network or (public.gateway(version) if public else None)
+
+
+def _switches(nic: Nic) -> Iterator[Object]:
+    tap = nic.tap
+    yield Sysctl(path=f"net/ipv4/conf/{tap}/forwarding", value="1")
+    yield Sysctl(path=f"net/ipv4/conf/{tap}/proxy_arp", value="1")
+    yield Sysctl(path=f"net/ipv4/conf/{tap}/rp_filter", value="2")
+    yield Sysctl(path=f"net/ipv4/neigh/{tap}/proxy_delay", value="0")
+    if nic.address6:
+        yield Sysctl(path=f"net/ipv6/conf/{tap}/forwarding", value="1")
+        yield Sysctl(path=f"net/ipv6/conf/{tap}/proxy_ndp", value="1")
+        yield Sysctl(path=f"net/ipv6/conf/{tap}/accept_ra", value="0")
+        yield Sysctl(path=f"net/ipv6/neigh/{tap}/proxy_delay", value="0")
+    else:
+        yield Sysctl(path=f"net/ipv6/conf/{tap}/disable_ipv6", value="1")

@@ -1,0 +1,90 @@
+"""What a NIC's needs depend on, on the node around it; and what there keeps a NIC from being attached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from config.model import Public
+from engine.failure import Failure
+from engine.objects import Link
+from vif.nic import Mode, Nic
+
+MAIN = 254
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """The node as one NIC sees it. A missing thing is None: for a NIC that goes away that is no trouble."""
+
+    tap: Link | None = None
+    bridge: Link | None = None
+    trunks: tuple[str, ...] = ()
+    public: Public | None = None
+    uplink: Link | None = None
+    table: int | None = None
+    switch: bool = False
+
+
+def obstacle(nic: Nic, around: Surroundings) -> Failure | None:
+    """Why NIC cannot be attached here, or None."""
+    found = _tap(nic, around)
+    if found is None:
+        match nic.mode:
+            case Mode.BRIDGED:
+                found = _bridged(nic, around)
+            case Mode.ROUTED:
+                found = _routed(nic, around)
+            case Mode.OPENVSWITCH:
+                found = _openvswitch(nic, around)
+    return found.about(nic.whom) if found else None
+
+
+def _tap(nic: Nic, around: Surroundings) -> Failure | None:
+    if around.tap is None:
+        return Failure(f"there is no device {nic.tap}", "Ganeti makes the tap before it calls this: see ip link")
+    if around.tap.index != nic.index:
+        return Failure(
+            f"{nic.tap} is another device by now (ifindex {around.tap.index}, not {nic.index})",
+            f"start the instance again: gnt-instance startup {nic.instance}",
+        )
+    if around.tap.kind in ("bridge", "vlan", "vxlan", "bond") or nic.tap == "lo":
+        return Failure(f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "name the tap of the NIC: see ip link")
+    return None
+
+
+def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
+    if around.bridge is None:
+        return Failure(f"the bridge {nic.link} does not exist", f"ganeti-vif setup, or: ip link add {nic.link} type bridge")
+    if around.bridge.kind != "bridge":
+        return Failure(
+            f"{nic.link} is no bridge but a {around.bridge.kind or 'device'}", "give the NIC another link: gnt-instance modify --net"
+        )
+    if (nic.vlans.untagged is not None or nic.vlans.tagged) and not around.bridge.vlan_filtering:
+        return Failure(
+            f"the NIC has VLANs, but the bridge {nic.link} knows none", f"ip link set {nic.link} type bridge vlan_filtering 1"
+        )
+    return None
+
+
+def _routed(nic: Nic, around: Surroundings) -> Failure | None:
+    if around.table is None:
+        return Failure(
+            f"the link {nic.link} is no routing table",
+            f"add [public {nic.link}] to /etc/ganeti-vif/ganeti-vif.conf, or the table's name to /etc/iproute2/rt_tables",
+        )
+    if around.public and around.uplink is None:
+        return Failure(
+            f"the uplink {around.public.uplink} of the public link {around.public.name} does not exist",
+            "make it, or mend `uplink` in /etc/ganeti-vif/ganeti-vif.conf",
+        )
+    if nic.address is None and nic.address6 is None:
+        return Failure(
+            "a routed NIC without an address", "give it one: gnt-instance modify --net N:modify,ip=…, or its network a network6"
+        )
+    return None
+
+
+def _openvswitch(nic: Nic, around: Surroundings) -> Failure | None:
+    if not around.switch:
+        return Failure(f"Open vSwitch has no bridge {nic.link}", f"ovs-vsctl add-br {nic.link}")
+    return None
