@@ -18,9 +18,9 @@ LAST = 0xFFFFFFFF
 """The metric of the route that is tried when there is no other."""
 
 
-def desired(public: Public) -> Iterator[Object]:
-    """What PUBLIC needs before any NIC."""
-    yield from _switches(public)
+def desired(public: Public, rp_filter: str) -> Iterator[Object]:
+    """What PUBLIC needs before any NIC. RP_FILTER is for its uplink: see tolerant()."""
+    yield from _switches(public, rp_filter)
     yield Up(device=public.uplink)
     yield from _routes(public)
     for version in public.versions:
@@ -31,14 +31,23 @@ def desired(public: Public) -> Iterator[Object]:
         yield _requests_with_our_source(public)
 
 
-def _switches(public: Public) -> Iterator[Object]:
+def tolerant(of_all: str | None) -> str:
+    """The rp_filter for a device of a public link on a node whose conf/all/rp_filter is OF_ALL.
+
+    The kernel asks the main table for the way back, which knows none to the VMs: so the check must be off. It takes
+    the larger of the two values, so where conf/all demands a check the best to be had is the loose one (2), for
+    which any route will do, such as the node's default route (kernel doc ip-sysctl, rp_filter).
+    """
+    return "0" if of_all in (None, "0") else "2"
+
+
+def _switches(public: Public, rp_filter: str) -> Iterator[Object]:
     uplink = public.uplink
     if 4 in public.versions:
         ipv4 = f"net/ipv4/conf/{uplink}"
         yield Sysctl(path=f"{ipv4}/forwarding", value="1")
         yield Sysctl(path=f"{ipv4}/proxy_arp", value="1")
-        # Loose: the main table knows no way back to the VMs. The kernel takes the larger of this and conf/all.
-        yield Sysctl(path=f"{ipv4}/rp_filter", value="2")
+        yield Sysctl(path=f"{ipv4}/rp_filter", value=rp_filter)
         # Without this the first ping waits up to 0.8 s for the proxy's answer.
         yield Sysctl(path=f"net/ipv4/neigh/{uplink}/proxy_delay", value="0")
     if 6 in public.versions:

@@ -64,11 +64,12 @@ def layout(private: Iterable[Private], public: Iterable[Public], devices: Device
                 result.units.append(Unit(network.bridge, state(private_networks.desired(network, links, node))))
         except Failure as failure:
             result.refused.append(failure)
+    rp_filter = public_links.tolerant(sysctl.value("net/ipv4/conf/all/rp_filter"))
     for link in public:
         if failure := _uplink_obstacle(link, links):
             result.refused.append(failure)
         else:
-            result.units.append(Unit(link.name, state(public_links.desired(link))))
+            result.units.append(Unit(link.name, state(public_links.desired(link, rp_filter))))
     return result
 
 
@@ -156,7 +157,7 @@ def teardown(
     ours = made | {
         thing.key: thing
         for link in public
-        for thing in public_links.desired(link)
+        for thing in public_links.desired(link, "0")
         if isinstance(thing, Rule | Route | Chain)
     }
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]

@@ -24,7 +24,7 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     yield guard.ingress(nic, mark=public.mark if public else None)
     if gateway := _gateway(nic, public, 4):
         yield guard.requests_from(nic, gateway)
-    yield from _switches(nic)
+    yield from _switches(nic, around.rp_filter)
     yield Up(device=nic.tap)
     for address in addresses(nic):
         if around.table is not None:
@@ -52,11 +52,11 @@ def _gateway(nic: Nic, public: Public | None, version: int) -> Address | None:
     return of_network or (public.gateway(version) if public else None)
 
 
-def _switches(nic: Nic) -> Iterator[Object]:
+def _switches(nic: Nic, rp_filter: str) -> Iterator[Object]:
     tap = nic.tap
     yield Sysctl(path=f"net/ipv4/conf/{tap}/forwarding", value="1")
     yield Sysctl(path=f"net/ipv4/conf/{tap}/proxy_arp", value="1")
-    yield Sysctl(path=f"net/ipv4/conf/{tap}/rp_filter", value="2")
+    yield Sysctl(path=f"net/ipv4/conf/{tap}/rp_filter", value=rp_filter)
     yield Sysctl(path=f"net/ipv4/neigh/{tap}/proxy_delay", value="0")
     if nic.address6:
         yield Sysctl(path=f"net/ipv6/conf/{tap}/forwarding", value="1")

@@ -23,6 +23,7 @@ class Surroundings:
     uplink: Link | None = None
     table: int | None = None
     switch: bool = False
+    rp_filter: str = "0"
 
 
 def obstacle(nic: Nic, around: Surroundings) -> Failure | None:

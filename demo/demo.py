@@ -1,0 +1,230 @@
+#!/usr/bin/python3
+"""The main job of ganeti-vif, on one machine: two real guests, each with a public and a private NIC.
+
+A node and a gateway, each in network and mount namespaces of its own, joined by a cable. The package is installed
+in the node, sets up its networks, and attaches each tap when it is called as Ganeti calls it. Nothing outside the
+namespaces is changed, and nothing is left running.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.lab import Guest, Image, Node, Tap, ensure, wire  # noqa: E402
+
+CONFIG = """\
+[private pvn]
+bridges = 1-10
+
+[public public]
+table      = 222
+uplink     = eth1
+subnets    = 192.0.2.0/24 2001:db8::/64
+gateways   = 192.0.2.1 2001:db8::1
+arp-source = 192.0.2.254
+
+[bindings]
+for = all
+"""
+BEYOND, BEYOND6 = "198.51.100.1", "2001:db8:ffff::1"
+NODE_ADDRESS = "203.0.113.7"
+
+PUBLIC_NETWORK = {
+    "NETWORK_NAME": "public",
+    "NETWORK_UUID": "9696066a-7821-42d1-9e6d-aa3dcbb17b20",
+    "NETWORK_SUBNET": "192.0.2.0/24",
+    "NETWORK_GATEWAY": "192.0.2.1",
+    "NETWORK_SUBNET6": "2001:db8::/64",
+    "NETWORK_GATEWAY6": "2001:db8::1",
+    "NETWORK_TAGS": "nfdhcpd ip-less-routed",
+}
+PRIVATE_NETWORK = {
+    "NETWORK_NAME": "internal",
+    "NETWORK_UUID": "1658c0f7-cf1e-4094-b400-074be8751f55",
+    "NETWORK_SUBNET": "10.0.0.0/24",
+    "NETWORK_TAGS": "",
+}
+
+
+@dataclass
+class Vm:
+    """An instance of the demo: its name, and a number from which its addresses are made."""
+
+    name: str
+    number: int
+
+    @property
+    def public(self) -> str:
+        return f"192.0.2.{self.number}"
+
+    @property
+    def private(self) -> str:
+        return f"10.0.0.{self.number}"
+
+    def mac(self, nic: int) -> str:
+        return f"aa:00:00:00:0{nic}:{self.number:02x}"
+
+    @property
+    def public6(self) -> str:
+        return f"2001:db8::a800:ff:fe00:{self.number:x}"
+
+    def environment(self, nic: int, tap: str) -> dict[str, str]:
+        """What Ganeti's noded gives kvm-vif-bridge (lib/hypervisor/hv_base.py:229-255 at 3.0.2)."""
+        routed = nic == 0
+        return {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "LC_ALL": "C",
+            "INSTANCE": self.name,
+            "INTERFACE": tap,
+            "INTERFACE_INDEX": str(nic),
+            "INTERFACE_UUID": f"{self.number:08x}-498b-449c-b73e-0000000000{nic:02x}",
+            "MAC": self.mac(nic),
+            "MODE": "routed" if routed else "bridged",
+            "LINK": "public" if routed else "pvn1",
+            "VLAN": "",
+            "TAGS": "",
+            "IP": self.public if routed else self.private,
+        } | (PUBLIC_NETWORK if routed else PRIVATE_NETWORK | {"BRIDGE": "pvn1"})
+
+
+class Failed(Exception):
+    """The demo did not show what it promises."""
+
+
+def say(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def show(node: Node, *command: str, status: int = 0) -> None:
+    """Run a command in the node and show it with its output, as a terminal would."""
+    print(f"{node.name}# {' '.join(command)}", flush=True)
+    done = node.run(list(command), check=False)
+    print(done.stdout + done.stderr, end="", flush=True)
+    if done.returncode != status:
+        raise Failed(f"{' '.join(command)}: status {done.returncode}, not {status}")
+
+
+def attempt(guest: Guest, what: str, command: str, *, works: bool) -> None:
+    """Try something in a guest and show whether it works; it must be as expected."""
+    result = guest.run(command, check=False, timeout=20)
+    verdict = "works" if result.status == 0 else "does not work"
+    print(f"  {guest.name}: {what:<58} {verdict}{'' if works else ', as it should be'}", flush=True)
+    if (result.status == 0) != works:
+        raise Failed(f"{guest.name}: {command}: {verdict}\n{result.output}")
+
+
+def prepare(node: Node, gateway: Node) -> None:
+    """The node with the package, and a gateway with a host beyond it."""
+    wire(node, "eth1", gateway, "eth0")
+    for command in (
+        "ip addr add 192.0.2.1/24 dev eth0",
+        "ip -6 addr add 2001:db8::1/64 dev eth0 nodad",
+        f"ip addr add {BEYOND}/32 dev lo",
+        f"ip -6 addr add {BEYOND6}/128 dev lo nodad",
+    ):
+        gateway.run(command.split())
+    # The node's own address is in quite another network; the public subnet is none of its business.
+    node.run(["ip", "addr", "add", f"{NODE_ADDRESS}/32", "dev", "lo"])
+    node.install(ROOT)
+    node.path("/etc/ganeti-vif/ganeti-vif.conf").write_text(CONFIG)
+
+
+def start(node: Node, image: Image, vm: Vm) -> Guest:
+    """Start an instance as Ganeti does: taps, the script for each, then QEMU with the taps' descriptors."""
+    taps = [Tap(node), Tap(node)]
+    for nic, tap in enumerate(taps):
+        script = ["sh", "-c", "umask 077; exec /etc/ganeti/kvm-vif-bridge"]
+        began = time.monotonic()
+        done = node.run(script, env=vm.environment(nic, tap.name), check=False)
+        took = time.monotonic() - began
+        print(f"  kvm-vif-bridge for {vm.name} NIC {nic} on {tap.name}: status {done.returncode}, {took * 1000:.0f} ms")
+        if done.returncode:
+            raise Failed(done.stderr)
+    return Guest(node, vm.name, image, [(tap, vm.mac(nic)) for nic, tap in enumerate(taps)])
+
+
+def configure(guest: Guest, vm: Vm) -> None:
+    """Addresses by hand, as an administrator of the guest would."""
+    guest.wait_ready()
+    for command in (
+        "for nic in eth0 eth1; do echo 0 > /proc/sys/net/ipv6/conf/$nic/accept_dad; ip link set $nic up; done",
+        f"ip addr add {vm.public}/24 dev eth0; ip route add default via 192.0.2.1",
+        f"ip addr add {vm.private}/24 dev eth1",
+        f"ip -6 addr add {vm.public6}/64 dev eth0; ip -6 route add default via 2001:db8::1 dev eth0",
+    ):
+        guest.run(command)
+
+
+def public_link(guests: list[Guest]) -> None:
+    for guest in guests:
+        attempt(guest, "ping the gateway, 192.0.2.1", "ping -c 1 -W 3 192.0.2.1", works=True)
+        attempt(guest, f"ping beyond it, {BEYOND}", f"ping -c 1 -W 3 {BEYOND}", works=True)
+        attempt(guest, "ping the gateway, 2001:db8::1", "ping -6 -c 1 -W 3 2001:db8::1", works=True)
+        attempt(guest, f"ping beyond it, {BEYOND6}", f"ping -6 -c 1 -W 3 {BEYOND6}", works=True)
+
+
+def private_network(guests: list[Guest], vms: list[Vm], bridge_mac: str) -> None:
+    one, _ = guests
+    attempt(one, f"ping {vms[1].name} on pvn1, {vms[1].private}", f"ping -c 1 -W 3 {vms[1].private}", works=True)
+    attempt(one, f"ask on pvn1 for the node, {NODE_ADDRESS}", f"arping -c 2 -w 2 -I eth1 {NODE_ADDRESS}", works=False)
+    forged = (
+        f"ip neigh add 10.0.0.99 lladdr {bridge_mac} dev eth1; ip route add {NODE_ADDRESS} via 10.0.0.99 dev eth1;"
+        f" ping -c 2 -W 1 {NODE_ADDRESS}"
+    )
+    attempt(one, "ping the node on pvn1 by its bridge's MAC", forged, works=False)
+
+
+def main() -> int:
+    began = time.monotonic()
+    vms = [Vm("web.example.com", 5), Vm("db.example.com", 6)]
+    try:
+        with ExitStack() as stack:
+            node, gateway = stack.enter_context(Node("node1")), stack.enter_context(Node("gateway"))
+            say("A node with ganeti-vif, and an upstream gateway")
+            prepare(node, gateway)
+            show(node, "ganeti-vif", "setup")
+            show(node, "ganeti-vif", "setup")
+
+            say("Two instances start: Ganeti makes two taps for each and calls kvm-vif-bridge for each tap")
+            image = ensure(ROOT / "build")
+            guests = [stack.enter_context(start(node, image, vm)) for vm in vms]
+            for guest, vm in zip(guests, vms, strict=True):
+                configure(guest, vm)
+
+            say("The public link: each guest reaches the gateway and beyond")
+            public_link(guests)
+            say("The private network pvn1: the guests reach each other, and not the node")
+            private_network(guests, vms, node.run(["cat", "/sys/class/net/pvn1/address"]).stdout.strip())
+
+            say("What the node has")
+            show(node, "ganeti-vif", "status")
+            show(node, "ganeti-vif", "check")
+            say("The binding files")
+            show(node, "sh", "-c", "cd /var/lib/nfdhcpd; grep . *")
+
+            say(f"{vms[1].name} ends; its taps are gone at once, and nothing of it is left")
+            guests[1].stop()
+            show(node, "ganeti-vif", "check", status=1)
+            show(node, "ganeti-vif", "reconcile")
+            show(node, "ganeti-vif", "check")
+            show(node, "ganeti-vif", "status")
+            attempt(guests[0], "ping the gateway, 192.0.2.1", "ping -c 1 -W 3 192.0.2.1", works=True)
+            guests[0].stop()
+            node.run(["ganeti-vif", "reconcile"])
+            show(node, "ganeti-vif", "teardown")
+    except Failed as failure:
+        print(f"\nThe demo failed: {failure}", file=sys.stderr)
+        return 1
+    print(f"\nDone in {time.monotonic() - began:.0f} s. Nothing was left running, and this machine's network is as it was.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What Ganeti (or somebody by hand) says about a NIC is understood, or refused in two lines that name the mistake."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from samples import BRIDGED, CONFIG, ROUTED, around, nic_of, product_bug, refusal, words
+
+from engine.difference import difference
+from engine.failure import Failure
+from engine.objects import Binding
+from ganeti import environment
+from nfdhcpd_bridge.binding import MARK, parse
+from vif.needs import needs
+from vif.nic import Mode
+from vif.record import nic_of as nic_of_record
+from vif.record import record_of
+
+REQUIRED = ("INSTANCE", "INTERFACE", "INTERFACE_UUID", "MAC", "MODE", "LINK")
+
+
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_variable_is_named(name: str, value: str | None) -> None:
+    failure = refusal(BRIDGED, **{name: value})
+    assert f"the variable {name} is missing or empty" in failure.what
+    assert "ganeti-vif attach --help" in failure.do
+
+
+BAD = {
+    "MAC": ["01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "aa:00:09:09:63", "aa:00:09:09:63:36:00",
+            "aa-00-09-09-63-36", "aa00.0909.6336", "aa:0:9:9:63:36", " aa:00:09:09:63:36", "gg:00:09:09:63:36"],
+    "IP": ["10.9.0.256", "10.9.0.2/24", "10.9.0", "pool", "10.9.0.02", "2001:db8::g", "None", " "],
+    "MODE": ["pool", "ext", "BRIDGED", "bridge", "routed "],
+    "INTERFACE": ["../tap0", "net/tap0", "a" * 16, "tap 0", " ", ".", "..", "-tap0", "tap0;reboot", "tap0\n"],
+    "LINK": ["br 0", "../br0", "br0;reboot", "$(reboot)", "-br0", "b" * 33],
+    "VLAN": ["0", "4095", ".", "a", "10:", ":", ".0", ":0", ":4095", ".10:20:", "10,20", "1 0", "-1", "99999", "..10"],
+    "INSTANCE": ["i1\nroot: ok", "i1'", 'i1"', "$(reboot)", "i1;reboot", "`id`", "i 1", "../i1", "i1.", "-i1", "x" * 256],
+    "INTERFACE_UUID": ["1161b892", "../../etc/passwd", "1161b892-74ab-4e0a-8f25-e1c0c5a7b20g", "-" * 36],
+    "INTERFACE_INDEX": ["one", "1.5", "0x1"],
+    "INTERFACE_NAME": ["eth0\n", "eth0'"],
+    "TAGS": ['tag"A', "tag'A", "a;b", "a\nb", "a\tb", "$(reboot)"],
+    "NETWORK_TAGS": ['nfdhcpd"', "nfdhcpd\nx"],
+    "NETWORK_NAME": ["net\na", "net'a"],
+    "NETWORK_SUBNET": ["10.9.0.1/24", "10.9.0.0/33", "fd00:9::/64", "no"],
+    "NETWORK_GATEWAY": ["10.9.0.1/24", "fd00:9::1", "no"],
+    "NETWORK_SUBNET6": ["fd00:9::1/64", "10.9.0.0/24", "fd00:9::/129"],
+    "NETWORK_GATEWAY6": ["10.9.0.1", "fd00:9::1/64"],
+    "NETWORK_MAC_PREFIX": ["aa:00", "aa:00:09:09", "zz:00:09"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_a_bad_value_is_named_with_its_variable(name: str, value: str) -> None:
+    failure = refusal(BRIDGED, **{name: value})
+    assert name in failure.what
+    words_of_the_value = "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in value)
+    assert words_of_the_value.split(" ")[0] in failure.what
+    assert failure.what.startswith(f"{words_of_the_value if name == 'INSTANCE' else 'i1.example.com'} NIC ")
+
+
+def test_a_failure_says_where_to_mend_it() -> None:
+    assert "gnt-instance modify --net" in refusal(BRIDGED, VLAN="a").do
+    assert "gnt-network modify" in refusal(BRIDGED, NETWORK_SUBNET="no").do
+    assert "gnt-instance remove-tags" in refusal(BRIDGED, TAGS="'").do
+
+
+@product_bug("ganeti/environment.py takes any text after a % in an IPv6 address")
+@pytest.mark.parametrize("text", ["2001:db8::1%eth0", "2001:db8::1%\nGATEWAY=192.0.2.66", "2001:db8::1%1 } accept"])
+@pytest.mark.parametrize("name", ["IP", "NETWORK_GATEWAY6"])
+def test_an_ipv6_address_has_no_zone(name: str, text: str) -> None:
+    """Python takes any text after the % for a zone: it would get into filter rules, routes and bindings."""
+    assert name in refusal(ROUTED, **{name: text}).what
+
+
+@product_bug("ganeti/environment.py takes any IP")
+@pytest.mark.parametrize("text", ["0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.5", "ff02::1", "255.255.255.255"])
+def test_an_address_that_no_guest_can_have_is_refused(text: str) -> None:
+    assert "IP" in refusal(ROUTED, IP=text).what
+
+
+@pytest.mark.parametrize(
+    ("text", "untagged", "tagged"),
+    [
+        ("", None, set()),
+        ("10", 10, set()),
+        (".10", 10, set()),
+        (":20", None, {20}),
+        (":20:30", None, {20, 30}),
+        (".10:20:30", 10, {20, 30}),
+        ("10:20", 10, {20}),
+        (".10:10:20", 10, {20}),
+        ("1", 1, set()),
+        ("4094", 4094, set()),
+    ],
+)
+def test_vlans_in_all_forms_that_ganeti_lets_through(text: str, untagged: int | None, tagged: set[int]) -> None:
+    vlans = nic_of(BRIDGED, VLAN=text).vlans
+    assert (vlans.untagged, vlans.tagged) == (untagged, tagged)
+
+
+def test_an_upper_case_mac_is_the_same_mac() -> None:
+    assert nic_of(BRIDGED, MAC="AA:00:09:09:63:36", NETWORK_MAC_PREFIX="AA:00:09") == nic_of(BRIDGED)
+
+
+def test_a_nic_may_have_an_ipv6_address_only() -> None:
+    nic = nic_of(ROUTED, IP="2001:db8:77::5")
+    assert (nic.address, nic.address6) == (None, IPv6Address("2001:db8:77::5"))
+
+
+def test_a_nic_without_a_network_needs_none_of_its_variables() -> None:
+    bare = {name: value for name, value in BRIDGED.items() if not name.startswith("NETWORK_")}
+    nic = nic_of(bare, IP=None, VLAN=None, TAGS=None, INTERFACE_NAME=None, INTERFACE_INDEX=None)
+    assert (nic.network, nic.ip, nic.tags, nic.name, nic.number) == (None, None, frozenset(), None, None)
+    assert not nic.vlans.tagged and nic.vlans.untagged is None
+
+
+def test_a_network_without_subnets_is_a_network() -> None:
+    only_name = [name for name in BRIDGED if name.startswith("NETWORK_") and name not in ("NETWORK_NAME", "NETWORK_UUID")]
+    network = nic_of(BRIDGED, **dict.fromkeys(only_name)).network
+    assert network and network.name == "net-a" and network.subnet is None and network.tags == frozenset()
+
+
+def test_a_network_with_a_uuid_must_have_a_name() -> None:
+    assert "NETWORK_NAME" in refusal(BRIDGED, NETWORK_NAME=None).what
+
+
+@pytest.mark.parametrize("name", ["INTERFACE_NAME", "NETWORK_NAME"])
+@pytest.mark.parametrize("value", ["eth0", "net-a", "ganeti:communication:i1", "a.b+c_d"])
+def test_names_that_are_common(name: str, value: str) -> None:
+    nic = nic_of(BRIDGED, **{name: value})
+    assert value in (nic.name, nic.network.name if nic.network else None)
+
+
+def test_all_modes_of_ganeti_are_known() -> None:
+    assert [nic_of(BRIDGED, MODE=mode).mode for mode in ("bridged", "routed", "openvswitch")] == list(Mode)
+
+
+@pytest.mark.parametrize(("tap", "ours"), [("gnt.com.0", False), ("gnt.com.17", False), ("tap0", True), ("gnt.com.", True),
+                                           ("gnt.com.0x", True), ("xgnt.com.0", True), ("", True)])  # fmt: skip
+def test_taps_of_ganetis_instance_communication_are_not_ours(tap: str, ours: bool) -> None:
+    assert environment.is_communication_tap({"INTERFACE": tap}) == (not ours)
+
+
+def test_the_tap_and_the_uuid_can_be_had_alone() -> None:
+    assert environment.tap_of({"INTERFACE": "tap7"}) == "tap7"
+    assert environment.uuid_of({"INTERFACE_UUID": BRIDGED["INTERFACE_UUID"]}) == BRIDGED["INTERFACE_UUID"]
+    for alone in (environment.tap_of, environment.uuid_of):
+        with pytest.raises(Failure, match="missing"):
+            alone({})
+
+
+def test_the_addresses_are_typed() -> None:
+    network = nic_of(BRIDGED).network
+    assert network and network.gateway == IPv4Address("10.9.0.1") and network.gateway6 == IPv6Address("fd00:9::1")
+
+
+NAMES = st.sampled_from(sorted(BRIDGED))
+# What os.environ may hold: any text without NUL, and bytes that are no UTF-8 as lone surrogates.
+ANY_TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=()), max_size=40)
+
+
+@st.composite
+def nearly_right(draw: st.DrawFn, name: str) -> str:
+    """A good value with something put into it, or something taken out."""
+    good = draw(st.sampled_from([BRIDGED[name], ROUTED.get(name, ""), "2001:db8::1", "10.9.0.7", ":20:30"]))
+    at, until = sorted(draw(st.tuples(*[st.integers(0, len(good))] * 2)))
+    return good[:at] + draw(ANY_TEXT) + good[until:]
+
+
+@given(data=st.data(), name=NAMES, routed=st.booleans())
+def test_any_text_is_understood_or_refused_and_what_is_understood_can_be_written_down(
+    data: st.DataObject, name: str, routed: bool
+) -> None:
+    environment_ = ROUTED if routed else BRIDGED
+    text = data.draw(st.one_of(ANY_TEXT, nearly_right(name)))
+    _check(environment_, name, text)
+
+
+@given(data=st.data())
+def test_any_environment_at_all_is_understood_or_refused(data: st.DataObject) -> None:
+    names = st.lists(NAMES, unique=True, max_size=len(BRIDGED))
+    environment_ = {name: data.draw(st.one_of(ANY_TEXT, st.just(BRIDGED[name]))) for name in data.draw(names)}
+    try:
+        nic_of(environment_)
+    except Failure as failure:
+        assert failure.what.isprintable() and failure.do.isprintable()
+
+
+@given(value=st.sampled_from(["é", "\udcff", "’", "１０"]), name=NAMES)
+@example(value="１０", name="VLAN")
+@example(value="１", name="INTERFACE_INDEX")
+def test_text_that_is_not_ascii_never_gets_past_the_door(value: str, name: str) -> None:
+    try:
+        nic = nic_of(BRIDGED, **{name: value})
+    except Failure as failure:
+        assert failure.what.isascii()
+    else:
+        assert name in ("LC_ALL", "BRIDGE", "VLAN", "INTERFACE_INDEX")
+        assert record_of(nic).text.isascii()
+
+
+def _check(environment_: dict[str, str], name: str, text: str) -> None:
+    try:
+        nic = nic_of(environment_, **{name: text})
+    except Failure as failure:
+        assert failure.what.isascii() and failure.what.isprintable()
+        assert name in failure.what
+        return
+    assert nic_of_record(record_of(nic)) == nic
+    wanted = needs(nic, CONFIG, around(nic))
+    for line in words(difference(wanted.all, {})):
+        assert line.isascii() and line.isprintable(), line
+    keys = {MARK, "INDEV", "MAC", "HOSTNAME", "IP", "SUBNET", "GATEWAY", "SUBNET6", "GATEWAY6", "MTU"}
+    for binding in (thing for thing in wanted.own.values() if isinstance(thing, Binding)):
+        assert parse(binding.text).keys() <= keys
+        assert binding.text.count("=") == len(binding.text.splitlines())
