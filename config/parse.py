@@ -57,7 +57,9 @@ def parse(text: str, path: str = PATH) -> Config:
     try:
         parser.read_string(text, path)
     except configparser.Error as error:
-        raise Failure(_syntax(error, path), f"mend that line; the keys are in /usr/share/doc/ganeti-vif/configuration.md") from error
+        raise Failure(
+            _syntax(error, path), "mend that line; the keys are in /usr/share/doc/ganeti-vif/configuration.md"
+        ) from error
     sections = [_Section(name, dict(parser[name]), path, _lines(text)) for name in parser.sections()]
     private = tuple(private_of(s.word, s) for s in sections if s.kind == "private")
     public = tuple(_public(s) for s in sections if s.kind == "public")
@@ -84,7 +86,9 @@ class _Section:
         self.kind, _, self.word = heading.partition(" ")
         self.word = self.word.strip()
         if self.kind not in ("private", "public", "bindings") or (self.kind == "bindings") == bool(self.word):
-            raise self.failure("", f"unknown section [{heading}]", "there are [private NAME], [public NAME], [bindings]")
+            raise self.failure(
+                "", f"unknown section [{heading}]", "there are [private NAME], [public NAME], [bindings]"
+            )
 
     def values(self, parsers: Mapping[str, _Parser], required: Iterable[str] = ()) -> dict[str, Any]:
         for key in self.given:
@@ -92,14 +96,16 @@ class _Section:
                 raise self.failure(key, f"unknown key '{key}' in [{self.heading}]", f"it knows: {', '.join(parsers)}")
         for key in required:
             if key not in self.given:
-                raise self.failure("", f"[{self.heading}] lacks '{key}'", f"add a line: {key} = …")
+                raise self.failure("", f"[{self.heading}] lacks '{key}'", f"add a line: {key} = ...")
         return {key: self.value(key, parsers[key]) for key in self.given}
 
     def value(self, key: str, parser: _Parser) -> Any:
         try:
             return parser(self.given[key])
         except ValueError as error:
-            raise self.failure(key, f"{key}: {error}", "the keys and their values are in /usr/share/doc/ganeti-vif/configuration.md") from error
+            raise self.failure(
+                key, f"{key}: {error}", "the keys and their values are in /usr/share/doc/ganeti-vif/configuration.md"
+            ) from error
 
     def failure(self, key: str, what: str, do: str) -> Failure:
         line = self._lines.get((self.heading, key))
@@ -108,9 +114,7 @@ class _Section:
 
 def private_of(prefix: str, section: _Section) -> Private:
     given = section.values(_PRIVATE, ["bridges"])
-    private = Private(
-        prefix=prefix, numbers=given["bridges"], uplink=given.get("uplink"), mtu=given.get("mtu")
-    )
+    private = Private(prefix=prefix, numbers=given["bridges"], uplink=given.get("uplink"), mtu=given.get("mtu"))
     try:
         for name in private.devices:
             values.device(name)

@@ -222,7 +222,7 @@ def main() -> int:
     except Failed as failure:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)
         return 1
-    print(f"\nDone in {time.monotonic() - began:.0f} s. Nothing was left running, and this machine's network is as it was.")
+    print(f"\nDone in {time.monotonic() - began:.0f} s. Nothing is left running, this machine's network is as it was.")
     return 0
 
 

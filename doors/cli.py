@@ -66,7 +66,9 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line, complete with its help."""
-    top = argparse.ArgumentParser(prog="ganeti-vif", description="Networks of a Ganeti node: private bridges, public links, NICs.")
+    top = argparse.ArgumentParser(
+        prog="ganeti-vif", description="Networks of a Ganeti node: private bridges, public links, NICs."
+    )
     top.add_argument("--config", default=parse.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
     verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
 
@@ -75,7 +77,9 @@ def parser() -> argparse.ArgumentParser:
         one.set_defaults(verb=action)
         one.add_argument("--json", action="store_true", help="print one JSON object")
         if writes:
-            one.add_argument("--dry-run", action="store_true", help="print the commands that would do it, and do nothing")
+            one.add_argument(
+                "--dry-run", action="store_true", help="print the commands that would do it, and do nothing"
+            )
         return one
 
     for name, action, text in (
@@ -84,10 +88,19 @@ def parser() -> argparse.ArgumentParser:
     ):
         one = verb(name, action, text, writes=True)
         one.add_argument("--private", metavar="PREFIX=RANGES", help="only these private networks, as pvn=1-100,200")
-        one.add_argument("--uplink", default="none", help="their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'")
+        one.add_argument(
+            "--uplink",
+            default="none",
+            help="their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'",
+        )
         one.add_argument("--mtu", help="their MTU")
     verb("status", _status, "show private networks, public links and NICs", writes=False)
-    verb("check", _check, "list each difference between what should be and what is; status 1 if there is one", writes=False)
+    verb(
+        "check",
+        _check,
+        "list each difference between what should be and what is; status 1 if there is one",
+        writes=False,
+    )
     verb("reconcile", _reconcile, "make the node what it should be, leftovers of dead taps included", writes=True)
     one = verb("attach", _attach, "attach a NIC, described by flags or by Ganeti's environment", writes=True)
     for flag, text in NIC_FLAGS.items():
@@ -183,7 +196,9 @@ def _detach(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
 def _recorded(tap: str) -> Nic:
     nic = recorded(tap)
     if nic is None:
-        raise Failure(f"{tap} was not attached by ganeti-vif: there is no record of it", "ganeti-vif status shows what is")
+        raise Failure(
+            f"{tap} was not attached by ganeti-vif: there is no record of it", "ganeti-vif status shows what is"
+        )
     return nic
 
 

@@ -89,12 +89,21 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
     """The same for the eye."""
     yield from _section(
         ("PRIVATE", "BRIDGES", "UPLINK", "UP", "PORTS"),
-        [(p["prefix"], p["bridges"], p["uplink"], f"{p['up']} of {p['configured']}", p["ports"]) for p in shown["private"]],
+        [
+            (p["prefix"], p["bridges"], p["uplink"], f"{p['up']} of {p['configured']}", p["ports"])
+            for p in shown["private"]
+        ],
     )
     yield from _section(
         ("PUBLIC", "TABLE", "UPLINK", "SUBNETS", "GATEWAYS", "NICS"),
         [
-            (p["name"], p["table"], f"{p['uplink']} ({p['uplink_state']})", *_lists(p["subnets"], p["gateways"]), p["nics"])
+            (
+                p["name"],
+                p["table"],
+                f"{p['uplink']} ({p['uplink_state']})",
+                *_lists(p["subnets"], p["gateways"]),
+                p["nics"],
+            )
             for p in shown["public"]
         ],
     )

@@ -69,7 +69,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A base chain of ours in nftables, with its rules in nft's own words. DEVICE is None unless the family is netdev."""
+    """A base chain of ours in nftables, its rules in nft's own words. DEVICE is None unless the family is netdev."""
 
     family: str
     name: str
@@ -277,6 +277,5 @@ def unmet(wanted: Object, actual: Object) -> tuple[tuple[str, object, object], .
     return tuple(
         (field.name, getattr(actual, field.name), getattr(wanted, field.name))
         for field in fields(wanted)
-        if getattr(wanted, field.name) is not None
-        and getattr(wanted, field.name) != getattr(actual, field.name)
+        if getattr(wanted, field.name) is not None and getattr(wanted, field.name) != getattr(actual, field.name)
     )

@@ -64,7 +64,8 @@ def _make(wanted: Object) -> Iterator[str]:
         case OvsPort():
             tag = "" if wanted.tag is None else f" tag={wanted.tag}"
             trunks = "" if not wanted.trunks else f" trunks={','.join(map(str, sorted(wanted.trunks)))}"
-            yield f"ovs-vsctl -- --if-exists del-port {wanted.device} -- add-port {wanted.bridge} {wanted.device}{tag}{trunks}"
+            port = wanted.device
+            yield f"ovs-vsctl -- --if-exists del-port {port} -- add-port {wanted.bridge} {port}{tag}{trunks}"
         case Up(device=device):
             yield f"ip link set {device} up"
         case Rule():

@@ -121,7 +121,7 @@ def obstacle(network: PrivateNetwork, links: Mapping[str, Link], ports: Mapping[
     if bridge and bridge.kind != "bridge":
         return Failure(
             f"{network.bridge} exists and is no bridge but a {bridge.kind or 'device'}",
-            f"rename or remove it (ip link set {network.bridge} name …), or leave {network.bridge} out of the ranges",
+            f"rename or remove it (ip link set {network.bridge} name NEW), or leave {network.bridge} out of the ranges",
         )
     for port in ports.get(network.bridge, ()):
         if port.name != network.port and not is_tap(port):
@@ -141,7 +141,9 @@ def _port_obstacle(
     wanted = _port(network, links)
     facts = ("kind", "lower", "vlan", "vni")
     if any(getattr(existing, fact) != getattr(wanted, fact) for fact in facts):
-        is_, should = (" ".join(f"{f} {getattr(link, f)}" for f in facts if getattr(link, f)) for link in (existing, wanted))
+        is_, should = (
+            " ".join(f"{f} {getattr(link, f)}" for f in facts if getattr(link, f)) for link in (existing, wanted)
+        )
         return Failure(
             f"{network.bridge}: its uplink {wanted.name} exists and is something else ({is_}, not {should})",
             f"ip link del {wanted.name}, if nothing uses it",

@@ -54,6 +54,7 @@ def _switches(public: Public, rp_filter: str) -> Iterator[Object]:
         ipv6 = f"net/ipv6/conf/{uplink}"
         # Unlike IPv4's, IPv6 forwarding is a matter of the whole node (kernel doc ip-sysctl, conf/all/forwarding).
         yield Sysctl(path="net/ipv6/conf/all/forwarding", value="1")
+        yield Sysctl(path=f"{ipv6}/disable_ipv6", value="0")
         yield Sysctl(path=f"{ipv6}/forwarding", value="1")
         yield Sysctl(path=f"{ipv6}/proxy_ndp", value="1")
         yield Sysctl(path=f"{ipv6}/accept_ra", value="0")

@@ -62,8 +62,8 @@ def layout(private: Iterable[Private], public: Iterable[Public], devices: Device
                     result.refused.append(failure)
                     continue
                 result.units.append(Unit(network.bridge, state(private_networks.desired(network, links, node))))
-        except Failure as failure:
-            result.refused.append(failure)
+        except Failure as reason:
+            result.refused.append(reason)
     rp_filter = public_links.tolerant(sysctl.value("net/ipv4/conf/all/rp_filter"))
     for link in public:
         if failure := _uplink_obstacle(link, links):
@@ -120,7 +120,9 @@ def setup(
     plan = layout(private, public, node.devices(), identity())
     forwarding = routers_advertised_to(node, public)
     if forwarding:
-        plan.units = [unit for unit in plan.units if unit.name not in {link.name for link in public if 6 in link.versions}]
+        plan.units = [
+            unit for unit in plan.units if unit.name not in {link.name for link in public if 6 in link.versions}
+        ]
         plan.refused += forwarding
     actual = node.read(plan.wanted.values())
     done = list(difference(plan.base, actual))
@@ -153,13 +155,10 @@ def teardown(
         return [], refused
     links = {name: device.link for name, device in devices.by_name.items()}
     names = {name for family in private for name in family.devices}
-    made = {links[name].key: links[name] for name in names & links.keys() if links[name].group == GROUP}
-    ours = made | {
-        thing.key: thing
-        for link in public
-        for thing in public_links.desired(link, "0")
-        if isinstance(thing, Rule | Route | Chain)
-    }
+    ours = state(links[name] for name in names & links.keys() if links[name].group == GROUP)
+    for link in public:
+        things = public_links.desired(link, "0")
+        ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
     if not _in_our_care(links) - names:
         ours |= state(seclusion())

@@ -102,5 +102,3 @@ def reconcile(config: Config, node: Node) -> Survey:
     found = survey(config, node)
     clear(found.changes, node)
     return found
-
-

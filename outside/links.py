@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 
 from engine.failure import Gone
 from engine.objects import BridgePort, BridgeVlan, Link, Object, Up
@@ -134,7 +135,7 @@ def _device(raw: _Raw, names: Mapping[int, str]) -> Device:
     return Device(link, bool(raw.flags & IFF_UP), _name(master, names))
 
 
-def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dict[str, object]:
+def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dict[str, Any]:
     """The properties that only a bridge, a VLAN or a VXLAN device has."""
     match raw.kind:
         case "bridge":
@@ -179,7 +180,9 @@ def bridge_vlans(query: Query) -> dict[int, BridgeVlan]:
 
 
 def _vlans(name: str, spec: bytes) -> BridgeVlan:
-    untagged, tagged, begin = None, set(), 0
+    untagged: int | None = None
+    tagged: set[int] = set()
+    begin = 0
     for kind, value in nested(spec):
         if kind != IFLA_BRIDGE_VLAN_INFO:
             continue

@@ -122,13 +122,16 @@ class Netlink:
             case Remove(TrunkVlan(device=device, vid=vid)):
                 self._vlan_message(RTM_DELLINK, device, [(0, vid)])
             case Make(Route() as route):
-                self._send(RTM_NEWROUTE, _NEW, self._route_message(route))
+                # A host route is a NIC's: never take one that leads elsewhere. Those of a link are equal whoever
+                # makes them, and an attach may make them at the same moment as a setup.
+                flags = _NEW if route.destination.num_addresses == 1 else _REPLACE
+                self._send(RTM_NEWROUTE, flags, self._route_message(route))
             case Alter(Route(), Route() as route):
                 self._send(RTM_NEWROUTE, _REPLACE, self._route_message(route))
             case Remove(Route() as route):
                 self._send(RTM_DELROUTE, _SET, self._route_message(route))
             case Make(Rule() as rule):
-                self._send(RTM_NEWRULE, _NEW, _rule_message(rule))
+                self._add_rule(rule)
             case Remove(Rule() as rule):
                 self._send(RTM_DELRULE, _SET, _rule_message(rule))
             case Make(ProxyNeighbour() as proxy):
@@ -173,6 +176,14 @@ class Netlink:
         if data:
             plain.append(("IFLA_LINKINFO", _info("bridge", data)))
         self._set_link(wanted.name, plain)
+
+    def _add_rule(self, rule: Rule) -> None:
+        try:
+            self._send(RTM_NEWRULE, _NEW, _rule_message(rule))
+        except NetlinkError as error:
+            # The very same rule: an attach and a setup made it at the same moment.
+            if error.code != errno.EEXIST:
+                raise
 
     def _bridge_vlans(self, before: BridgeVlan, after: BridgeVlan) -> None:
         """Take away what AFTER lacks, then add what BEFORE lacks: never more VLANs than wanted at any moment."""
@@ -295,5 +306,11 @@ def _refused(change: Change, error: NetlinkError) -> Failure:
         return Gone(f"{thing}: it or its device is not there (any more)", "ip link show")
     if error.code in (errno.EPERM, errno.EACCES):
         return Failure(f"{thing}: no permission to change the node's network", "run it as root")
+    if error.code == errno.EEXIST and isinstance(change, Make) and isinstance(change.wanted, Route):
+        route = change.wanted
+        return Failure(
+            f"the address {route.destination.network_address} leads to another device of this node",
+            f"see whose it is: ganeti-vif status, and: ip route show table {route.table}",
+        )
     reason = os.strerror(error.code)
     return Failure(f"{thing}: the kernel refuses: {reason}", f"see what it says to: {next(commands(change))}")

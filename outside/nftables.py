@@ -118,8 +118,9 @@ def _chains(listing: list[dict[str, Any]], wanted: Mapping[Key, Chain]) -> Itera
 
 def _device(chain: dict[str, Any], wanted: Chain | None) -> str | None:
     """The device that CHAIN hangs on. nft 1.0.6 does not tell in JSON; our chains are named after their devices."""
-    device = chain.get("dev", wanted.device if wanted else None)
-    return device[0] if isinstance(device, list) and device else device
+    device = chain.get("dev") or (wanted.device if wanted else None)
+    name = device[0] if isinstance(device, list) else device
+    return str(name) if name is not None else None
 
 
 def _refused(change: Change, error: str) -> Failure:

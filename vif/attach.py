@@ -21,6 +21,7 @@ from vif.nic import Mode, Nic
 from vif.record import nic_of
 from vif.surroundings import Surroundings, obstacle
 
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What an attach will do. LEFTOVERS are of a former owner of the tap's name: they go, and stay gone even if

@@ -15,8 +15,8 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     # The bridge's MTU, so that the bridge does not shrink to the tap's (ganeti issue 257).
     yield Link(name=nic.tap, mac=port_mac(nic.mac), mtu=around.bridge.mtu if around.bridge else None)
     yield guard.ingress(nic)
-    if "private-filtered" in nic.network_tags and nic.network and nic.network.mac_prefix:
-        yield guard.same_prefix_only(nic, nic.network.mac_prefix)
+    if "private-filtered" in nic.network_tags:
+        yield guard.same_prefix_only(nic)
     yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
     yield BridgePort(device=nic.tap, bridge=nic.link)
     if nic.vlans.untagged is not None or nic.vlans.tagged:

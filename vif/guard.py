@@ -88,8 +88,11 @@ def requests_from(nic: Nic, gateway: Address) -> Chain:
     )
 
 
-def same_prefix_only(nic: Nic, prefix: str) -> Chain:
-    """`private-filtered`: many networks share a bridge, and each has its MAC prefix. Only its own reaches the tap."""
+def same_prefix_only(nic: Nic) -> Chain:
+    """`private-filtered`: many networks share a bridge, and each has its MAC prefix. Only its own reaches the tap.
+
+    The prefix is the NIC's own: Ganeti makes its MAC from the network's, or else from the cluster's.
+    """
     return Chain(
         family="netdev",
         name=f"{nic.tap}-out",
@@ -97,5 +100,5 @@ def same_prefix_only(nic: Nic, prefix: str) -> Chain:
         device=nic.tap,
         priority=0,
         policy="drop",
-        rules=(FilterRule(f"ether saddr & ff:ff:ff:00:00:00 == {prefix}:00:00:00 accept", "same MAC prefix"),),
+        rules=(FilterRule(f"ether saddr & ff:ff:ff:00:00:00 == {nic.mac[:8]}:00:00:00 accept", "same MAC prefix"),),
     )

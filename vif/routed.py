@@ -58,10 +58,16 @@ def _switches(nic: Nic, rp_filter: str) -> Iterator[Object]:
     yield Sysctl(path=f"net/ipv4/conf/{tap}/proxy_arp", value="1")
     yield Sysctl(path=f"net/ipv4/conf/{tap}/rp_filter", value=rp_filter)
     yield Sysctl(path=f"net/ipv4/neigh/{tap}/proxy_delay", value="0")
+    ipv6 = f"net/ipv6/conf/{tap}"
     if nic.address6:
-        yield Sysctl(path=f"net/ipv6/conf/{tap}/forwarding", value="1")
-        yield Sysctl(path=f"net/ipv6/conf/{tap}/proxy_ndp", value="1")
-        yield Sysctl(path=f"net/ipv6/conf/{tap}/accept_ra", value="0")
+        yield Sysctl(path=f"{ipv6}/disable_ipv6", value="0")
+        # The tap's link-local address comes from its constant MAC (0: EUI-64) and is there at once: a guest that
+        # moves finds its router under the same address.
+        yield Sysctl(path=f"{ipv6}/addr_gen_mode", value="0")
+        yield Sysctl(path=f"{ipv6}/accept_dad", value="0")
+        yield Sysctl(path=f"{ipv6}/forwarding", value="1")
+        yield Sysctl(path=f"{ipv6}/proxy_ndp", value="1")
+        yield Sysctl(path=f"{ipv6}/accept_ra", value="0")
         yield Sysctl(path=f"net/ipv6/neigh/{tap}/proxy_delay", value="0")
     else:
-        yield Sysctl(path=f"net/ipv6/conf/{tap}/disable_ipv6", value="1")
+        yield Sysctl(path=f"{ipv6}/disable_ipv6", value="1")

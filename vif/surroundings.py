@@ -49,20 +49,26 @@ def _tap(nic: Nic, around: Surroundings) -> Failure | None:
             f"start the instance again: gnt-instance startup {nic.instance}",
         )
     if around.tap.kind in ("bridge", "vlan", "vxlan", "bond") or nic.tap == "lo":
-        return Failure(f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "name the tap of the NIC: see ip link")
+        return Failure(
+            f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "name the tap of the NIC: see ip link"
+        )
     return None
 
 
 def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
     if around.bridge is None:
-        return Failure(f"the bridge {nic.link} does not exist", f"ganeti-vif setup, or: ip link add {nic.link} type bridge")
+        return Failure(
+            f"the bridge {nic.link} does not exist", f"ganeti-vif setup, or: ip link add {nic.link} type bridge"
+        )
     if around.bridge.kind != "bridge":
         return Failure(
-            f"{nic.link} is no bridge but a {around.bridge.kind or 'device'}", "give the NIC another link: gnt-instance modify --net"
+            f"{nic.link} is no bridge but a {around.bridge.kind or 'device'}",
+            "give the NIC another link: gnt-instance modify --net",
         )
     if (nic.vlans.untagged is not None or nic.vlans.tagged) and not around.bridge.vlan_filtering:
         return Failure(
-            f"the NIC has VLANs, but the bridge {nic.link} knows none", f"ip link set {nic.link} type bridge vlan_filtering 1"
+            f"the NIC has VLANs, but the bridge {nic.link} knows none",
+            f"ip link set {nic.link} type bridge vlan_filtering 1",
         )
     return None
 
@@ -71,7 +77,7 @@ def _routed(nic: Nic, around: Surroundings) -> Failure | None:
     if around.table is None:
         return Failure(
             f"the link {nic.link} is no routing table",
-            f"add [public {nic.link}] to /etc/ganeti-vif/ganeti-vif.conf, or the table's name to /etc/iproute2/rt_tables",
+            f"add [public {nic.link}] to /etc/ganeti-vif/ganeti-vif.conf, or the table to /etc/iproute2/rt_tables",
         )
     if around.public and around.uplink is None:
         return Failure(
@@ -80,7 +86,8 @@ def _routed(nic: Nic, around: Surroundings) -> Failure | None:
         )
     if nic.address is None and nic.address6 is None:
         return Failure(
-            "a routed NIC without an address", "give it one: gnt-instance modify --net N:modify,ip=…, or its network a network6"
+            "a routed NIC without an address",
+            "give it one: gnt-instance modify --net N:modify,ip=ADDRESS, or its network a network6",
         )
     return None
 
