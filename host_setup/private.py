@@ -163,22 +163,23 @@ def is_tap(link: Link) -> bool:
 
 
 def seclusion() -> Iterator[Object]:
-    """Nothing that comes in by a private bridge reaches the node itself or is routed by it.
+    """Nothing that comes in by a private bridge reaches the node itself, and nothing is routed in or out.
 
     Told by the device group, so these few rules serve any number of bridges, from the moment each is made. With
     br_netfilter, frames between two ports of a bridge pass the forward hook too: those leave by the same group.
     """
-    ours = f"{{ {GROUP}, {ADOPTED_GROUP} }}"
-    for hook, rule in (
-        ("input", f"iifgroup {ours} drop"),
-        ("forward", f"iifgroup {ours} oifgroup != {ours} drop"),
+    ours = f"{GROUP}-{ADOPTED_GROUP}"
+    for family, hook, priority, matches in (
+        ("inet", "input", -300, [f"iifgroup {ours}"]),
+        ("inet", "forward", -300, [f"iifgroup {ours} oifgroup != {ours}", f"oifgroup {ours} iifgroup != {ours}"]),
+        ("arp", "input", 0, [f"iifgroup {ours}"]),
     ):
         yield Chain(
-            family="inet",
+            family=family,
             name=f"seclusion-{hook}",
             hook=hook,
             device=None,
-            priority=-300,
+            priority=priority,
             policy="accept",
-            rules=(FilterRule(rule, "private networks do not reach the node"),),
+            rules=tuple(FilterRule(f"{match} counter drop", "private networks end here") for match in matches),
         )

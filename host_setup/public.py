@@ -1,6 +1,8 @@
-"""What a public link is on a node: a routing table, the rules that lead to it, and an uplink that answers for VMs.
+"""What a public link is on a node: a routing table, a packet mark that leads to it, and an uplink that answers for VMs.
 
-The node has no address in the public subnets. Pure.
+The node has no address in the public subnets. What belongs to the link carries its mark: set on a tap by the NIC's
+filter, and on the uplink by its destination. One rule for each IP version takes marked packets to the table, however
+many NICs there are. Pure.
 """
 
 from __future__ import annotations
@@ -18,47 +20,56 @@ LAST = 0xFFFFFFFF
 """The metric of the route that is tried when there is no other."""
 
 
-def desired(public: Public, rp_filter: str) -> Iterator[Object]:
-    """What PUBLIC needs before any NIC. RP_FILTER is for its uplink: see tolerant()."""
-    yield from _switches(public, rp_filter)
+def desired(public: Public, force_forwarding: bool) -> Iterator[Object]:
+    """What PUBLIC needs before any NIC. FORCE_FORWARDING: see forwarding6()."""
+    yield from _switches(public, force_forwarding)
     yield Up(device=public.uplink)
     yield from _routes(public)
     for version in public.versions:
-        # What its NICs send carries its mark; what the outside sends to its NICs comes in by the uplink.
         yield Rule(family=version, priority=PRIORITY, table=public.table, mark=public.mark)
-        yield Rule(family=version, priority=PRIORITY, table=public.table, device=public.uplink)
-    if public.arp_source:
+    yield _marks(public)
+    if public.arp_source and 4 in public.versions:
         yield _requests_with_our_source(public)
 
 
-def tolerant(of_all: str | None) -> str:
-    """The rp_filter for a device of a public link on a node whose conf/all/rp_filter is OF_ALL.
-
-    The kernel asks the main table for the way back, which knows none to the VMs: so the check must be off. It takes
-    the larger of the two values, so where conf/all demands a check the best to be had is the loose one (2), for
-    which any route will do, such as the node's default route (kernel doc ip-sysctl, rp_filter).
-    """
-    return "0" if of_all in (None, "0") else "2"
-
-
-def _switches(public: Public, rp_filter: str) -> Iterator[Object]:
+def _switches(public: Public, force_forwarding: bool) -> Iterator[Object]:
     uplink = public.uplink
     if 4 in public.versions:
-        ipv4 = f"net/ipv4/conf/{uplink}"
-        yield Sysctl(path=f"{ipv4}/forwarding", value="1")
-        yield Sysctl(path=f"{ipv4}/proxy_arp", value="1")
-        yield Sysctl(path=f"{ipv4}/rp_filter", value=rp_filter)
-        # Without this the first ping waits up to 0.8 s for the proxy's answer.
-        yield Sysctl(path=f"net/ipv4/neigh/{uplink}/proxy_delay", value="0")
+        yield from switches4(uplink)
+        # What the node itself answers (too big, unreachable) goes the way of the packet that it answers.
+        yield Sysctl(path="net/ipv4/fwmark_reflect", value="1")
     if 6 in public.versions:
-        ipv6 = f"net/ipv6/conf/{uplink}"
-        # Unlike IPv4's, IPv6 forwarding is a matter of the whole node (kernel doc ip-sysctl, conf/all/forwarding).
-        yield Sysctl(path="net/ipv6/conf/all/forwarding", value="1")
-        yield Sysctl(path=f"{ipv6}/disable_ipv6", value="0")
-        yield Sysctl(path=f"{ipv6}/forwarding", value="1")
-        yield Sysctl(path=f"{ipv6}/proxy_ndp", value="1")
-        yield Sysctl(path=f"{ipv6}/accept_ra", value="0")
-        yield Sysctl(path=f"net/ipv6/neigh/{uplink}/proxy_delay", value="0")
+        yield from switches6(uplink, force_forwarding)
+        yield Sysctl(path="net/ipv6/fwmark_reflect", value="1")
+        if not force_forwarding:
+            yield Sysctl(path="net/ipv6/conf/all/forwarding", value="1")
+
+
+def switches4(device: str) -> Iterator[Sysctl]:
+    """What a device of a public link needs for IPv4: forwarding, and answers for addresses behind the other end."""
+    ipv4 = f"net/ipv4/conf/{device}"
+    yield Sysctl(path=f"{ipv4}/forwarding", value="1")
+    yield Sysctl(path=f"{ipv4}/proxy_arp", value="1")
+    # The mark counts for the way back too: so rp_filter, whatever its value, finds the right one and drops nothing.
+    yield Sysctl(path=f"{ipv4}/src_valid_mark", value="1")
+    # Without this the first ping waits up to 0.8 s for the proxy's answer.
+    yield Sysctl(path=f"net/ipv4/neigh/{device}/proxy_delay", value="0")
+
+
+def switches6(device: str, force_forwarding: bool) -> Iterator[Sysctl]:
+    """The same for IPv6.
+
+    A device's own `forwarding` makes it a router's and forwards nothing: that takes `force_forwarding` (since Linux
+    6.17), or conf/all/forwarding, a switch of the whole node (kernel doc ip-sysctl).
+    """
+    ipv6 = f"net/ipv6/conf/{device}"
+    yield Sysctl(path=f"{ipv6}/disable_ipv6", value="0")
+    yield Sysctl(path=f"{ipv6}/forwarding", value="1")
+    if force_forwarding:
+        yield Sysctl(path=f"{ipv6}/force_forwarding", value="1")
+    yield Sysctl(path=f"{ipv6}/proxy_ndp", value="1")
+    yield Sysctl(path=f"{ipv6}/accept_ra", value="0")
+    yield Sysctl(path=f"net/ipv6/neigh/{device}/proxy_delay", value="0")
 
 
 def _routes(public: Public) -> Iterator[Object]:
@@ -72,21 +83,40 @@ def _routes(public: Public) -> Iterator[Object]:
         yield Route(table=public.table, destination=everything, kind="unreachable", metric=LAST)
 
 
+def _marks(public: Public) -> Chain:
+    """What comes in by the uplink for the public subnets goes by the link's table; the node's own traffic does not."""
+    words = {4: ("ip daddr", "arp daddr ip"), 6: ("ip6 daddr",)}
+    rules = [
+        FilterRule(f"{word} {subnet} meta mark set {public.mark:#010x}", f"to {subnet}")
+        for subnet in public.subnets
+        for word in words[subnet.version]
+    ]
+    return _chain(public, "in", "ingress", *rules)
+
+
 def _requests_with_our_source(public: Public) -> Chain:
-    """ARP requests for the public subnets leave with `arp-source` as sender: the node has no address there, and
-    would ask with one of another network, which routers need not answer."""
-    subnets = ", ".join(str(subnet) for subnet in public.subnets if subnet.version == 4)
+    """ARP requests for the public subnets leave with `arp-source` as sender: the node has no address there, and would
+    ask with one of another network, which routers need not answer. Announcements, which come from a VM's address, and
+    the requests of a node that does have an address there leave as they are."""
+    rules = [
+        FilterRule(
+            f"arp operation request arp daddr ip {subnet} arp saddr ip != {subnet} "
+            f"arp saddr ip set {public.arp_source}",
+            "ARP requests carry arp-source",
+        )
+        for subnet in public.subnets
+        if subnet.version == 4
+    ]
+    return _chain(public, "out", "egress", *rules)
+
+
+def _chain(public: Public, suffix: str, hook: str, *rules: FilterRule) -> Chain:
     return Chain(
         family="netdev",
-        name=f"{public.uplink}-out",
-        hook="egress",
+        name=f"{public.uplink}-{suffix}",
+        hook=hook,
         device=public.uplink,
         priority=0,
         policy="accept",
-        rules=(
-            FilterRule(
-                f"arp operation request arp daddr ip {{ {subnets} }} arp saddr ip set {public.arp_source}",
-                "ARP requests carry arp-source",
-            ),
-        ),
+        rules=rules,
     )

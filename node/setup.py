@@ -64,12 +64,11 @@ def layout(private: Iterable[Private], public: Iterable[Public], devices: Device
                 result.units.append(Unit(network.bridge, state(private_networks.desired(network, links, node))))
         except Failure as reason:
             result.refused.append(reason)
-    rp_filter = public_links.tolerant(sysctl.value("net/ipv4/conf/all/rp_filter"))
     for link in public:
         if failure := _uplink_obstacle(link, links):
             result.refused.append(failure)
         else:
-            result.units.append(Unit(link.name, state(public_links.desired(link, rp_filter))))
+            result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
     return result
 
 
@@ -92,7 +91,8 @@ def routers_advertised_to(node: Node, public: Iterable[Public]) -> list[Failure]
 
     A forwarding node ignores router advertisements unless accept_ra is 2 (kernel doc ip-sysctl, accept_ra).
     """
-    if all(6 not in link.versions for link in public) or sysctl.value("net/ipv6/conf/all/forwarding") == "1":
+    no_change = sysctl.force_forwarding() or sysctl.value("net/ipv6/conf/all/forwarding") == "1"
+    if no_change or all(6 not in link.versions for link in public):
         return []
     uplinks = {link.uplink for link in public}
     return [
@@ -157,7 +157,7 @@ def teardown(
     names = {name for family in private for name in family.devices}
     ours = state(links[name] for name in names & links.keys() if links[name].group == GROUP)
     for link in public:
-        things = public_links.desired(link, "0")
+        things = public_links.desired(link, False)
         ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
     if not _in_our_care(links) - names:

@@ -57,7 +57,7 @@ def survey(config: Config, node: Node) -> Survey:
         except Failure as failure:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
-    ours = node.ours(desired.values(), config.bindings.directory)
+    ours = node.ours(desired, config.bindings.directory)
     stale = _stale(found, ours, config, node) if in_trouble else set(ours)
     actual = node.read(desired.values()) | ours
     found.changes = difference(desired, actual, stale)

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.failure import Gone
 from engine.objects import BridgePort, BridgeVlan, Link, Object, Up
-from outside.rtnetlink import Query, attribute, attributes, nested, number, text
+from outside.query import Query, attribute, attributes, nested, number, text
 
 RTM_GETLINK = 18
 AF_BRIDGE = 7

@@ -26,13 +26,14 @@ from engine.objects import (
     Record,
     Route,
     Rule,
+    State,
     Sysctl,
     TrunkVlan,
     Up,
 )
 from nfdhcpd_bridge import files
-from outside import links, records, routing, sysctl
-from outside.rtnetlink import Query
+from outside import filters, links, records, routing, sysctl
+from outside.query import Query
 
 if TYPE_CHECKING:
     from outside.netlink import Netlink
@@ -46,7 +47,7 @@ class Node:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in ("_query", "_netlink"):
+        for name in ("_query", "_netfilter", "_netlink"):
             if name in self.__dict__:
                 self.__dict__[name].close()
 
@@ -61,6 +62,10 @@ class Node:
         netlink = Netlink()
         netlink.seen(self._seen.items())
         return netlink
+
+    @cached_property
+    def _netfilter(self) -> Query:
+        return filters.netfilter()
 
     @cached_property
     def _nftables(self) -> Nftables:
@@ -117,9 +122,9 @@ class Node:
 
     def _chains(self, wanted: list[Chain]) -> Iterator[Chain]:
         if len(wanted) > links.FEW:
-            names = {chain.key for chain in wanted}
-            return (chain for chain in self._nftables.read_all(wanted) if chain.key in names)
-        return self._nftables.read(wanted)
+            known = {chain.key: chain for chain in wanted}
+            return (chain for chain in filters.all_chains(self._netfilter, known) if chain.key in known)
+        return filters.chains(self._netfilter, wanted)
 
     def routes_of_ours(self) -> list[Route]:
         """Every route that carries our mark."""
@@ -129,14 +134,14 @@ class Node:
         """The devices that have an IPv6 default route from router advertisements."""
         return routing.advertised_default_routes(self._query)
 
-    def ours(self, wanted: Iterable[Object], directory: str) -> dict[Key, Object]:
+    def ours(self, wanted: State, directory: str) -> dict[Key, Object]:
         """Everything on this node that carries our mark, apart from devices. WANTED helps to tell chains that are
         as they should be; DIRECTORY is the binding directory."""
         found: list[Object] = [
             *routing.routes_of_ours(self._query),
             *routing.rules(self._query),
             *routing.proxies_of_ours(self._query),
-            *self._nftables.read_all([thing for thing in wanted if isinstance(thing, Chain)]),
+            *filters.all_chains(self._netfilter, wanted),
             *files.read_ours(directory),
             *records.read_all(),
         ]

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 
 from engine.failure import Gone
 from engine.objects import PROTOCOL, ProxyNeighbour, Route, Rule
-from outside.rtnetlink import Query, attribute, attributes, number, text
+from outside.query import Query, attribute, attributes, number, text
 
 RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 26, 30, 34
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7

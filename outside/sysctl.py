@@ -31,6 +31,11 @@ def value(path: str) -> str | None:
     return _read(path)
 
 
+def force_forwarding() -> bool:
+    """Whether this kernel forwards IPv6 by device (since 6.17)."""
+    return os.path.exists(ROOT + "net/ipv6/conf/default/force_forwarding")
+
+
 def _read(path: str) -> str | None:
     # os.open and not open(): a node with 4000 bridges has 16000 of these to read.
     try:

@@ -12,7 +12,6 @@ from engine.apply import apply, clear
 from engine.difference import Change, difference
 from engine.failure import Failure
 from engine.objects import BridgePort, BridgeVlan, Key, Object, ProxyNeighbour, Route, State, Up
-from host_setup.public import tolerant
 from outside import links, openvswitch, records, sysctl, tables
 from outside.node import Node
 from vif import routed
@@ -118,7 +117,7 @@ def look_around(nic: Nic, config: Config, node: Node) -> Surroundings:
         uplink=found[public.uplink].link if public and public.uplink in found else None,
         table=table,
         switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
-        rp_filter=tolerant(sysctl.value("net/ipv4/conf/all/rp_filter")),
+        force_forwarding=sysctl.force_forwarding(),
     )
 
 

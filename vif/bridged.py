@@ -16,7 +16,7 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     yield Link(name=nic.tap, mac=port_mac(nic.mac), mtu=around.bridge.mtu if around.bridge else None)
     yield guard.ingress(nic)
     if "private-filtered" in nic.network_tags:
-        yield guard.same_prefix_only(nic)
+        yield guard.same_prefix_only(nic, around.bridge.mac if around.bridge else None)
     yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
     yield BridgePort(device=nic.tap, bridge=nic.link)
     if nic.vlans.untagged is not None or nic.vlans.tagged:

@@ -44,7 +44,7 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
                 (shared if isinstance(thing, TrunkVlan) else own).append(thing)
         case Mode.ROUTED:
             own += routed.needs(nic, around)
-            shared += public.desired(around.public, around.rp_filter) if around.public else ()
+            shared += public.desired(around.public, around.force_forwarding) if around.public else ()
         case Mode.OPENVSWITCH:
             own += openvswitch.needs(nic)
     own += _binding(nic, config, around)

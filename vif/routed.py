@@ -7,7 +7,7 @@ from ipaddress import IPv6Address, ip_network
 
 from config.model import Public
 from engine.objects import Address, Link, Object, ProxyNeighbour, Route, Rule, Sysctl, Up
-from host_setup.public import PRIORITY
+from host_setup.public import PRIORITY, switches4, switches6
 from vif import guard
 from vif.nic import Nic
 from vif.surroundings import MAIN, Surroundings
@@ -24,7 +24,7 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     yield guard.ingress(nic, mark=public.mark if public else None)
     if gateway := _gateway(nic, public, 4):
         yield guard.requests_from(nic, gateway)
-    yield from _switches(nic, around.rp_filter)
+    yield from _switches(nic, around)
     yield Up(device=nic.tap)
     for address in addresses(nic):
         if around.table is not None:
@@ -52,22 +52,19 @@ def _gateway(nic: Nic, public: Public | None, version: int) -> Address | None:
     return of_network or (public.gateway(version) if public else None)
 
 
-def _switches(nic: Nic, rp_filter: str) -> Iterator[Object]:
-    tap = nic.tap
-    yield Sysctl(path=f"net/ipv4/conf/{tap}/forwarding", value="1")
-    yield Sysctl(path=f"net/ipv4/conf/{tap}/proxy_arp", value="1")
-    yield Sysctl(path=f"net/ipv4/conf/{tap}/rp_filter", value=rp_filter)
-    yield Sysctl(path=f"net/ipv4/neigh/{tap}/proxy_delay", value="0")
-    ipv6 = f"net/ipv6/conf/{tap}"
+def _switches(nic: Nic, around: Surroundings) -> Iterator[Object]:
+    if around.public is None:
+        # Somebody else's routing: what Ganeti's own script sets (ganeti tools/net-common.in:179-210 at 3.0.2).
+        yield Sysctl(path=f"net/ipv4/conf/{nic.tap}/forwarding", value="1")
+        yield Sysctl(path=f"net/ipv4/conf/{nic.tap}/proxy_arp", value="1")
+    else:
+        yield from switches4(nic.tap)
+    ipv6 = f"net/ipv6/conf/{nic.tap}"
     if nic.address6:
-        yield Sysctl(path=f"{ipv6}/disable_ipv6", value="0")
         # The tap's link-local address comes from its constant MAC (0: EUI-64) and is there at once: a guest that
         # moves finds its router under the same address.
         yield Sysctl(path=f"{ipv6}/addr_gen_mode", value="0")
         yield Sysctl(path=f"{ipv6}/accept_dad", value="0")
-        yield Sysctl(path=f"{ipv6}/forwarding", value="1")
-        yield Sysctl(path=f"{ipv6}/proxy_ndp", value="1")
-        yield Sysctl(path=f"{ipv6}/accept_ra", value="0")
-        yield Sysctl(path=f"net/ipv6/neigh/{tap}/proxy_delay", value="0")
+        yield from switches6(nic.tap, around.force_forwarding)
     else:
         yield Sysctl(path=f"{ipv6}/disable_ipv6", value="1")

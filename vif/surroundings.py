@@ -23,7 +23,7 @@ class Surroundings:
     uplink: Link | None = None
     table: int | None = None
     switch: bool = False
-    rp_filter: str = "0"
+    force_forwarding: bool = False
 
 
 def obstacle(nic: Nic, around: Surroundings) -> Failure | None:
@@ -83,6 +83,12 @@ def _routed(nic: Nic, around: Surroundings) -> Failure | None:
         return Failure(
             f"the uplink {around.public.uplink} of the public link {around.public.name} does not exist",
             "make it, or mend `uplink` in /etc/ganeti-vif/ganeti-vif.conf",
+        )
+    foreign = [a for a in (nic.address, nic.address6) if a and around.public and not around.public.subnet_of(a)]
+    if foreign and around.public:
+        return Failure(
+            f"its address {foreign[0]} is in no subnet of the public link {around.public.name}",
+            f"add its subnet to [public {around.public.name}] in /etc/ganeti-vif/ganeti-vif.conf; ganeti-vif setup",
         )
     if nic.address is None and nic.address6 is None:
         return Failure(

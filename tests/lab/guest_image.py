@@ -132,7 +132,7 @@ def _make_initrd(modules: Path, initrd: Path) -> None:
     hint = "the laboratory needs the Debian packages cpio and busybox-static"
     with tempfile.TemporaryDirectory(dir=initrd.parent) as name:
         root = Path(name) / "root"
-        for directory in ("bin", "dev", "etc/udhcpc", "etc/acpi/PWRF", "lib/modules", "proc", "root", "run", "sys", "tmp"):
+        for directory in ("bin", "dev", "etc/udhcpc", "etc/acpi/PWRF", "lib/modules", "proc", "root", "run", "sys", "tmp", "var/log", "var/run"):
             (root / directory).mkdir(parents=True)
         order = _load_order(modules)
         for module, content in order:

@@ -155,7 +155,7 @@ def test_a_routed_nic_gets_a_host_route_for_each_address(path: Path) -> None:
     assert {route.destination for route in routes} == {ip_network(address) for address in addresses}
     assert all((route.table, route.device) == (PUBLIC.table, nic.tap) for route in routes)
     assert not any(isinstance(thing, BridgePort) for thing in things)
-    assert wanted.shared == state(public.desired(PUBLIC))
+    assert wanted.shared == state(public.desired(PUBLIC, "0"))
 
 
 @recorded

@@ -1,0 +1,119 @@
+"""Reading filter chains: where they hang, and the comments of their rules.
+
+A rule's expressions are not read. Each of ours carries a comment with its reason and a digest of its text
+(outside/nftables.py); a rule with another comment, or with none, is not one that we made.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import blake2b
+
+from engine.failure import Gone
+from engine.objects import TABLE, Chain, FilterRule, Key
+from outside.query import Query, attribute, attributes, nested, text
+
+NETLINK_NETFILTER = 12
+NFNL_SUBSYS_NFTABLES = 10 << 8
+GET_CHAIN, GET_RULE = NFNL_SUBSYS_NFTABLES | 4, NFNL_SUBSYS_NFTABLES | 7
+NFTA_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY = 1, 3, 4, 5
+NFTA_HOOK_NUMBER, NFTA_HOOK_PRIORITY, NFTA_HOOK_DEV, NFTA_HOOK_DEVS = 1, 2, 3, 4
+NFTA_RULE_CHAIN, NFTA_RULE_USERDATA = 2, 7
+COMMENT = 0
+"""The type of a comment in a rule's user data, a list of type, length, value (libnftnl udata.h)."""
+
+FAMILIES = {"inet": 1, "arp": 3, "netdev": 5}
+HOOKS: Mapping[str, tuple[str, ...]] = {
+    "inet": ("prerouting", "input", "forward", "output", "postrouting"),
+    "arp": ("input", "output"),
+    "netdev": ("ingress", "egress"),
+}
+UNKNOWN = "(not as we made it)"
+_NFGENMSG = struct.Struct("=BBH")
+_OUR_TABLE = attribute(NFTA_TABLE, TABLE.encode() + b"\0")
+
+
+def netfilter() -> Query:
+    """A socket for these questions."""
+    return Query(NETLINK_NETFILTER)
+
+
+def digest(rule: str) -> str:
+    """What tells the text of a rule from any other."""
+    return blake2b(rule.encode(), digest_size=4).hexdigest()
+
+
+def chains(query: Query, wanted: Iterable[Chain]) -> Iterator[Chain]:
+    """The chains with the names of WANTED that exist. A rule that is not as wanted has the text UNKNOWN."""
+    for chain in wanted:
+        header, name = _header(chain.family), chain.name.encode() + b"\0"
+        try:
+            found = query.get(GET_CHAIN, header + _OUR_TABLE + attribute(NFTA_CHAIN_NAME, name))
+        except Gone:
+            continue
+        rules = query.dump(GET_RULE, header + _OUR_TABLE + attribute(NFTA_RULE_CHAIN, name))
+        yield from _chain(chain.family, found, [_comment(attributes(rule, _NFGENMSG.size)) for rule in rules], chain)
+
+
+def all_chains(query: Query, wanted: Mapping[Key, object]) -> Iterator[Chain]:
+    """Every chain in our tables; WANTED tells which rules are as they should be."""
+    for family in FAMILIES:
+        comments: dict[str, list[str]] = {}
+        for rule in query.dump(GET_RULE, _header(family) + _OUR_TABLE):
+            found = attributes(rule, _NFGENMSG.size)
+            if text(found[NFTA_TABLE]) == TABLE:
+                comments.setdefault(text(found[NFTA_RULE_CHAIN]), []).append(_comment(found))
+        for chain in query.dump(GET_CHAIN, _header(family)):
+            found = attributes(chain, _NFGENMSG.size)
+            if text(found[NFTA_TABLE]) == TABLE:
+                name = text(found[NFTA_CHAIN_NAME])
+                known = wanted.get(("chain", family, name))
+                yield from _chain(family, chain, comments.get(name, []), known if isinstance(known, Chain) else None)
+
+
+def _header(family: str) -> bytes:
+    return _NFGENMSG.pack(FAMILIES[family], 0, 0)
+
+
+def _chain(family: str, payload: bytes, comments: Iterable[str], wanted: Chain | None) -> Iterator[Chain]:
+    found = attributes(payload, _NFGENMSG.size)
+    if NFTA_CHAIN_HOOK not in found:
+        return
+    hook = attributes(found[NFTA_CHAIN_HOOK])
+    texts = {digest(rule.text): rule.text for rule in wanted.rules} if wanted else {}
+    yield Chain(
+        family=family,
+        name=text(found[NFTA_CHAIN_NAME]),
+        hook=HOOKS[family][_signed(hook[NFTA_HOOK_NUMBER])],
+        device=_device(hook),
+        priority=_signed(hook[NFTA_HOOK_PRIORITY]),
+        policy="drop" if _signed(found.get(NFTA_CHAIN_POLICY, b"\0\0\0\1")) == 0 else "accept",
+        rules=tuple(_rule(comment, texts) for comment in comments),
+    )
+
+
+def _rule(comment: str, texts: Mapping[str, str]) -> FilterRule:
+    reason, _, mark = comment.rpartition(" ")
+    return FilterRule(texts.get(mark, UNKNOWN), reason)
+
+
+def _device(hook: Mapping[int, bytes]) -> str | None:
+    if NFTA_HOOK_DEV in hook:
+        return text(hook[NFTA_HOOK_DEV])
+    return next((text(name) for _, name in nested(hook.get(NFTA_HOOK_DEVS, b""))), None)
+
+
+def _comment(found: Mapping[int, bytes]) -> str:
+    data, at = found.get(NFTA_RULE_USERDATA, b""), 0
+    while at + 2 <= len(data):
+        kind, length = data[at], data[at + 1]
+        if kind == COMMENT:
+            return text(data[at + 2 : at + 2 + length])
+        at += 2 + length
+    return ""
+
+
+def _signed(value: bytes) -> int:
+    """A number of netfilter's: in network byte order, and a priority may be below 0."""
+    return int.from_bytes(value, "big", signed=True)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Whatever kills a run of ganeti-vif, at any point, the next run leads back to the right state. See kill_runner.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import Node
+
+RUNNER = Path(__file__).resolve().parent / "kill_runner.py"
+SIGKILLED = -9
+TIMEOUT = 200.0
+
+VERBS = ["attach-routed", "attach-bridged", "attach-again", "detach", "setup", "reconcile"]
+
+
+def deaths(node: Node, verb: str, how: str, afterwards: str = "-") -> list[dict[str, Any]]:
+    """The reports of kill_runner.py, one for each place at which VERB can die."""
+    done = node.run(["/usr/bin/python3", str(RUNNER), verb, how, afterwards], check=False, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(done.stdout)
+    assert reports, "it never came to a change"
+    return reports
+
+
+@pytest.mark.parametrize("how", ["after", "before", "rename"])
+@pytest.mark.parametrize("verb", VERBS)
+def test_after_a_kill_the_same_again_makes_everything_right(ready: Node, verb: str, how: str) -> None:
+    if how == "rename" and verb in ("setup", "detach"):
+        pytest.skip("it writes no file")
+    for report in deaths(ready, verb, how, "again"):
+        assert report["status"] == SIGKILLED, report
+        assert report["then"] == [0, ""], report
+        assert report["check"] == [], report
+
+
+@pytest.mark.parametrize("how", ["after", "before", "rename"])
+@pytest.mark.parametrize("verb", ["attach-routed", "attach-bridged", "attach-again", "detach"])
+def test_after_a_kill_and_the_death_of_the_guest_reconcile_leaves_nothing(ready: Node, verb: str, how: str) -> None:
+    if how == "rename" and verb == "detach":
+        pytest.skip("it writes no file")
+    for report in deaths(ready, verb, how, "vanish"):
+        assert report["status"] == SIGKILLED, report
+        assert report["then"] == [0, ""], report
+        assert report["check"] == [], report
+        assert report["left"] == [], report
+
+
+@pytest.mark.parametrize("verb", ["attach-routed", "attach-bridged"])
+def test_an_attach_that_fails_leaves_the_node_as_it_was(ready: Node, verb: str) -> None:
+    for report in deaths(ready, verb, "fail"):
+        assert report["status"] == 1, report
+        assert len(report["errors"].splitlines()) == 2, report
+        assert report["left"] == [], report

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The frames that tell the neighbours where a VM lives now, as dpkt (an independent decoder) reads them."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv6Address
+
+import dpkt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vif.announce import announcements
+
+MACS = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
+BROADCAST = b"\xff" * 6
+
+
+def raw(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+@given(st.ip_addresses(v=4), MACS)
+def test_an_ipv4_address_is_announced_by_an_arp_request_and_a_reply(address: IPv4Address, mac: str) -> None:
+    frames = list(announcements([address], mac))
+    operations = []
+    for frame in frames:
+        assert len(frame) == 60, "the shortest frame of Ethernet"
+        ethernet = dpkt.ethernet.Ethernet(frame)
+        arp = ethernet.data
+        assert (ethernet.dst, ethernet.src, ethernet.type) == (BROADCAST, raw(mac), dpkt.ethernet.ETH_TYPE_ARP)
+        assert (arp.hrd, arp.pro, arp.hln, arp.pln) == (1, 0x0800, 6, 4)
+        assert arp.sha == raw(mac)
+        assert arp.spa == arp.tpa == address.packed
+        assert arp.tha == (bytes(6) if arp.op == dpkt.arp.ARP_OP_REQUEST else raw(mac))
+        operations.append(arp.op)
+    assert operations == [dpkt.arp.ARP_OP_REQUEST, dpkt.arp.ARP_OP_REPLY]
+
+
+@given(st.ip_addresses(v=6), MACS)
+def test_an_ipv6_address_is_announced_by_an_overriding_advertisement(address: IPv6Address, mac: str) -> None:
+    (frame,) = announcements([address], mac)
+    ethernet = dpkt.ethernet.Ethernet(frame)
+    assert (ethernet.dst, ethernet.src, ethernet.type) == (bytes.fromhex("333300000001"), raw(mac), 0x86DD)
+    assert len(frame) == 14 + 40 + 32
+    ip6 = dpkt.ip6.IP6(frame[14:])
+    assert (ip6.v, ip6.fc, ip6.flow, ip6.nxt, ip6.hlim) == (6, 0, 0, 58, 255)
+    assert ip6.plen == 32
+    assert (ip6.src, ip6.dst) == (address.packed, IPv6Address("ff02::1").packed)
+    icmp = frame[54:]
+    kind, code, _, flags = struct.unpack("!BBHI", icmp[:8])
+    assert (kind, code, flags) == (136, 0, 0x20000000), "override, neither solicited nor from a router"
+    assert icmp[8:24] == address.packed
+    assert icmp[24:] == b"\x02\x01" + raw(mac), "the target's link-layer address"
+
+
+@given(st.ip_addresses(v=6), MACS)
+def test_the_checksum_of_an_advertisement_is_right(address: IPv6Address, mac: str) -> None:
+    (frame,) = announcements([address], mac)
+    pseudo = frame[22:54] + struct.pack("!II", 32, 58)
+    assert dpkt.in_cksum(pseudo + frame[54:]) == 0
+
+
+def test_each_address_is_announced_in_turn() -> None:
+    four, six = IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")
+    frames = list(announcements([four, six], "02:00:00:00:00:01"))
+    assert [dpkt.ethernet.Ethernet(frame).type for frame in frames] == [0x0806, 0x0806, 0x86DD]
+    assert list(announcements([], "02:00:00:00:00:01")) == []

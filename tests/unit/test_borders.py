@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Who may touch what: one module for each outside thing, pure data in the middle, and arrows in one direction only.
+
+docs/architecture.md tells why. A new exception belongs there first.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from samples import ROOT
+
+PACKAGES = ("config", "doors", "engine", "ganeti", "host_setup", "nfdhcpd_bridge", "node", "outside", "vif")
+MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+PURE = [
+    "config/model.py",
+    "engine/apply.py",
+    "engine/difference.py",
+    "engine/failure.py",
+    "engine/objects.py",
+    "engine/words.py",
+    "nfdhcpd_bridge/binding.py",
+    "vif/announce.py",
+    "vif/bridged.py",
+    "vif/guard.py",
+    "vif/needs.py",
+    "vif/nic.py",
+    "vif/openvswitch.py",
+    "vif/record.py",
+    "vif/routed.py",
+    "vif/surroundings.py",
+    *(module for module in MODULES if module.startswith("host_setup/")),
+]
+IMPURE = {"os", "socket", "subprocess", "outside", "shutil", "pathlib", "glob", "fcntl", "time", "sys", "ctypes", "tempfile"}
+WRITERS = {"outside/lock.py", "outside/records.py", "outside/sysctl.py", "nfdhcpd_bridge/files.py"}
+
+modules = pytest.mark.parametrize("module", MODULES)
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse((ROOT / module).read_text(encoding="utf-8"), module)
+
+
+def imports(module: str) -> set[str]:
+    """The dotted names that MODULE imports anywhere, functions included."""
+    found = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, "an import says its whole name"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def top(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(module)}
+
+
+def importers(name: str) -> set[str]:
+    return {module for module in MODULES if any(i == name or i.startswith(f"{name}.") for i in imports(module))}
+
+
+def strings(module: str) -> Iterator[str]:
+    """The string constants of MODULE, without those that stand alone as documentation."""
+    alone = {
+        id(node.value) for node in ast.walk(tree(module)) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+            yield node.value
+
+
+def names(module: str) -> set[str]:
+    """Every name and attribute that MODULE mentions."""
+    return {node.attr for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)} | {
+        node.id for node in ast.walk(tree(module)) if isinstance(node, ast.Name)
+    }
+
+
+def writing_calls(module: str) -> Iterator[str]:
+    """The calls in MODULE that make, change or remove files."""
+    for node in ast.walk(tree(module)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+        texts = [arg.value for arg in arguments if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+        if called in {f"os.{verb}" for verb in ("rename", "replace", "unlink", "remove", "makedirs", "mkdir", "rmdir", "link",
+                                                 "symlink", "chmod", "fchmod", "truncate", "ftruncate", "pwrite", "write")}:  # fmt: skip
+            yield called
+        elif called == "open" and any(set(text) & set("wax+") and len(text) <= 3 for text in texts):
+            yield called
+        elif called.rpartition(".")[2] in ("write_text", "write_bytes", "touch"):
+            yield called
+
+
+def test_this_test_sees_the_project() -> None:
+    assert len(MODULES) > 30
+    assert set(PURE) <= set(MODULES)
+    assert imports("outside/netlink.py") >= {"pyroute2", "engine.objects", "engine.objects.Link"}
+    assert "os.rename" in writing_calls("nfdhcpd_bridge/files.py") and "open" in writing_calls("outside/records.py")
+
+
+def test_only_one_module_imports_pyroute2() -> None:
+    assert importers("pyroute2") == {"outside/netlink.py"}
+
+
+def test_only_one_module_imports_libnftables() -> None:
+    assert importers("nftables") == {"outside/nftables.py"}
+
+
+def test_nobody_outside_outside_runs_programs_or_opens_netlink_packets_or_sysctls() -> None:
+    for module in MODULES:
+        if module.startswith("outside/"):
+            continue
+        assert "subprocess" not in top(module), module
+        assert not names(module) & {"AF_NETLINK", "AF_PACKET", "popen", "posix_spawn", "system"}, module
+        assert not any(name.startswith(("exec", "spawn")) for name in names(module) if name not in ("exec",)), module
+        assert not [text for text in strings(module) if "/proc/" in text or text.startswith("/sys/")], module
+
+
+def test_only_one_module_asks_open_vswitch() -> None:
+    runners = {m for m in MODULES if any(i.startswith("subprocess") for i in imports(m))}
+    assert runners == {"outside/openvswitch.py"}
+
+
+def test_files_are_written_in_four_places_and_bindings_in_one_of_them() -> None:
+    assert {module for module in MODULES if any(writing_calls(module))} == WRITERS
+    others = WRITERS - {"nfdhcpd_bridge/files.py"}
+    for module in others:
+        assert not any(name.startswith("nfdhcpd_bridge") for name in imports(module)), module
+        assert "Binding" not in names(module), module
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("engine/")])
+def test_the_engine_knows_nothing_of_the_rest_of_the_project(module: str) -> None:
+    assert top(module) & set(PACKAGES) <= {"engine"}
+
+
+@modules
+def test_nobody_but_doors_knows_the_doors(module: str) -> None:
+    assert module.startswith("doors/") or "doors" not in top(module)
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_decisions_are_taken_without_looking_outside(module: str) -> None:
+    assert not top(module) & IMPURE
+    assert "open" not in names(module)
+
+
+@pytest.mark.parametrize("package", ["outside", "nfdhcpd_bridge"])
+def test_the_outside_knows_nothing_of_nics_and_networks(package: str) -> None:
+    for module in (module for module in MODULES if module.startswith(f"{package}/")):
+        assert not top(module) & {"vif", "host_setup", "node", "ganeti", "config"}, module
+
+
+def test_tests_are_not_part_of_the_product() -> None:
+    assert not [module for module in MODULES if top(module) & {"tests", "pytest", "hypothesis", "samples"}]
+
+
+@modules
+def test_no_import_goes_round_in_a_circle(module: str) -> None:
+    def of_the_project(one: str) -> set[str]:
+        paths = {f"{name.replace('.', '/')}.py" for name in imports(one)} & set(MODULES)
+        return paths - {one}
+
+    seen, queue = set[str](), of_the_project(module)
+    while queue:
+        seen |= queue
+        queue = {other for one in queue for other in of_the_project(one)} - seen
+    assert module not in seen
+
+
+@modules
+def test_a_module_can_be_read_in_one_sitting(module: str) -> None:
+    assert len((ROOT / module).read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@modules
+def test_a_function_fits_a_screen(module: str) -> None:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+@modules
+def test_every_module_says_what_it_is_for(module: str) -> None:
+    assert ast.get_docstring(tree(module))
+
+
+@modules
+def test_messages_are_plain_ascii(module: str) -> None:
+    """A Failure escapes anything else (engine/failure.py), and its reader would see the escape."""
+    assert [text for text in strings(module) if not text.isascii()] == []
+
+
+SKIPPED = {".git", "__pycache__", ".hypothesis", ".pytest_cache", ".mypy_cache", ".ruff_cache", "build"}
+
+
+def files() -> Iterator[Path]:
+    for directory, directories, found in os.walk(ROOT):
+        directories[:] = [name for name in directories if name not in SKIPPED]
+        yield from (Path(directory, name) for name in found)
+
+
+def test_no_file_names_a_place_that_only_its_authors_have() -> None:
+    private = [b"/".join([b"", b"work", b""]), b"/".join([b"..", b"shared"])]
+    found = {str(path.relative_to(ROOT)) for path in files() if path.is_file() and any(p in path.read_bytes() for p in private)}
+    assert found == set()

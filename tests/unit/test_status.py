@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What `ganeti-vif status` shows of a node."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from samples import BRIDGED, PUBLIC, ROUTED, assert_golden, nic_of
+
+from config.model import Config, Private, VlanUplink, VxlanUplink
+from doors.status import ranges, status, table
+from engine.difference import Make, Remove
+from engine.failure import Failure
+from engine.objects import Binding, Link, Record, Up
+from node.whole import Survey
+from outside.links import Device, Devices
+
+CONFIG = Config(
+    private=(
+        Private(prefix="pvn", numbers=(1, 2, 3, 7), uplink=VlanUplink("eth1", 2990)),
+        Private(prefix="vx-", numbers=(1,), uplink=VxlanUplink("eth2", 10000), mtu=1400),
+    ),
+    public=(PUBLIC,),
+)
+
+
+def device(name: str, *, kind: str | None = None, up: bool = True, master: str | None = None) -> Device:
+    return Device(Link(name=name, kind=kind, index=1), up, master)
+
+
+def survey(*, uplink: bool | None = True) -> Survey:
+    found = [
+        device("pvn1", kind="bridge"),
+        device("pvn2", kind="bridge", up=False),
+        device("eth1.2991", kind="vlan", master="pvn1"),
+        device("tap1", kind="tun", master="pvn1"),
+        device("tap2", kind="tun", master="pvn1"),
+        *([device("eth1", up=uplink)] if uplink is not None else []),
+    ]
+    routed = nic_of(ROUTED, INTERFACE="tap0")
+    bridged = nic_of(BRIDGED, INTERFACE="tap1", LINK="pvn1", IP=None, INTERFACE_NAME=None, NETWORK_UUID=None)
+    third = nic_of(BRIDGED, INTERFACE="tap2", LINK="pvn1", INTERFACE_INDEX=None, INTERFACE_NAME=None)
+    binding = Binding(directory="/var/lib/nfdhcpd", tap="tap0", text="")
+    return Survey(
+        devices=Devices({one.name: one for one in found}),
+        nics=[routed, bridged, third],
+        wanted={"tap0": frozenset({binding.key, Up(device="tap0").key}), "tap1": frozenset({Up(device="tap1").key})},
+        dead=[nic_of(ROUTED, INTERFACE="tap9", INSTANCE="i9.example.com")],
+        trouble=[Failure("i1.example.com NIC 1 (tap2): the bridge pvn1 is closed", "open it")],
+        changes=(Make(Up(device="tap1")), Remove(Record(tap="tap9", text=""))),
+    )
+
+
+def test_the_table_for_the_eye() -> None:
+    assert_golden("status", table(status(CONFIG, survey())))
+
+
+def test_the_table_lines_up_and_has_no_blanks_at_its_ends() -> None:
+    lines = list(table(status(CONFIG, survey())))
+    assert all(line == line.rstrip() for line in lines)
+    head = next(line for line in lines if line.startswith("INSTANCE"))
+    for row in lines[lines.index(head) + 1 : lines.index(head) + 4]:
+        assert row[head.index("TAP") - 1] == " " and row[head.index("TAP") :].startswith("tap")
+
+
+def test_the_data_for_a_program() -> None:
+    shown = json.loads(json.dumps(status(CONFIG, survey())))
+    assert shown["private"][0] == {
+        "prefix": "pvn",
+        "bridges": "1-3,7",
+        "uplink": "vlan eth1 +2990",
+        "mtu": None,
+        "configured": 4,
+        "up": 1,
+        "missing": ["pvn3", "pvn7"],
+        "ports": 2,
+    }
+    assert shown["private"][1]["uplink"] == "vxlan eth2 +10000"
+    assert shown["public"][0]["nics"] == 1
+    assert shown["public"][0]["gateways"] == ["10.77.1.1", "2001:db8:77::1"]
+    assert shown["differences"] == 2
+    assert [left["tap"] for left in shown["left_over"]] == ["tap9"]
+    assert shown["trouble"] == [{"what": "i1.example.com NIC 1 (tap2): the bridge pvn1 is closed", "do": "open it"}]
+
+
+@pytest.mark.parametrize(("up", "shown"), [(True, "up"), (False, "down"), (None, "missing")])
+def test_the_state_of_a_public_links_uplink(up: bool | None, shown: str) -> None:
+    assert status(CONFIG, survey(uplink=up))["public"][0]["uplink_state"] == shown
+
+
+def test_each_nic_is_well_or_different_or_in_trouble() -> None:
+    nics = status(CONFIG, survey())["nics"]
+    assert [nic["state"] for nic in nics] == ["ok", "1 differences", "in trouble"]
+    assert [nic["binding"] for nic in nics] == ["/var/lib/nfdhcpd/tap0", None, None]
+    assert nics[0]["addresses"] == ["10.77.1.2", "2001:db8:77:0:a800:9ff:fe09:6336"]
+    assert nics[1]["network"] is None and nics[2]["nic"] is None
+
+
+def test_a_node_without_anything_shows_nothing() -> None:
+    assert list(table(status(Config(), Survey(Devices())))) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [((), ""), ((5,), "5"), ((1, 2), "1-2"), ((1, 3), "1,3"), ((0, 1, 2, 9, 11, 12), "0-2,9,11-12")]
+)
+def test_numbers_are_shown_as_ranges(numbers: tuple[int, ...], text: str) -> None:
+    assert ranges(numbers) == text

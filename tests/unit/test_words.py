@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a dry run and a check print: commands that can be typed in, and differences on one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import assert_golden, product_bug
+
+from engine.difference import Alter, Change, Make, Remove
+from engine.objects import (
+    ADOPTED_GROUP,
+    GROUP,
+    ORDER,
+    Binding,
+    BridgePort,
+    BridgeVlan,
+    Chain,
+    FilterRule,
+    Link,
+    Object,
+    OvsPort,
+    ProxyNeighbour,
+    Record,
+    Route,
+    Rule,
+    Sysctl,
+    TrunkVlan,
+    Up,
+)
+from engine.words import commands, dotted, finding
+
+V4, V6 = ip_network("192.0.2.7/32"), ip_network("2001:db8::7/128")
+
+
+def chain(name: str, *rules: str, **differently: object) -> Chain:
+    given = {"family": "netdev", "hook": "ingress", "device": "tap0", "priority": 0, "policy": "drop"} | differently
+    return Chain(name=name, rules=tuple(FilterRule(rule, "a reason") for rule in rules), **given)  # type: ignore[arg-type]
+
+
+OBJECTS: list[Object] = [
+    Record(tap="tap0", text='{\n "tap": "tap0"\n}\n'),
+    Link(name="pvn1", kind="bridge", group=GROUP, mac="02:00:00:00:00:01", mtu=1500, stp=False, forward_delay=0),
+    Link(name="br0", kind="bridge", vlan_filtering=True),
+    Link(name="eth1.2991", kind="vlan", group=GROUP, mtu=1500, lower="eth1", vlan=2991),
+    Link(name="vx10001", kind="vxlan", group=GROUP, mtu=1450, lower="eth2", vni=10001,
+         vxlan_group=IPv4Address("239.192.86.73"), vxlan_port=4789),
+    chain("tap0-in", "ip saddr 192.0.2.7 accept", "ether type arp accept"),
+    chain("seclusion-input", "iifgroup 1 drop", family="inet", hook="input", device=None, priority=-300, policy="accept"),
+    Sysctl(path="net/ipv4/conf/eth1.2991/forwarding", value="1"),
+    OvsPort(device="tap0", bridge="ovs0", tag=None, trunks=frozenset()),
+    OvsPort(device="tap1", bridge="ovs0", tag=10, trunks=frozenset({30, 20})),
+    BridgePort(device="tap0", bridge="pvn1"),
+    BridgeVlan(device="tap0", untagged=10, tagged=frozenset({30, 20})),
+    BridgeVlan(device="tap1", untagged=None, tagged=frozenset({20})),
+    TrunkVlan(device="eth1", vid=20),
+    Up(device="tap0"),
+    Rule(family=4, priority=20000, table=222, mark=0x564900DE),
+    Rule(family=6, priority=20000, table=222, device="eth1"),
+    Route(table=222, destination=V4, device="tap0"),
+    Route(table=222, destination=V6, device="tap0"),
+    Route(table=222, destination=ip_network("0.0.0.0/0"), device="eth1", gateway=ip_address("192.0.2.1")),
+    Route(table=222, destination=ip_network("::/0"), kind="unreachable", metric=0xFFFFFFFF),
+    ProxyNeighbour(device="eth1", address=ip_address("192.0.2.7")),
+    ProxyNeighbour(device="eth1", address=ip_address("2001:db8::7")),
+    Binding(directory="/var/lib/nfdhcpd", tap="tap0", text="MAC=aa:00:00:00:00:01\nHOSTNAME=i1\n"),
+]  # fmt: skip
+
+ALTERED: list[tuple[Object, Object]] = [
+    (Record(tap="tap0", text="old\n"), Record(tap="tap0", text="new\n")),
+    (
+        Link(name="pvn1", kind="bridge", index=5, group=0, mac="02:00:00:00:00:02", mtu=1400, stp=True, forward_delay=1500),
+        Link(name="pvn1", kind="bridge", group=ADOPTED_GROUP, mac="02:00:00:00:00:01", mtu=1500, stp=False, forward_delay=0),
+    ),
+    (Link(name="tap0", kind="tun", mac="02:00:00:00:00:02", mtu=1500), Link(name="tap0", mac="fe:00:00:00:00:02")),
+    (chain("tap0-in", "old"), chain("tap0-in", "new")),
+    (Sysctl(path="net/ipv4/conf/tap0/forwarding", value="0"), Sysctl(path="net/ipv4/conf/tap0/forwarding", value="1")),
+    (
+        OvsPort(device="tap0", bridge="ovs1", tag=5, trunks=frozenset()),
+        OvsPort(device="tap0", bridge="ovs0", tag=10, trunks=frozenset()),
+    ),
+    (BridgePort(device="tap0", bridge="pvn2"), BridgePort(device="tap0", bridge="pvn1")),
+    (
+        BridgeVlan(device="tap0", untagged=1, tagged=frozenset()),
+        BridgeVlan(device="tap0", untagged=10, tagged=frozenset({20})),
+    ),
+    (Route(table=222, destination=V4, device="tap9"), Route(table=222, destination=V4, device="tap0")),
+    (Route(table=222, destination=V6, device="tap9"), Route(table=222, destination=V6, device="tap0")),
+    (
+        Binding(directory="/b", tap="tap0", text="MAC=aa:00:00:00:00:01\n"),
+        Binding(directory="/b", tap="tap0", text="MAC=aa:00:00:00:00:02\n"),
+    ),
+]
+
+
+def shown(changes: list[Change]) -> Iterator[str]:
+    for change in changes:
+        yield f"# {finding(change)}"
+        yield from commands(change)
+
+
+def test_the_list_above_has_every_type_of_object() -> None:
+    assert {type(thing) for thing in OBJECTS} == set(ORDER)
+
+
+def test_everything_that_is_missing() -> None:
+    assert_golden("words-make", shown([Make(thing) for thing in OBJECTS]))
+
+
+def test_everything_that_is_different() -> None:
+    assert_golden("words-alter", shown([Alter(actual, wanted) for actual, wanted in ALTERED]))
+
+
+def test_everything_that_is_left_over() -> None:
+    assert_golden("words-remove", shown([Remove(thing) for thing in OBJECTS]))
+
+
+@pytest.mark.parametrize("thing", OBJECTS, ids=lambda thing: type(thing).__name__)
+def test_every_change_has_words_and_each_is_one_line(thing: Object) -> None:
+    for change in (Make(thing), Remove(thing), Alter(thing, thing)):
+        assert finding(change).isprintable()
+        assert all(line.isprintable() and line.isascii() for line in commands(change))
+    assert [*commands(Make(thing))] and [*commands(Remove(thing))]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("net/ipv4/conf/tap0/proxy_arp", "net.ipv4.conf.tap0.proxy_arp"),
+        ("net/ipv4/conf/eth1.2991/forwarding", "net.ipv4.conf.eth1/2991.forwarding"),
+        ("net/ipv6/conf/a.b.c/accept_ra", "net.ipv6.conf.a/b/c.accept_ra"),
+    ],
+)
+def test_a_dot_in_a_devices_name_is_a_slash_for_sysctl(path: str, name: str) -> None:
+    assert dotted(path) == name
+
+
+@given(st.lists(st.text("ab./", min_size=1, max_size=8), min_size=1, max_size=4).map("/".join))
+def test_sysctl_reads_back_the_same_path(path: str) -> None:
+    """sysctl(8): if the first separator is a dot, dots and slashes change places."""
+    assert dotted(path).translate(str.maketrans("./", "/.")) == path
+
+
+@product_bug("engine/words.py: the words for an altered BridgeVlan only take VID 1 away, not what was there before")
+def test_a_dry_run_says_which_vlans_go() -> None:
+    before = BridgeVlan(device="tap0", untagged=5, tagged=frozenset({30, 40}))
+    lines = [*commands(Alter(before, BridgeVlan(device="tap0", untagged=10, tagged=frozenset({40}))))]
+    assert "bridge vlan del dev tap0 vid 5" in lines
+    assert "bridge vlan del dev tap0 vid 30" in lines
