@@ -1,19 +1,60 @@
-# What there is to do: demo, test, lint, deb, install. Each installs what it needs with apt.
+# demo, test, lint, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
+PYTHON = /usr/bin/python3
 DESTDIR =
-PACKAGES = config doors engine ganeti host_setup nfdhcpd_bridge node outside vif
+
+RUN_TIME = python3 python3-pyroute2 python3-nftables iproute2
+DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
+TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps
+DEB = build-essential debhelper dh-python dpkg-dev fakeroot lintian
+LINT = python3-venv
+
+.PHONY: demo test lint deb bench install clean
+
+demo:
+	@tools/apt-needs $(DEMO)
+	$(PYTHON) demo/demo.py
+
+test:
+	@tools/apt-needs $(TEST)
+	$(PYTHON) -m pytest $(PYTEST)
+
+lint: build/lint/bin/ruff
+	build/lint/bin/ruff check .
+	build/lint/bin/ruff format --check .
+	build/lint/bin/mypy --python-executable $(PYTHON)
+
+build/lint/bin/ruff:
+	@tools/apt-needs $(LINT)
+	$(PYTHON) -m venv build/lint
+	build/lint/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1
+
+# Built in a copy: the tree stays as it is.
+deb:
+	@tools/apt-needs $(DEB)
+	rm -rf build/deb && mkdir -p build/deb/ganeti-vif
+	git ls-files -z --cached --others --exclude-standard | xargs -0 cp -a --parents -t build/deb/ganeti-vif
+	cd build/deb/ganeti-vif && dpkg-buildpackage -us -uc -b
+	@ls -l build/deb/*.deb
+
 SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif
 ETC = $(DESTDIR)/etc
+PACKAGES = config doors engine ganeti host_setup nfdhcpd_bridge node outside vif
+MODES = bridged routed openvswitch
 
-.PHONY: install
+# What the Debian package consists of. The modules are private: no other program can import them by accident.
 install:
-	install -d $(SHARE) $(LIB) $(DESTDIR)/usr/sbin $(ETC)/ganeti-vif $(ETC)/ganeti
-	for package in $(PACKAGES); do install -d $(SHARE)/$$package && install -m 644 $$package/*.py $(SHARE)/$$package/ || exit 1; done
+	set -e; for package in $(PACKAGES); do \
+		install -d $(SHARE)/$$package; install -m 644 $$package/*.py $(SHARE)/$$package/; done
 	install -m 755 doors/ganeti-vif doors/kvm-vif-bridge $(SHARE)/doors/
+	install -d $(LIB) $(DESTDIR)/usr/sbin $(ETC)/ganeti-vif $(ETC)/ganeti
 	ln -sf ../share/ganeti-vif/doors/ganeti-vif $(DESTDIR)/usr/sbin/ganeti-vif
 	ln -sf ../../share/ganeti-vif/doors/kvm-vif-bridge $(LIB)/kvm-vif-bridge
 	install -m 644 etc/ganeti-vif.conf $(ETC)/ganeti-vif/
-	install -m 755 kvm-vif-bridge $(ETC)/ganeti/kvm-vif-bridge
-	for mode in bridged routed openvswitch; do install -d $(ETC)/ganeti/network/$$mode && \
-		install -m 755 kvm-vif-bridge $(ETC)/ganeti/network/$$mode/up && \
-		install -m 755 kvm-vif-bridge $(ETC)/ganeti/network/$$mode/down || exit 1; done
+	install -m 755 kvm-vif-bridge $(ETC)/ganeti/
+	set -e; for mode in $(MODES); do \
+		install -d $(ETC)/ganeti/network/$$mode; \
+		for action in up down; do install -m 755 kvm-vif-bridge $(ETC)/ganeti/network/$$mode/$$action; done; done
+
+clean:
+	rm -rf build

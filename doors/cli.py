@@ -13,7 +13,7 @@ from config.model import Config, Private
 from doors import status
 from doors.progress import Bar
 from doors.vif_script import complain, needs_root, tap_index, up
-from engine.difference import Change, without_records
+from engine.difference import Change
 from engine.failure import Failure
 from engine.words import commands, finding
 from ganeti import environment as ganeti
@@ -204,7 +204,7 @@ def _recorded(tap: str) -> Nic:
 
 def _report(given: argparse.Namespace, changes: Iterable[Change], refused: Iterable[Failure]) -> int:
     """Say what was done (or would be) and what could not be. Returns the exit status."""
-    changes, refused = list(without_records(changes)), list(refused)
+    changes, refused = list(changes), list(refused)
     if given.json:
         lines = [line for change in changes for line in commands(change)]
         trouble = [{"what": failure.what, "do": failure.do} for failure in refused]

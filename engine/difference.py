@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from engine.objects import ORDER, Key, Object, Record, State, unmet
+from engine.objects import ORDER, Key, Object, State, unmet
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def difference(desired: State, actual: State, stale: Iterable[Key] = ()) -> tupl
         elif unmet(wanted, found):
             makes.append(Alter(found, wanted))
     leftovers = {key: actual[key] for key in stale if key in actual and key not in desired}
-    removes = sorted(leftovers.values(), key=lambda thing: -_RANK[type(thing)])
+    removes = sorted(leftovers.values(), key=lambda thing: (-_RANK[type(thing)], str(thing.key)))
     return (*(Remove(thing) for thing in removes), *makes)
 
 
@@ -69,8 +69,3 @@ def inverse(change: Change) -> Change:
 def subject(change: Change) -> Object:
     """The object that CHANGE is about, as it should be or, for a removal, as it is."""
     return change.actual if isinstance(change, Remove) else change.wanted
-
-
-def without_records(changes: Iterable[Change]) -> Iterator[Change]:
-    """CHANGES as an administrator counts them: our own book-keeping left out."""
-    return (change for change in changes if not isinstance(subject(change), Record))

@@ -74,7 +74,9 @@ def _make(wanted: Object) -> Iterator[str]:
             yield f"{_ip(isinstance(wanted.destination, IPv6Network))} route add {_route(wanted)}"
         case ProxyNeighbour(device=device, address=address):
             yield f"{_ip(isinstance(address, IPv6Address))} neigh add proxy {address} dev {device} protocol {PROTOCOL}"
-        case Binding(text=text) | Record(text=text):
+        case Record():
+            yield f"write {place(wanted)}"
+        case Binding(text=text):
             yield f"write {place(wanted)}:"
             yield from (f"  {line}" for line in text.splitlines())
 

@@ -305,7 +305,7 @@ def _refused(change: Change, error: NetlinkError) -> Failure:
     if error.code in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO, errno.EADDRNOTAVAIL):
         return Gone(f"{thing}: it or its device is not there (any more)", "ip link show")
     if error.code in (errno.EPERM, errno.EACCES):
-        return Failure(f"{thing}: no permission to change the node's network", "run it as root")
+        return Failure(f"{thing}: no permission to change the node's network", "run it as root, with CAP_NET_ADMIN")
     if error.code == errno.EEXIST and isinstance(change, Make) and isinstance(change.wanted, Route):
         route = change.wanted
         return Failure(

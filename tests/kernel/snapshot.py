@@ -50,7 +50,8 @@ def _is_flags(thing: list[Any]) -> bool:
 
 
 def _moves(key: str) -> bool:
-    return key.endswith("_timer") or key in ("operstate", "stats", "stats64", "state", "topology_change")
+    # A device that was up once keeps its queueing discipline; a bridge takes on what its ports can do at once.
+    return key.endswith(("_timer", "so_max_size", "so_max_segs")) or key in ("operstate", "qdisc", "gro_max_size")
 
 
 def without(shot: Snapshot, device: str) -> Snapshot:

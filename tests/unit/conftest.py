@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Settings of the unit tests: where the project is, and how long hypothesis may look for trouble.
 
-The same examples on every run, so that a red test stays red. To look further: EXAMPLES=2000 pytest tests/unit
+The same examples on every run, so that a red test stays red.
+To look further: EXAMPLES=2000 pytest tests/unit
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the unit tests share: recorded environments, a plausible node around a NIC, golden files.
 
-To write the golden files anew after a change that is meant: GOLDEN=write pytest tests/unit; then read the diff.
+To write the golden files anew after a change that is meant: GOLDEN=write pytest tests/unit
+Then read the diff.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def refusal(given: dict[str, str], **changes: str | None) -> Failure:
 def proper(failure: Failure) -> Failure:
     """FAILURE, after a look at its form."""
     for line in (failure.what, failure.do):
-        assert line and line.isascii() and line.isprintable(), line
+        assert line
+        assert line.isascii(), line
+        assert line.isprintable(), line
     assert str(failure).splitlines() == [failure.what, failure.do]
     return failure
 
@@ -113,7 +116,9 @@ def around(nic: Nic, **changes: object) -> Surroundings:
     common = Surroundings(tap=tap)
     match nic.mode:
         case Mode.BRIDGED:
-            bridge = Link(name=nic.link, kind="bridge", index=7, mtu=1500, vlan_filtering=bool(nic.vlans.tagged))
+            bridge = Link(
+                name=nic.link, kind="bridge", index=7, mtu=1500, vlan_filtering=bool(nic.vlans.tagged)
+            )
             found = replace(common, bridge=bridge)
         case Mode.ROUTED:
             uplink = Link(name="eth1", index=3, mac="52:54:00:00:00:01", mtu=1500)
@@ -124,7 +129,7 @@ def around(nic: Nic, **changes: object) -> Surroundings:
 
 
 def words(changes: Iterable[Change]) -> list[str]:
-    """CHANGES as a dry run prints them, without the rules of the filters: what those let pass is for other tests."""
+    """CHANGES as a dry run prints them, without the rules of filters: what those let pass is for other tests."""
     return [line for change in changes for line in commands(_without_rules(change))]
 
 

@@ -28,7 +28,11 @@ def test_an_ipv4_address_is_announced_by_an_arp_request_and_a_reply(address: IPv
         assert len(frame) == 60, "the shortest frame of Ethernet"
         ethernet = dpkt.ethernet.Ethernet(frame)
         arp = ethernet.data
-        assert (ethernet.dst, ethernet.src, ethernet.type) == (BROADCAST, raw(mac), dpkt.ethernet.ETH_TYPE_ARP)
+        assert (ethernet.dst, ethernet.src, ethernet.type) == (
+            BROADCAST,
+            raw(mac),
+            dpkt.ethernet.ETH_TYPE_ARP,
+        )
         assert (arp.hrd, arp.pro, arp.hln, arp.pln) == (1, 0x0800, 6, 4)
         assert arp.sha == raw(mac)
         assert arp.spa == arp.tpa == address.packed

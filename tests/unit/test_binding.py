@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Bindings as the real NFDHCPD takes them, and who gets one.
 
-`served` reads a binding the way NFDHCPD 0.16 does, mistakes included: it splits at each `=`, takes an empty value
-for none, and refuses the whole file for an MTU that is no number or a subnet with host bits.
+`served` reads a binding the way NFDHCPD 0.16 does, mistakes included: it splits at each `=`, takes an empty
+value for none, and refuses the whole file for an MTU that is no number or a subnet with host bits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,19 @@ from nfdhcpd_bridge import binding, files
 from vif.needs import needs
 from vif.nic import Nic
 
-KEYS = ("INDEV", "MAC", "HOSTNAME", "IP", "SUBNET", "GATEWAY", "SUBNET6", "GATEWAY6", "MTU", "PRIVATE", "MACSPOOF")
+KEYS = (
+    "INDEV",
+    "MAC",
+    "HOSTNAME",
+    "IP",
+    "SUBNET",
+    "GATEWAY",
+    "SUBNET6",
+    "GATEWAY6",
+    "MTU",
+    "PRIVATE",
+    "MACSPOOF",
+)
 
 
 def served(text: str) -> dict[str, object]:
@@ -41,7 +53,8 @@ def served(text: str) -> dict[str, object]:
     for key, kind in (("SUBNET", IPv4Network), ("SUBNET6", IPv6Network)):
         if found[key] is not None:
             found[key] = kind(found[key])
-    assert found["MAC"] and found["HOSTNAME"], "such a file is ignored without a word"
+    if not (found["MAC"] and found["HOSTNAME"]):
+        raise ValueError("ignored without a word")
     return found
 
 
@@ -83,21 +96,28 @@ def test_a_bridged_nic_is_served_by_its_bridge_under_the_name_of_its_tap() -> No
 def test_the_file_is_plain_ascii_lines_without_quotes_or_blanks() -> None:
     for nic in (nic_of(ROUTED), nic_of(BRIDGED), nic_of(ROUTED, IP=None)):
         text = text_for(nic)
-        assert text.isascii() and text.endswith("\n") and "\r" not in text
+        assert text.isascii()
+        assert text.endswith("\n")
+        assert "\r" not in text
         for line in text.splitlines():
             key, separator, value = line.partition("=")
-            assert key.isidentifier() and separator and value
-            assert not set(value) & set("= \t\"'") and value != "None"
+            assert key.isidentifier()
+            assert separator
+            assert value
+            assert not set(value) & set("= \t\"'")
+            assert value != "None"
 
 
 def test_it_names_the_nic_so_that_a_later_run_knows_whose_it_is() -> None:
     assert binding.parse(text_for(nic_of(ROUTED)))[binding.MARK] == ROUTED["INTERFACE_UUID"]
-    assert binding.MARK not in KEYS and not any(key.startswith(binding.MARK) for key in KEYS)
+    assert binding.MARK not in KEYS
+    assert not any(key.startswith(binding.MARK) for key in KEYS)
 
 
 def test_nothing_that_a_no_would_turn_on_is_ever_written() -> None:
     found = served(text_for(nic_of(ROUTED)))
-    assert found["PRIVATE"] is None and found["MACSPOOF"] is None
+    assert found["PRIVATE"] is None
+    assert found["MACSPOOF"] is None
 
 
 @pytest.mark.parametrize(("mtu", "written"), [(1500, None), (9000, 9000), (1450, 1450), (None, None)])
@@ -142,7 +162,9 @@ def test_the_public_links_subnet_helps_out_where_the_network_has_none() -> None:
     assert (found["IP"], found["SUBNET"]) == ("10.77.1.2", PUBLIC.subnets[0])
 
 
-@product_bug("vif/needs.py: the subnet comes from the public link, the gateway does not: the guest gets no default route")
+@product_bug(
+    "vif/needs.py: the subnet comes from the public link, the gateway does not: no default route"
+)
 def test_the_public_links_gateway_helps_out_too() -> None:
     found = served(text_for(nic_of(ROUTED, NETWORK_UUID=None), with_bindings(wanted_for=For.ROUTED)))
     assert found["GATEWAY"] == "10.77.1.1"
@@ -152,7 +174,9 @@ def test_the_public_links_gateway_helps_out_too() -> None:
     ("wanted_for", "tagged_bridged", "bridged", "tagged_routed", "routed"),
     [(For.TAGGED, 1, 0, 1, 0), (For.ROUTED, 0, 0, 1, 1), (For.ALL, 1, 1, 1, 1)],
 )
-def test_who_gets_a_binding(wanted_for: For, tagged_bridged: int, bridged: int, tagged_routed: int, routed: int) -> None:
+def test_who_gets_a_binding(
+    wanted_for: For, tagged_bridged: int, bridged: int, tagged_routed: int, routed: int
+) -> None:
     config = with_bindings(wanted_for=wanted_for, directory="/srv/b")
     for given_, tags, expected in (
         (BRIDGED, "nfdhcpd", tagged_bridged),
@@ -172,7 +196,8 @@ def test_without_a_consumer_there_are_no_bindings(wanted_for: For) -> None:
 
 @given(
     address=st.none() | st.ip_addresses(v=4),
-    subnet=st.none() | st.ip_addresses(v=4, network="10.0.0.0/8").map(lambda a: IPv4Network((a, 24), strict=False)),
+    subnet=st.none()
+    | st.ip_addresses(v=4, network="10.0.0.0/8").map(lambda a: IPv4Network((a, 24), strict=False)),
     gateway=st.none() | st.ip_addresses(v=4),
     subnet6=st.none() | st.just(IPv6Network("2001:db8::/64")),
     gateway6=st.none() | st.ip_addresses(v=6),
@@ -181,9 +206,14 @@ def test_without_a_consumer_there_are_no_bindings(wanted_for: For) -> None:
 def test_whatever_is_known_nfdhcpd_never_refuses_the_file_nor_fails_at_a_request(**given_: object) -> None:
     text = binding.text(uuid="u", device="tap0", mac="aa:00:00:00:00:01", hostname="i1", **given_)  # type: ignore[arg-type]
     found = served(text)
-    assert (found["IP"] is None) == (found["SUBNET"] is None) == (given_["address"] is None or given_["subnet"] is None)
+    assert (
+        (found["IP"] is None)
+        == (found["SUBNET"] is None)
+        == (given_["address"] is None or given_["subnet"] is None)
+    )
     if found["GATEWAY"]:
-        assert found["IP"] and IPv4Address(str(found["GATEWAY"])) == given_["gateway"]
+        assert found["IP"]
+        assert IPv4Address(str(found["GATEWAY"])) == given_["gateway"]
     assert found["MTU"] == given_["mtu"]
     if found["GATEWAY6"]:
         assert found["SUBNET6"]
@@ -193,8 +223,12 @@ def test_another_address_or_owner_is_another_identity_and_another_gateway_is_not
     text = text_for(nic_of(ROUTED))
     same = binding.identity(text_for(nic_of(ROUTED, NETWORK_GATEWAY="10.77.1.3")))
     assert binding.identity(text) == same
-    for change in ({"IP": "10.77.1.3"}, {"MAC": "aa:00:09:09:63:37"}, {"INTERFACE_UUID": "0" * 8 + BRIDGED["INTERFACE_UUID"][8:]},
-                   {"NETWORK_SUBNET6": None}):  # fmt: skip
+    for change in (
+        {"IP": "10.77.1.3"},
+        {"MAC": "aa:00:09:09:63:37"},
+        {"INTERFACE_UUID": "0" * 8 + BRIDGED["INTERFACE_UUID"][8:]},
+        {"NETWORK_SUBNET6": None},
+    ):
         assert binding.identity(text_for(nic_of(ROUTED, **change))) != same
 
 
@@ -221,7 +255,9 @@ def test_a_file_appears_whole_readable_by_all_and_nothing_lies_beside_it(directo
     assert [*files.read([one])] == [one]
 
 
-@product_bug("nfdhcpd_bridge/files.py: makedirs(mode=0o755) obeys noded's umask 077, and NFDHCPD (nobody) cannot enter")
+@product_bug(
+    "nfdhcpd_bridge/files.py: makedirs obeys noded's umask 077, and NFDHCPD (nobody) cannot enter"
+)
 def test_a_directory_that_had_to_be_made_can_be_entered_by_all(directory: str) -> None:
     before = os.umask(0o077)
     try:
@@ -231,7 +267,9 @@ def test_a_directory_that_had_to_be_made_can_be_entered_by_all(directory: str) -
     assert stat.S_IMODE(os.stat(directory).st_mode) == 0o755
 
 
-@pytest.mark.parametrize(("old", "new", "unlinked"), [("IP=1\n", "IP=2\n", True), ("IP=1\n", "IP=1\nMTU=9\n", False)])
+@pytest.mark.parametrize(
+    ("old", "new", "unlinked"), [("IP=1\n", "IP=2\n", True), ("IP=1\n", "IP=1\nMTU=9\n", False)]
+)
 def test_an_old_identity_is_unlinked_before_a_new_one_is_written(
     directory: str, old: str, new: str, unlinked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,12 +283,18 @@ def test_an_old_identity_is_unlinked_before_a_new_one_is_written(
     assert Path(directory, "tap0").read_text(encoding="ascii") == new
 
 
-def test_the_final_name_is_closed_after_it_was_given(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_final_name_is_closed_after_it_was_given(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """NFDHCPD follows a close-after-write of the final name, and no rename."""
     events: list[str] = []
     rename, close = os.rename, os.close
-    monkeypatch.setattr(os, "rename", lambda old, new: (rename(old, new), events.append(f"rename {os.path.basename(new)}")))
-    monkeypatch.setattr(os, "close", lambda fd: (events.append(f"close {os.readlink(f'/proc/self/fd/{fd}')}"), close(fd)))
+    monkeypatch.setattr(
+        os, "rename", lambda old, new: (rename(old, new), events.append(f"rename {os.path.basename(new)}"))
+    )
+    monkeypatch.setattr(
+        os, "close", lambda fd: (events.append(f"close {os.readlink(f'/proc/self/fd/{fd}')}"), close(fd))
+    )
     files.perform(Make(Binding(directory=directory, tap="tap0", text="MAC=aa\n")))
     assert events == ["rename tap0", f"close {directory}/tap0"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Who may touch what: one module for each outside thing, pure data in the middle, and arrows in one direction only.
+"""Who may touch what: one module for each outside thing, pure data in the middle, and arrows in one direction.
 
 docs/architecture.md tells why. A new exception belongs there first.
 """
@@ -16,7 +16,9 @@ import pytest
 from samples import ROOT
 
 PACKAGES = ("config", "doors", "engine", "ganeti", "host_setup", "nfdhcpd_bridge", "node", "outside", "vif")
-MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+MODULES = sorted(
+    str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+)
 PURE = [
     "config/model.py",
     "engine/apply.py",
@@ -36,7 +38,20 @@ PURE = [
     "vif/surroundings.py",
     *(module for module in MODULES if module.startswith("host_setup/")),
 ]
-IMPURE = {"os", "socket", "subprocess", "outside", "shutil", "pathlib", "glob", "fcntl", "time", "sys", "ctypes", "tempfile"}
+IMPURE = {
+    "os",
+    "socket",
+    "subprocess",
+    "outside",
+    "shutil",
+    "pathlib",
+    "glob",
+    "fcntl",
+    "time",
+    "sys",
+    "ctypes",
+    "tempfile",
+}
 WRITERS = {"outside/lock.py", "outside/records.py", "outside/sysctl.py", "nfdhcpd_bridge/files.py"}
 
 modules = pytest.mark.parametrize("module", MODULES)
@@ -54,7 +69,8 @@ def imports(module: str) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module, "an import says its whole name"
+            assert node.level == 0, "an import says its whole name"
+            assert node.module
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
@@ -64,13 +80,17 @@ def top(module: str) -> set[str]:
 
 
 def importers(name: str) -> set[str]:
-    return {module for module in MODULES if any(i == name or i.startswith(f"{name}.") for i in imports(module))}
+    return {
+        module for module in MODULES if any(i == name or i.startswith(f"{name}.") for i in imports(module))
+    }
 
 
 def strings(module: str) -> Iterator[str]:
     """The string constants of MODULE, without those that stand alone as documentation."""
     alone = {
-        id(node.value) for node in ast.walk(tree(module)) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        id(node.value)
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
@@ -91,13 +111,35 @@ def writing_calls(module: str) -> Iterator[str]:
             continue
         called = ast.unparse(node.func)
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-        texts = [arg.value for arg in arguments if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
-        if called in {f"os.{verb}" for verb in ("rename", "replace", "unlink", "remove", "makedirs", "mkdir", "rmdir", "link",
-                                                 "symlink", "chmod", "fchmod", "truncate", "ftruncate", "pwrite", "write")}:  # fmt: skip
-            yield called
-        elif called == "open" and any(set(text) & set("wax+") and len(text) <= 3 for text in texts):
-            yield called
-        elif called.rpartition(".")[2] in ("write_text", "write_bytes", "touch"):
+        texts = [
+            arg.value for arg in arguments if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
+        ]
+        if (
+            called
+            in {
+                f"os.{verb}"
+                for verb in (
+                    "rename",
+                    "replace",
+                    "unlink",
+                    "remove",
+                    "makedirs",
+                    "mkdir",
+                    "rmdir",
+                    "link",
+                    "symlink",
+                    "chmod",
+                    "fchmod",
+                    "truncate",
+                    "ftruncate",
+                    "pwrite",
+                    "write",
+                )
+            }
+            or called == "open"
+            and any(set(text) & set("wax+") and len(text) <= 3 for text in texts)
+            or called.rpartition(".")[2] in ("write_text", "write_bytes", "touch")
+        ):
             yield called
 
 
@@ -105,7 +147,8 @@ def test_this_test_sees_the_project() -> None:
     assert len(MODULES) > 30
     assert set(PURE) <= set(MODULES)
     assert imports("outside/netlink.py") >= {"pyroute2", "engine.objects", "engine.objects.Link"}
-    assert "os.rename" in writing_calls("nfdhcpd_bridge/files.py") and "open" in writing_calls("outside/records.py")
+    assert "os.rename" in writing_calls("nfdhcpd_bridge/files.py")
+    assert "open" in writing_calls("outside/records.py")
 
 
 def test_only_one_module_imports_pyroute2() -> None:
@@ -122,7 +165,9 @@ def test_nobody_outside_outside_runs_programs_or_opens_netlink_packets_or_sysctl
             continue
         assert "subprocess" not in top(module), module
         assert not names(module) & {"AF_NETLINK", "AF_PACKET", "popen", "posix_spawn", "system"}, module
-        assert not any(name.startswith(("exec", "spawn")) for name in names(module) if name not in ("exec",)), module
+        assert not any(
+            name.startswith(("exec", "spawn")) for name in names(module) if name not in ("exec",)
+        ), module
         assert not [text for text in strings(module) if "/proc/" in text or text.startswith("/sys/")], module
 
 
@@ -213,5 +258,9 @@ def files() -> Iterator[Path]:
 
 def test_no_file_names_a_place_that_only_its_authors_have() -> None:
     private = [b"/".join([b"", b"work", b""]), b"/".join([b"..", b"shared"])]
-    found = {str(path.relative_to(ROOT)) for path in files() if path.is_file() and any(p in path.read_bytes() for p in private)}
+    found = {
+        str(path.relative_to(ROOT))
+        for path in files()
+        if path.is_file() and any(p in path.read_bytes() for p in private)
+    }
     assert found == set()

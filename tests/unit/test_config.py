@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The configuration file: what an administrator writes is taken, or refused with file, line and what is wrong."""
+"""The configuration file: what an administrator writes is taken, or refused with file, line and reason."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_everything_at_once_with_comments_behind_values() -> None:
 def test_a_nic_names_a_public_link_by_its_name_or_its_table(link: str) -> None:
     config = parse(LINK.replace("[public p]", "[public snf_public]") + OTHER)
     found = config.public_link(link)
-    assert found and found.uplink == "eth1"
+    assert found
+    assert found.uplink == "eth1"
     assert config.public_link("main") is None
 
 
@@ -170,7 +171,8 @@ def test_a_mistake_is_shown_with_file_and_line(text: str, line: int, what: str) 
 )
 def test_two_that_want_the_same_are_both_named(text: str, what: str) -> None:
     failure = refused(text)
-    assert failure.what.startswith(f"{PATH}: ") and what in failure.what
+    assert failure.what.startswith(f"{PATH}: ")
+    assert what in failure.what
 
 
 def test_more_vxlan_groups_than_a_socket_can_join_are_refused() -> None:
@@ -203,7 +205,9 @@ def test_advice_is_shown_as_it_was_meant() -> None:
     assert "\\u" not in refused("[private pvn]\nmtu = 1500\n").do
 
 
-@product_bug("config/parse.py takes arp-source without an IPv4 subnet, and host_setup/public.py makes { } of it")
+@product_bug(
+    "config/parse.py takes arp-source without an IPv4 subnet, and host_setup/public.py makes { } of it"
+)
 def test_an_arp_source_needs_an_ipv4_subnet() -> None:
     text = LINK.replace("192.0.2.0/24", "2001:db8::/64") + "arp-source = 192.0.2.254\n"
     assert "arp-source" in refused(text).what
@@ -233,10 +237,15 @@ def test_the_binding_directory_is_one_path() -> None:
 
 @product_bug("config/values.py takes a zone with an IPv6 address")
 def test_a_gateway_has_no_zone() -> None:
-    assert "fe80::1%eth1" in refused(LINK.replace("192.0.2.0/24", "2001:db8::/64") + "gateways = fe80::1%eth1\n").what
+    assert (
+        "fe80::1%eth1"
+        in refused(LINK.replace("192.0.2.0/24", "2001:db8::/64") + "gateways = fe80::1%eth1\n").what
+    )
 
 
-@product_bug("config/parse.py takes any name of a public link; a LINK can only be [A-Za-z0-9_][A-Za-z0-9_.+-]*")
+@product_bug(
+    "config/parse.py takes any name of a public link; a LINK can only be [A-Za-z0-9_][A-Za-z0-9_.+-]*"
+)
 @pytest.mark.parametrize("name", ["a b", "a/b", "-a", "$(reboot)"])
 def test_a_public_link_has_a_name_that_a_nic_can_carry(name: str) -> None:
     assert name in refused(LINK.replace("[public p]", f"[public {name}]")).what
@@ -259,7 +268,9 @@ def test_the_uplink_of_a_public_link_is_no_private_network(uplink: str) -> None:
     assert uplink in refused(text + LINK.replace("eth1", uplink)).what
 
 
-@product_bug("config/values.py takes names that nft takes for no identifier: a digit first, or a + (checked with 1.0.6)")
+@product_bug(
+    "config/values.py takes names that are no identifiers for nft 1.0.6: a digit first, or a +"
+)
 @pytest.mark.parametrize("uplink", ["1eth", "eth+1"])
 def test_an_uplink_has_a_name_that_nft_can_take(uplink: str) -> None:
     assert uplink in refused(LINK.replace("eth1", uplink) + "arp-source = 192.0.2.254\n").what
@@ -276,7 +287,9 @@ def test_ranges_are_read_as_status_writes_them(numbers: tuple[int, ...]) -> None
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 30)), min_size=1, max_size=8))
 def test_ranges_may_overlap_and_come_in_any_order(parts: list[tuple[int, int]]) -> None:
     text = " , ".join(f"{first} - {first + more}" for first, more in parts)
-    assert values.numbers(text) == tuple(sorted({n for first, more in parts for n in range(first, first + more + 1)}))
+    assert values.numbers(text) == tuple(
+        sorted({n for first, more in parts for n in range(first, first + more + 1)})
+    )
 
 
 @given(st.text(max_size=30), st.text("0123456789,- ", max_size=30))
@@ -291,9 +304,25 @@ def test_any_text_is_a_range_or_a_value_error(anything: str, close: str) -> None
 
 
 LINES = [line for text in (PRIVATE, LINK, OTHER) for line in text.splitlines()] + [
-    "[bindings]", "for = all", "directory = /x", "gateways = 192.0.2.1", "arp-source = 192.0.2.9", "mtu = 9000",
-    "uplink = vlan eth1 +5", "uplink = none", "[", "[]", "=", "= 1", "mtu", "[DEFAULT]", " mtu = 1", ";", "\0", "[\0]",
-]  # fmt: skip
+    "[bindings]",
+    "for = all",
+    "directory = /x",
+    "gateways = 192.0.2.1",
+    "arp-source = 192.0.2.9",
+    "mtu = 9000",
+    "uplink = vlan eth1 +5",
+    "uplink = none",
+    "[",
+    "[]",
+    "=",
+    "= 1",
+    "mtu",
+    "[DEFAULT]",
+    " mtu = 1",
+    ";",
+    "\0",
+    "[\0]",
+]
 
 
 @given(st.lists(st.one_of(st.sampled_from(LINES), st.text(max_size=20)), max_size=12))
@@ -304,5 +333,5 @@ def test_any_file_is_understood_or_refused_and_never_ends_in_a_traceback(lines: 
         assert proper(failure).what.startswith(PATH)
     else:
         for link in config.public:
-            for thing in state(public.desired(link, "0")).values():
+            for thing in state(public.desired(link, False)).values():
                 assert not isinstance(thing, Chain) or "{  }" not in thing.rules[0].text

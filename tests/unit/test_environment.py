@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What Ganeti (or somebody by hand) says about a NIC is understood, or refused in two lines that name the mistake."""
+"""What Ganeti (or somebody by hand) says about a NIC is understood, or refused in two lines that name it."""
 
 from __future__ import annotations
 
@@ -32,14 +32,63 @@ def test_a_missing_variable_is_named(name: str, value: str | None) -> None:
 
 
 BAD = {
-    "MAC": ["01:00:5e:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "aa:00:09:09:63", "aa:00:09:09:63:36:00",
-            "aa-00-09-09-63-36", "aa00.0909.6336", "aa:0:9:9:63:36", " aa:00:09:09:63:36", "gg:00:09:09:63:36"],
+    "MAC": [
+        "01:00:5e:00:00:01",
+        "ff:ff:ff:ff:ff:ff",
+        "00:00:00:00:00:00",
+        "aa:00:09:09:63",
+        "aa:00:09:09:63:36:00",
+        "aa-00-09-09-63-36",
+        "aa00.0909.6336",
+        "aa:0:9:9:63:36",
+        " aa:00:09:09:63:36",
+        "gg:00:09:09:63:36",
+    ],
     "IP": ["10.9.0.256", "10.9.0.2/24", "10.9.0", "pool", "10.9.0.02", "2001:db8::g", "None", " "],
     "MODE": ["pool", "ext", "BRIDGED", "bridge", "routed "],
-    "INTERFACE": ["../tap0", "net/tap0", "a" * 16, "tap 0", " ", ".", "..", "-tap0", "tap0;reboot", "tap0\n"],
+    "INTERFACE": [
+        "../tap0",
+        "net/tap0",
+        "a" * 16,
+        "tap 0",
+        " ",
+        ".",
+        "..",
+        "-tap0",
+        "tap0;reboot",
+        "tap0\n",
+    ],
     "LINK": ["br 0", "../br0", "br0;reboot", "$(reboot)", "-br0", "b" * 33],
-    "VLAN": ["0", "4095", ".", "a", "10:", ":", ".0", ":0", ":4095", ".10:20:", "10,20", "1 0", "-1", "99999", "..10"],
-    "INSTANCE": ["i1\nroot: ok", "i1'", 'i1"', "$(reboot)", "i1;reboot", "`id`", "i 1", "../i1", "i1.", "-i1", "x" * 256],
+    "VLAN": [
+        "0",
+        "4095",
+        ".",
+        "a",
+        "10:",
+        ":",
+        ".0",
+        ":0",
+        ":4095",
+        ".10:20:",
+        "10,20",
+        "1 0",
+        "-1",
+        "99999",
+        "..10",
+    ],
+    "INSTANCE": [
+        "i1\nroot: ok",
+        "i1'",
+        'i1"',
+        "$(reboot)",
+        "i1;reboot",
+        "`id`",
+        "i 1",
+        "../i1",
+        "i1.",
+        "-i1",
+        "x" * 256,
+    ],
     "INTERFACE_UUID": ["1161b892", "../../etc/passwd", "1161b892-74ab-4e0a-8f25-e1c0c5a7b20g", "-" * 36],
     "INTERFACE_INDEX": ["one", "1.5", "0x1"],
     "INTERFACE_NAME": ["eth0\n", "eth0'"],
@@ -51,10 +100,12 @@ BAD = {
     "NETWORK_SUBNET6": ["fd00:9::1/64", "10.9.0.0/24", "fd00:9::/129"],
     "NETWORK_GATEWAY6": ["10.9.0.1", "fd00:9::1/64"],
     "NETWORK_MAC_PREFIX": ["aa:00", "aa:00:09:09", "zz:00:09"],
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
 def test_a_bad_value_is_named_with_its_variable(name: str, value: str) -> None:
     failure = refusal(BRIDGED, **{name: value})
     assert name in failure.what
@@ -70,7 +121,9 @@ def test_a_failure_says_where_to_mend_it() -> None:
 
 
 @product_bug("ganeti/environment.py takes any text after a % in an IPv6 address")
-@pytest.mark.parametrize("text", ["2001:db8::1%eth0", "2001:db8::1%\nGATEWAY=192.0.2.66", "2001:db8::1%1 } accept"])
+@pytest.mark.parametrize(
+    "text", ["2001:db8::1%eth0", "2001:db8::1%\nGATEWAY=192.0.2.66", "2001:db8::1%1 } accept"]
+)
 @pytest.mark.parametrize("name", ["IP", "NETWORK_GATEWAY6"])
 def test_an_ipv6_address_has_no_zone(name: str, text: str) -> None:
     """Python takes any text after the % for a zone: it would get into filter rules, routes and bindings."""
@@ -78,7 +131,9 @@ def test_an_ipv6_address_has_no_zone(name: str, text: str) -> None:
 
 
 @product_bug("ganeti/environment.py takes any IP")
-@pytest.mark.parametrize("text", ["0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.5", "ff02::1", "255.255.255.255"])
+@pytest.mark.parametrize(
+    "text", ["0.0.0.0", "::", "127.0.0.1", "::1", "224.0.0.5", "ff02::1", "255.255.255.255"]
+)
 def test_an_address_that_no_guest_can_have_is_refused(text: str) -> None:
     assert "IP" in refusal(ROUTED, IP=text).what
 
@@ -98,7 +153,9 @@ def test_an_address_that_no_guest_can_have_is_refused(text: str) -> None:
         ("4094", 4094, set()),
     ],
 )
-def test_vlans_in_all_forms_that_ganeti_lets_through(text: str, untagged: int | None, tagged: set[int]) -> None:
+def test_vlans_in_all_forms_that_ganeti_lets_through(
+    text: str, untagged: int | None, tagged: set[int]
+) -> None:
     vlans = nic_of(BRIDGED, VLAN=text).vlans
     assert (vlans.untagged, vlans.tagged) == (untagged, tagged)
 
@@ -116,13 +173,21 @@ def test_a_nic_without_a_network_needs_none_of_its_variables() -> None:
     bare = {name: value for name, value in BRIDGED.items() if not name.startswith("NETWORK_")}
     nic = nic_of(bare, IP=None, VLAN=None, TAGS=None, INTERFACE_NAME=None, INTERFACE_INDEX=None)
     assert (nic.network, nic.ip, nic.tags, nic.name, nic.number) == (None, None, frozenset(), None, None)
-    assert not nic.vlans.tagged and nic.vlans.untagged is None
+    assert not nic.vlans.tagged
+    assert nic.vlans.untagged is None
 
 
 def test_a_network_without_subnets_is_a_network() -> None:
-    only_name = [name for name in BRIDGED if name.startswith("NETWORK_") and name not in ("NETWORK_NAME", "NETWORK_UUID")]
+    only_name = [
+        name
+        for name in BRIDGED
+        if name.startswith("NETWORK_") and name not in ("NETWORK_NAME", "NETWORK_UUID")
+    ]
     network = nic_of(BRIDGED, **dict.fromkeys(only_name)).network
-    assert network and network.name == "net-a" and network.subnet is None and network.tags == frozenset()
+    assert network
+    assert network.name == "net-a"
+    assert network.subnet is None
+    assert network.tags == frozenset()
 
 
 def test_a_network_with_a_uuid_must_have_a_name() -> None:
@@ -140,8 +205,18 @@ def test_all_modes_of_ganeti_are_known() -> None:
     assert [nic_of(BRIDGED, MODE=mode).mode for mode in ("bridged", "routed", "openvswitch")] == list(Mode)
 
 
-@pytest.mark.parametrize(("tap", "ours"), [("gnt.com.0", False), ("gnt.com.17", False), ("tap0", True), ("gnt.com.", True),
-                                           ("gnt.com.0x", True), ("xgnt.com.0", True), ("", True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("tap", "ours"),
+    [
+        ("gnt.com.0", False),
+        ("gnt.com.17", False),
+        ("tap0", True),
+        ("gnt.com.", True),
+        ("gnt.com.0x", True),
+        ("xgnt.com.0", True),
+        ("", True),
+    ],
+)
 def test_taps_of_ganetis_instance_communication_are_not_ours(tap: str, ours: bool) -> None:
     assert environment.is_communication_tap({"INTERFACE": tap}) == (not ours)
 
@@ -156,7 +231,9 @@ def test_the_tap_and_the_uuid_can_be_had_alone() -> None:
 
 def test_the_addresses_are_typed() -> None:
     network = nic_of(BRIDGED).network
-    assert network and network.gateway == IPv4Address("10.9.0.1") and network.gateway6 == IPv6Address("fd00:9::1")
+    assert network
+    assert network.gateway == IPv4Address("10.9.0.1")
+    assert network.gateway6 == IPv6Address("fd00:9::1")
 
 
 NAMES = st.sampled_from(sorted(BRIDGED))
@@ -184,11 +261,14 @@ def test_any_text_is_understood_or_refused_and_what_is_understood_can_be_written
 @given(data=st.data())
 def test_any_environment_at_all_is_understood_or_refused(data: st.DataObject) -> None:
     names = st.lists(NAMES, unique=True, max_size=len(BRIDGED))
-    environment_ = {name: data.draw(st.one_of(ANY_TEXT, st.just(BRIDGED[name]))) for name in data.draw(names)}
+    environment_ = {
+        name: data.draw(st.one_of(ANY_TEXT, st.just(BRIDGED[name]))) for name in data.draw(names)
+    }
     try:
         nic_of(environment_)
     except Failure as failure:
-        assert failure.what.isprintable() and failure.do.isprintable()
+        assert failure.what.isprintable()
+        assert failure.do.isprintable()
 
 
 @given(value=st.sampled_from(["é", "\udcff", "’", "１０"]), name=NAMES)
@@ -208,13 +288,15 @@ def _check(environment_: dict[str, str], name: str, text: str) -> None:
     try:
         nic = nic_of(environment_, **{name: text})
     except Failure as failure:
-        assert failure.what.isascii() and failure.what.isprintable()
+        assert failure.what.isascii()
+        assert failure.what.isprintable()
         assert name in failure.what
         return
     assert nic_of_record(record_of(nic)) == nic
     wanted = needs(nic, CONFIG, around(nic))
     for line in words(difference(wanted.all, {})):
-        assert line.isascii() and line.isprintable(), line
+        assert line.isascii(), line
+        assert line.isprintable(), line
     keys = {MARK, "INDEV", "MAC", "HOSTNAME", "IP", "SUBNET", "GATEWAY", "SUBNET6", "GATEWAY6", "MTU"}
     for binding in (thing for thing in wanted.own.values() if isinstance(thing, Binding)):
         assert parse(binding.text).keys() <= keys

@@ -73,7 +73,12 @@ def test_a_nic_in_no_network_has_no_ipv6_address_unless_it_is_given_one() -> Non
 
 @pytest.mark.parametrize(
     ("tags", "v4", "v6"),
-    [("", True, True), ("disable_ipv4", False, True), ("disable_ipv6", True, False), ("disable_ipv4 disable_ipv6", False, False)],
+    [
+        ("", True, True),
+        ("disable_ipv4", False, True),
+        ("disable_ipv6", True, False),
+        ("disable_ipv4 disable_ipv6", False, False),
+    ],
 )
 def test_the_instance_tags_disable_a_family_of_routed_nics(tags: str, v4: bool, v6: bool) -> None:
     nic = nic_of(ROUTED, TAGS=f"other {tags}")
@@ -92,4 +97,7 @@ def test_an_ipv6_address_that_was_given_can_be_disabled_too() -> None:
 def test_messages_name_the_instance_the_nic_and_the_tap() -> None:
     assert nic_of(BRIDGED).whom == "i1.example.com NIC eth0 (tap0)"
     assert nic_of(BRIDGED, INTERFACE_NAME=None).whom == "i1.example.com NIC 0 (tap0)"
-    assert nic_of(BRIDGED, INTERFACE_NAME=None, INTERFACE_INDEX=None).whom == "i1.example.com NIC 1161b892 (tap0)"
+    assert (
+        nic_of(BRIDGED, INTERFACE_NAME=None, INTERFACE_INDEX=None).whom
+        == "i1.example.com NIC 1161b892 (tap0)"
+    )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every environment that real Ganeti 3.0.2 was seen to run its network script with leads to a sound plan.
 
-The files in captures/ are records of real runs: starts, reboots, hotplugs, migrations, failovers. New ones may be
-added; none is to be edited.
+The files in captures/ are records of real runs: starts, reboots, hotplugs, migrations, failovers. New ones may
+be added; none is to be edited.
 """
 
 from __future__ import annotations
@@ -115,6 +115,19 @@ def test_the_tap_is_recorded_first_then_filtered_then_attached_then_up(path: Pat
 
 
 @recorded
+def test_the_reason_of_each_rule_fits_into_a_comment_of_nft(path: Path) -> None:
+    """128 bytes at most (libnftnl), with a blank and eight digits of ours in them, and in quotes."""
+    _, _, wanted = load(path)
+    rules = [rule for thing in wanted.all.values() if isinstance(thing, Chain) for rule in thing.rules]
+    assert rules
+    for rule in rules:
+        assert len(rule.reason) < 115
+        assert rule.reason.isascii()
+        assert not set(rule.reason) & set('"\n')
+        assert rule.text.isprintable()
+
+
+@recorded
 def test_attaching_what_is_attached_changes_nothing(path: Path) -> None:
     _, _, wanted = load(path)
     assert difference(wanted.all, wanted.all) == ()
@@ -155,14 +168,16 @@ def test_a_routed_nic_gets_a_host_route_for_each_address(path: Path) -> None:
     assert {route.destination for route in routes} == {ip_network(address) for address in addresses}
     assert all((route.table, route.device) == (PUBLIC.table, nic.tap) for route in routes)
     assert not any(isinstance(thing, BridgePort) for thing in things)
-    assert wanted.shared == state(public.desired(PUBLIC, "0"))
+    assert wanted.shared == state(public.desired(PUBLIC, False))
 
 
 @recorded
 def test_a_network_with_the_tag_nfdhcpd_and_no_other_gets_a_binding(path: Path) -> None:
     given, nic, wanted = load(path)
     bindings = [thing for thing in wanted.own.values() if isinstance(thing, Binding)]
-    assert [binding.tap for binding in bindings] == ([nic.tap] if "nfdhcpd" in given.get("NETWORK_TAGS", "") else [])
+    assert [binding.tap for binding in bindings] == (
+        [nic.tap] if "nfdhcpd" in given.get("NETWORK_TAGS", "") else []
+    )
     for binding in bindings:
         lines = binding.text.splitlines()
         assert f"MAC={given['MAC']}" in lines
@@ -183,5 +198,8 @@ def test_a_network_with_the_tag_nfdhcpd_and_no_other_gets_a_binding(path: Path) 
 def test_the_whole_plan_of_a_first_start(name: str) -> None:
     _, nic, wanted = load(next(path for path in RECORDED if path.name.startswith(name)))
     changes = first_start(nic, wanted)
-    assert any(isinstance(change, Make) and isinstance(change.wanted, Chain) and change.wanted.rules for change in changes)
+    assert any(
+        isinstance(change, Make) and isinstance(change.wanted, Chain) and change.wanted.rules
+        for change in changes
+    )
     assert_golden(name, words(changes))

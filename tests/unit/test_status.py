@@ -45,7 +45,10 @@ def survey(*, uplink: bool | None = True) -> Survey:
     return Survey(
         devices=Devices({one.name: one for one in found}),
         nics=[routed, bridged, third],
-        wanted={"tap0": frozenset({binding.key, Up(device="tap0").key}), "tap1": frozenset({Up(device="tap1").key})},
+        wanted={
+            "tap0": frozenset({binding.key, Up(device="tap0").key}),
+            "tap1": frozenset({Up(device="tap1").key}),
+        },
         dead=[nic_of(ROUTED, INTERFACE="tap9", INSTANCE="i9.example.com")],
         trouble=[Failure("i1.example.com NIC 1 (tap2): the bridge pvn1 is closed", "open it")],
         changes=(Make(Up(device="tap1")), Remove(Record(tap="tap9", text=""))),
@@ -61,7 +64,8 @@ def test_the_table_lines_up_and_has_no_blanks_at_its_ends() -> None:
     assert all(line == line.rstrip() for line in lines)
     head = next(line for line in lines if line.startswith("INSTANCE"))
     for row in lines[lines.index(head) + 1 : lines.index(head) + 4]:
-        assert row[head.index("TAP") - 1] == " " and row[head.index("TAP") :].startswith("tap")
+        assert row[head.index("TAP") - 1] == " "
+        assert row[head.index("TAP") :].startswith("tap")
 
 
 def test_the_data_for_a_program() -> None:
@@ -81,7 +85,9 @@ def test_the_data_for_a_program() -> None:
     assert shown["public"][0]["gateways"] == ["10.77.1.1", "2001:db8:77::1"]
     assert shown["differences"] == 2
     assert [left["tap"] for left in shown["left_over"]] == ["tap9"]
-    assert shown["trouble"] == [{"what": "i1.example.com NIC 1 (tap2): the bridge pvn1 is closed", "do": "open it"}]
+    assert shown["trouble"] == [
+        {"what": "i1.example.com NIC 1 (tap2): the bridge pvn1 is closed", "do": "open it"}
+    ]
 
 
 @pytest.mark.parametrize(("up", "shown"), [(True, "up"), (False, "down"), (None, "missing")])
@@ -94,7 +100,8 @@ def test_each_nic_is_well_or_different_or_in_trouble() -> None:
     assert [nic["state"] for nic in nics] == ["ok", "1 differences", "in trouble"]
     assert [nic["binding"] for nic in nics] == ["/var/lib/nfdhcpd/tap0", None, None]
     assert nics[0]["addresses"] == ["10.77.1.2", "2001:db8:77:0:a800:9ff:fe09:6336"]
-    assert nics[1]["network"] is None and nics[2]["nic"] is None
+    assert nics[1]["network"] is None
+    assert nics[2]["nic"] is None
 
 
 def test_a_node_without_anything_shows_nothing() -> None:
@@ -102,7 +109,8 @@ def test_a_node_without_anything_shows_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("numbers", "text"), [((), ""), ((5,), "5"), ((1, 2), "1-2"), ((1, 3), "1,3"), ((0, 1, 2, 9, 11, 12), "0-2,9,11-12")]
+    ("numbers", "text"),
+    [((), ""), ((5,), "5"), ((1, 2), "1-2"), ((1, 3), "1,3"), ((0, 1, 2, 9, 11, 12), "0-2,9,11-12")],
 )
 def test_numbers_are_shown_as_ranges(numbers: tuple[int, ...], text: str) -> None:
     assert ranges(numbers) == text
