@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -63,8 +64,10 @@ def parse(text: str, path: str = PATH) -> Config:
     sections = [_Section(name, dict(parser[name]), path, _lines(text)) for name in parser.sections()]
     private = tuple(private_of(s.word, s) for s in sections if s.kind == "private")
     public = tuple(_public(s) for s in sections if s.kind == "public")
-    bindings = next((_bindings(s) for s in sections if s.kind == "bindings"), Bindings())
-    config = Config(private=private, public=public, bindings=bindings)
+    bindings = [_bindings(s) for s in sections if s.kind == "bindings"] or [Bindings()]
+    if len(bindings) > 1:
+        raise Failure(f"{path}: [bindings] comes twice", "leave one of them")
+    config = Config(private=private, public=public, bindings=bindings[0])
     try:
         verify(config)
     except ValueError as error:
@@ -130,6 +133,10 @@ def private_of(prefix: str, section: _Section) -> Private:
 
 def _public(section: _Section) -> Public:
     given = section.values(_PUBLIC, ["table", "uplink", "subnets"])
+    try:
+        values.link(section.word)
+    except ValueError as error:
+        raise section.failure("", str(error), "choose a name of letters, digits and _ . + -") from error
     public = Public(
         name=section.word,
         table=given["table"],
@@ -141,6 +148,8 @@ def _public(section: _Section) -> Public:
     if public.table in RESERVED_TABLES:
         what = f"table {public.table} is the kernel's own ({RESERVED_TABLES[public.table]})"
         raise section.failure("table", what, "choose a number that `ip route show table all` does not use")
+    if public.arp_source and 4 not in public.versions:
+        raise section.failure("arp-source", "arp-source without an IPv4 subnet", "add the subnet, or leave it out")
     for version in (4, 6):
         if len([gateway for gateway in public.gateways if gateway.version == version]) > 1:
             raise section.failure("gateways", f"more than one IPv{version} gateway", "leave one of them")
@@ -164,6 +173,9 @@ def verify(config: Config) -> None:
         seen.add(name)
     if len({p.uplink.group for p in config.private if isinstance(p.uplink, VxlanUplink)}) > 20:
         raise ValueError("more than 20 VXLAN groups: a socket cannot join more (net.ipv4.igmp_max_memberships)")
+    for public in config.public:
+        if public.uplink in seen:
+            raise ValueError(f"the uplink {public.uplink} of [public {public.name}] belongs to a private network")
     for one, other in combinations(config.public, 2):
         for what in ("name", "table", "uplink", "mark"):
             if getattr(one, what) == getattr(other, what):
@@ -193,5 +205,10 @@ def _syntax(error: configparser.Error, path: str) -> str:
         case configparser.DuplicateSectionError(lineno=line, section=section):
             return f"{path}:{line}: the section [{section}] comes twice"
         case configparser.ParsingError(errors=[(line, content), *_]):
-            return f"{path}:{line}: not of the form 'key = value': {content.strip(chr(39)).strip()}"
+            return f"{path}:{line}: not of the form 'key = value': {_plain(content)}"
     return f"{path}: {error}"
+
+
+def _plain(content: str) -> str:
+    """A line as configparser quotes it (its repr, line end included), as it stands in the file."""
+    return str(ast.literal_eval(content)).strip() if content[:1] in "'\"" else content.strip()

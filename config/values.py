@@ -14,7 +14,9 @@ T = TypeVar("T")
 MOST_BRIDGES = 16384
 """More than this in one range is a typing error: every bridge costs memory and a place in each dump."""
 
-_DEVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_DEVICE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_LINK = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,31}")
+_PATH = re.compile(r"(/[A-Za-z0-9_.+-]+)+/*")
 
 
 def device(text: str) -> str:
@@ -82,19 +84,41 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def subnets(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Prefixes, separated by blanks or commas, without host bits."""
-    return tuple(_network(word) for word in _words(text))
+    """Prefixes, at least one, separated by blanks or commas, without host bits."""
+    if not (words := _words(text)):
+        raise ValueError("no subnet")
+    return tuple(_network(word) for word in words)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:
     if "/" not in text:
         raise ValueError(f"'{text}' lacks its prefix length, as in 192.0.2.0/24")
-    return ip_network(text)
+    network = ip_network(text)
+    if network.prefixlen == 0:
+        raise ValueError(f"'{text}' is everything, not the subnet of a link")
+    return network
 
 
 def addresses(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
     """Addresses, separated by blanks or commas."""
-    return tuple(ip_address(word) for word in _words(text))
+    return tuple(address(word) for word in _words(text))
+
+
+def address(text: str) -> IPv4Address | IPv6Address:
+    """An address that a host can have, without a zone (fe80::1%eth0): a zone may hold any text."""
+    found = ip_address(text)
+    if isinstance(found, IPv6Address) and found.scope_id is not None:
+        raise ValueError(f"'{text}' has a zone")
+    if found.is_multicast or found.is_unspecified or found.is_loopback or found == IPv4Address("255.255.255.255"):
+        raise ValueError(f"'{text}' is no address that a host can have")
+    return found
+
+
+def link(text: str) -> str:
+    """The name of a public link, as a NIC can have it. No number: that would be a routing table."""
+    if not _LINK.fullmatch(text):
+        raise ValueError(f"'{text}' cannot be the link of a NIC")
+    return text
 
 
 def _words(text: str) -> list[str]:
@@ -102,12 +126,16 @@ def _words(text: str) -> list[str]:
 
 
 def ipv4(text: str) -> IPv4Address:
-    return IPv4Address(text)
+    """An IPv4 address that a host can have."""
+    found = address(text)
+    if not isinstance(found, IPv4Address):
+        raise ValueError(f"'{text}' is no IPv4 address")
+    return found
 
 
 def directory(text: str) -> str:
     """An absolute path, without a closing slash."""
-    if not text.startswith("/") or "\0" in text or len(text) < 2:
+    if not _PATH.fullmatch(text):
         raise ValueError(f"'{text}' is no absolute path")
     return text.rstrip("/")
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from engine.objects import ORDER, Key, Object, State, unmet
+from engine.objects import ORDER, Key, Link, Object, State, unmet
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,11 @@ def inverse(change: Change) -> Change:
             return Remove(wanted)
         case Remove(actual):
             return Make(actual)
+        case Alter(Link() as actual, Link() as wanted):
+            before: dict[str, Any] = {name: value for name, value, _ in unmet(wanted, actual)}
+            return Alter(wanted, replace(wanted, **before))
         case Alter(actual, wanted):
-            before = {name: value for name, value, _ in unmet(wanted, actual)}
-            return Alter(wanted, replace(wanted, **before))  # type: ignore[arg-type]
+            return Alter(wanted, actual)
 
 
 def subject(change: Change) -> Object:

@@ -1,8 +1,8 @@
 """Everything that can exist on a node and matters to a NIC, as plain data.
 
 The same types say what should be (desired) and what is (actual, as read). `key` is the identity in the outside
-world: two objects with one key cannot exist side by side. In a desired object a field that is None is not our
-concern; in an actual object None means that the outside has no such property.
+world: two objects with one key cannot exist side by side. A wish for a device is partial: a field of a Link that is
+None is not our concern. All others are wished for whole: None means none.
 
 No I/O here, and no strings that still need parsing, apart from names and the text of files and filter rules.
 """
@@ -274,8 +274,6 @@ def unmet(wanted: Object, actual: Object) -> tuple[tuple[str, object, object], .
     """The fields in which ACTUAL is not as WANTED: (field, actual value, wanted value)."""
     if wanted == actual:
         return ()
-    return tuple(
-        (field.name, getattr(actual, field.name), getattr(wanted, field.name))
-        for field in fields(wanted)
-        if getattr(wanted, field.name) is not None and getattr(wanted, field.name) != getattr(actual, field.name)
-    )
+    pairs = ((field.name, getattr(actual, field.name), getattr(wanted, field.name)) for field in fields(wanted))
+    some = isinstance(wanted, Link)
+    return tuple(pair for pair in pairs if pair[1] != pair[2] and not (some and pair[2] is None))

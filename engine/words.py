@@ -41,6 +41,8 @@ def commands(change: Change) -> Iterator[str]:
         case Alter(Chain(), Chain() as wanted):
             yield f"nft flush chain {wanted.family} {TABLE} {wanted.name}"
             yield from _make(wanted)
+        case Alter(BridgeVlan() as actual, BridgeVlan() as wanted):
+            yield from _bridge_vlan(actual, wanted)
         case Alter(_, wanted):
             yield from _make(wanted)
         case Remove(actual):
@@ -58,7 +60,8 @@ def _make(wanted: Object) -> Iterator[str]:
         case BridgePort(device=device, bridge=bridge):
             yield f"ip link set {device} master {bridge}"
         case BridgeVlan():
-            yield from _bridge_vlan(wanted)
+            # 1 is what the kernel gives every new port (vlan_default_pvid).
+            yield from _bridge_vlan(BridgeVlan(device=wanted.device, untagged=1, tagged=frozenset()), wanted)
         case TrunkVlan(device=device, vid=vid):
             yield f"bridge vlan add dev {device} vid {vid}"
         case OvsPort():
@@ -100,7 +103,7 @@ def _remove(actual: Object) -> Iterator[str]:
         case ProxyNeighbour(device=device, address=address):
             yield f"{_ip(isinstance(address, IPv6Address))} neigh del proxy {address} dev {device}"
         case BridgeVlan(device=device):
-            yield from (f"bridge vlan del dev {device} vid {vid}" for vid in sorted(_vids(actual)))
+            yield from _bridge_vlan(actual, BridgeVlan(device=device, untagged=None, tagged=frozenset()))
         case TrunkVlan(device=device, vid=vid):
             yield f"bridge vlan del dev {device} vid {vid}"
         case Binding() | Record():
@@ -172,11 +175,12 @@ def _chain(chain: Chain) -> Iterator[str]:
         yield f"nft add rule {chain.family} {TABLE} {chain.name} '{rule.text}'   # {rule.reason}"
 
 
-def _bridge_vlan(port: BridgeVlan) -> Iterator[str]:
-    yield f"bridge vlan del dev {port.device} vid 1"
-    if port.untagged is not None:
-        yield f"bridge vlan add dev {port.device} vid {port.untagged} pvid untagged"
-    yield from (f"bridge vlan add dev {port.device} vid {vid}" for vid in sorted(port.tagged))
+def _bridge_vlan(before: BridgeVlan, after: BridgeVlan) -> Iterator[str]:
+    device = after.device
+    yield from (f"bridge vlan del dev {device} vid {vid}" for vid in sorted(_vids(before) - _vids(after)))
+    if after.untagged is not None and after.untagged != before.untagged:
+        yield f"bridge vlan add dev {device} vid {after.untagged} pvid untagged"
+    yield from (f"bridge vlan add dev {device} vid {vid}" for vid in sorted(after.tagged - before.tagged))
 
 
 def _vids(port: BridgeVlan) -> frozenset[int]:

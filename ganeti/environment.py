@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
+from config.values import address
 from engine.failure import Failure
 from vif.nic import Mode, Network, Nic, Vlans
 
@@ -20,7 +21,7 @@ _COMMUNICATION = re.compile(r"gnt\.com\.\d+")
 _INSTANCE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_TAP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
+_TAP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,14}")
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9_.:+-]{1,128}")
 _TAGS = re.compile(r"[\w.+*/:@-]+", re.ASCII)
@@ -55,7 +56,7 @@ def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Ni
         number=variables.optional("INTERFACE_INDEX", int),
         name=variables.optional("INTERFACE_NAME", _matching(_NAME, "the name of a NIC")),
         vlans=variables.optional("VLAN", vlans) or Vlans(),
-        ip=variables.optional("IP", ip_address),
+        ip=variables.optional("IP", address),
         tags=variables.optional("TAGS", tags) or frozenset(),
         network=_network(variables) if environment.get("NETWORK_UUID") else None,
         tap=tap,
@@ -69,9 +70,9 @@ def _network(variables: _Variables) -> Network:
         uuid=variables.required("NETWORK_UUID", _matching(_UUID, "a UUID")),
         tags=variables.optional("NETWORK_TAGS", tags) or frozenset(),
         subnet=variables.optional("NETWORK_SUBNET", IPv4Network),
-        gateway=variables.optional("NETWORK_GATEWAY", IPv4Address),
+        gateway=variables.optional("NETWORK_GATEWAY", _address4),
         subnet6=variables.optional("NETWORK_SUBNET6", IPv6Network),
-        gateway6=variables.optional("NETWORK_GATEWAY6", IPv6Address),
+        gateway6=variables.optional("NETWORK_GATEWAY6", _address6),
         mac_prefix=variables.optional("NETWORK_MAC_PREFIX", mac_prefix),
     )
 
@@ -128,6 +129,18 @@ def _matching(pattern: re.Pattern[str], meaning: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _address4(text: str) -> IPv4Address:
+    if isinstance(found := address(text), IPv4Address):
+        return found
+    raise ValueError(f"'{text}' is no IPv4 address")
+
+
+def _address6(text: str) -> IPv6Address:
+    if isinstance(found := address(text), IPv6Address):
+        return found
+    raise ValueError(f"'{text}' is no IPv6 address")
 
 
 def mac(text: str) -> str:

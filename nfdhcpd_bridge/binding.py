@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+from engine.objects import Address
 
 MARK = "GANETI_VIF"
 """A key that NFDHCPD ignores: it marks a file as ours and carries the NIC's UUID."""
@@ -16,9 +18,9 @@ def text(
     hostname: str,
     address: IPv4Address | None,
     subnet: IPv4Network | None,
-    gateway: IPv4Address | None,
+    gateway: Address | None,
     subnet6: IPv6Network | None,
-    gateway6: IPv6Address | None,
+    gateway6: Address | None,
     mtu: int | None,
 ) -> str:
     """The file's text. DEVICE is where the router's side is: the tap of a routed NIC, the bridge of a bridged one.

@@ -87,13 +87,15 @@ def _write(binding: Binding) -> None:
     subdirectories are watched. If the process dies in between, the kernel closes the descriptor, and the next write
     for this tap takes over what it left. No fsync: a binding says nothing after a power cut, for its tap is gone.
     """
-    os.makedirs(binding.directory, mode=0o755, exist_ok=True)
+    if not os.path.isdir(binding.directory):
+        os.makedirs(binding.directory)
+        os.chmod(binding.directory, 0o755)  # noded's umask is 077, and NFDHCPD is nobody
     staging = _staging(binding)
     os.makedirs(staging, mode=0o700, exist_ok=True)
     beside = f"{staging}/{binding.tap}"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        os.fchmod(descriptor, 0o644)  # noded runs us with umask 077, and NFDHCPD is nobody
+        os.fchmod(descriptor, 0o644)  # the same
         content = binding.text.encode("ascii")
         if os.write(descriptor, content) != len(content):
             raise OSError(28, "short write")

@@ -29,6 +29,9 @@ _SKIP_STATS = attribute(IFLA_EXT_MASK, struct.pack("=I", 1 << 3))
 _BRIDGE_VLANS = attribute(IFLA_EXT_MASK, struct.pack("=I", 1 << 1))
 _IFINFO = struct.Struct("=BxHiII")
 
+LONGEST_NAME = 15
+"""IFNAMSIZ less the closing NUL (linux/if.h)."""
+
 FEW = 32
 """Up to so many devices are asked for one by one; more are found in a dump of all."""
 
@@ -82,7 +85,9 @@ def all_devices(query: Query) -> Devices:
 
 
 def device(query: Query, name: str) -> Device | None:
-    """The device NAME, or None."""
+    """The device NAME, or None. A link that names a routing table may be longer than any device's name."""
+    if len(name.encode()) > LONGEST_NAME:
+        return None
     body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0") + _SKIP_STATS
     try:
         raw = _decode(query.get(RTM_GETLINK, body))

@@ -78,9 +78,9 @@ def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding
             hostname=nic.instance,
             address=nic.address,
             subnet=subnet,
-            gateway=network.gateway if network else None,
+            gateway=routed.gateway_of(nic, around.public, 4),
             subnet6=subnet6,
-            gateway6=network.gateway6 if network else None,
+            gateway6=routed.gateway_of(nic, around.public, 6),
             mtu=mtu,
         ),
     )

@@ -22,7 +22,7 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     public = around.public
     yield Link(name=nic.tap, mac=TAP_MAC, mtu=around.uplink.mtu if around.uplink else None)
     yield guard.ingress(nic, mark=public.mark if public else None)
-    if gateway := _gateway(nic, public, 4):
+    if gateway := gateway_of(nic, public, 4):
         yield guard.requests_from(nic, gateway)
     yield from _switches(nic, around)
     yield Up(device=nic.tap)
@@ -34,7 +34,7 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
         if around.table not in (None, MAIN) and public is None:
             # No link of ours to take the mark from: one rule for this tap, as Ganeti's own script does it.
             yield Rule(family=address.version, priority=PRIORITY, table=around.table, device=nic.tap)
-    if nic.address6 and (gateway6 := _gateway(nic, public, 6)):
+    if nic.address6 and (gateway6 := gateway_of(nic, public, 6)):
         yield ProxyNeighbour(device=nic.tap, address=gateway6)
 
 
@@ -43,8 +43,8 @@ def addresses(nic: Nic) -> tuple[Address, ...]:
     return tuple(address for address in (nic.address, nic.address6) if address is not None)
 
 
-def _gateway(nic: Nic, public: Public | None, version: int) -> Address | None:
-    """What the guest takes for its gateway: its network's, or else the link's."""
+def gateway_of(nic: Nic, public: Public | None, version: int) -> Address | None:
+    """What the guest takes for its gateway: its network's, or else the public link's."""
     network = nic.network
     of_network: Address | None = None
     if network:

@@ -8,10 +8,11 @@ Then read the diff.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
@@ -24,6 +25,7 @@ from ganeti import environment
 from vif.nic import Mode, Nic
 from vif.surroundings import Surroundings
 
+T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 RECORDED = sorted((HERE / "captures").glob("*.vif.env"))
@@ -110,7 +112,15 @@ def proper(failure: Failure) -> Failure:
     return failure
 
 
-def around(nic: Nic, **changes: object) -> Surroundings:
+def outcome(action: Callable[[], T]) -> T | Failure:
+    """What ACTION returns, or the Failure that it raises. Anything else that it raises is a bug."""
+    try:
+        return action()
+    except Failure as failure:
+        return proper(failure)
+
+
+def around(nic: Nic, **changes: Any) -> Surroundings:
     """A node on which nothing stands against NIC."""
     tap = Link(name=nic.tap, kind="tun", index=nic.index, group=0, mac="e6:11:22:33:44:55", mtu=1500)
     common = Surroundings(tap=tap)
@@ -129,7 +139,7 @@ def around(nic: Nic, **changes: object) -> Surroundings:
 
 
 def words(changes: Iterable[Change]) -> list[str]:
-    """CHANGES as a dry run prints them, without the rules of filters: what those let pass is for other tests."""
+    """CHANGES as a dry run prints them, without the rules of filters: those are for other tests."""
     return [line for change in changes for line in commands(_without_rules(change))]
 
 

@@ -162,9 +162,7 @@ def test_the_public_links_subnet_helps_out_where_the_network_has_none() -> None:
     assert (found["IP"], found["SUBNET"]) == ("10.77.1.2", PUBLIC.subnets[0])
 
 
-@product_bug(
-    "vif/needs.py: the subnet comes from the public link, the gateway does not: no default route"
-)
+@product_bug("vif/needs.py: the subnet comes from the public link, the gateway does not: no default route")
 def test_the_public_links_gateway_helps_out_too() -> None:
     found = served(text_for(nic_of(ROUTED, NETWORK_UUID=None), with_bindings(wanted_for=For.ROUTED)))
     assert found["GATEWAY"] == "10.77.1.1"
@@ -255,9 +253,7 @@ def test_a_file_appears_whole_readable_by_all_and_nothing_lies_beside_it(directo
     assert [*files.read([one])] == [one]
 
 
-@product_bug(
-    "nfdhcpd_bridge/files.py: makedirs obeys noded's umask 077, and NFDHCPD (nobody) cannot enter"
-)
+@product_bug("nfdhcpd_bridge/files.py: makedirs obeys noded's umask 077, and NFDHCPD (nobody) cannot enter")
 def test_a_directory_that_had_to_be_made_can_be_entered_by_all(directory: str) -> None:
     before = os.umask(0o077)
     try:
@@ -277,7 +273,12 @@ def test_an_old_identity_is_unlinked_before_a_new_one_is_written(
     files.perform(Make(actual))
     gone: list[str] = []
     real = os.unlink
-    monkeypatch.setattr(os, "unlink", lambda path: (gone.append(str(path)), real(path)))
+
+    def unlink(path: str) -> None:
+        gone.append(path)
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", unlink)
     files.perform(Alter(actual, replace(actual, text=new)))
     assert (f"{directory}/tap0" in gone) == unlinked
     assert Path(directory, "tap0").read_text(encoding="ascii") == new
@@ -288,13 +289,18 @@ def test_the_final_name_is_closed_after_it_was_given(
 ) -> None:
     """NFDHCPD follows a close-after-write of the final name, and no rename."""
     events: list[str] = []
-    rename, close = os.rename, os.close
-    monkeypatch.setattr(
-        os, "rename", lambda old, new: (rename(old, new), events.append(f"rename {os.path.basename(new)}"))
-    )
-    monkeypatch.setattr(
-        os, "close", lambda fd: (events.append(f"close {os.readlink(f'/proc/self/fd/{fd}')}"), close(fd))
-    )
+    real_rename, real_close = os.rename, os.close
+
+    def rename(old: str, new: str) -> None:
+        real_rename(old, new)
+        events.append(f"rename {os.path.basename(new)}")
+
+    def close(descriptor: int) -> None:
+        events.append(f"close {os.readlink(f'/proc/self/fd/{descriptor}')}")
+        real_close(descriptor)
+
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "close", close)
     files.perform(Make(Binding(directory=directory, tap="tap0", text="MAC=aa\n")))
     assert events == ["rename tap0", f"close {directory}/tap0"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Who may touch what: one module for each outside thing, pure data in the middle, and arrows in one direction.
+"""Who may touch what: one module for each outside thing, pure data in the middle, arrows in one direction.
 
 docs/architecture.md tells why. A new exception belongs there first.
 """

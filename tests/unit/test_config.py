@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import ROOT, product_bug, proper
+from samples import ROOT, outcome, product_bug, proper
 
 from config import values
 from config.model import Bindings, Config, Consumer, For, Private, Public, VlanUplink, VxlanUplink
@@ -268,9 +268,7 @@ def test_the_uplink_of_a_public_link_is_no_private_network(uplink: str) -> None:
     assert uplink in refused(text + LINK.replace("eth1", uplink)).what
 
 
-@product_bug(
-    "config/values.py takes names that are no identifiers for nft 1.0.6: a digit first, or a +"
-)
+@product_bug("config/values.py takes names that are no identifiers for nft 1.0.6: a digit first, or a +")
 @pytest.mark.parametrize("uplink", ["1eth", "eth+1"])
 def test_an_uplink_has_a_name_that_nft_can_take(uplink: str) -> None:
     assert uplink in refused(LINK.replace("eth1", uplink) + "arp-source = 192.0.2.254\n").what
@@ -297,10 +295,9 @@ def test_any_text_is_a_range_or_a_value_error(anything: str, close: str) -> None
     for text in (anything, close):
         try:
             numbers = values.numbers(text)
-        except ValueError as error:
-            assert str(error)
-        else:
-            assert values.numbers(ranges(numbers)) == numbers
+        except ValueError:
+            continue
+        assert values.numbers(ranges(numbers)) == numbers
 
 
 LINES = [line for text in (PRIVATE, LINK, OTHER) for line in text.splitlines()] + [
@@ -327,10 +324,9 @@ LINES = [line for text in (PRIVATE, LINK, OTHER) for line in text.splitlines()] 
 
 @given(st.lists(st.one_of(st.sampled_from(LINES), st.text(max_size=20)), max_size=12))
 def test_any_file_is_understood_or_refused_and_never_ends_in_a_traceback(lines: list[str]) -> None:
-    try:
-        config = parse("\n".join(lines), PATH)
-    except Failure as failure:
-        assert proper(failure).what.startswith(PATH)
+    config = outcome(lambda: parse("\n".join(lines), PATH))
+    if isinstance(config, Failure):
+        assert config.what.startswith(PATH)
     else:
         for link in config.public:
             for thing in state(public.desired(link, False)).values():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The engine: whatever is there and whatever should be, the changes lead from one to the other, and back.
 
-The model of a node is a dict. It behaves as the outside does: a device keeps the properties that nobody speaks
-of, a route or a file is replaced whole, and nothing can be made twice or removed when it is not there.
+The model of a node is a dict. It behaves as the outside does: a device keeps the properties that nobody
+speaks of, a route or a file is replaced whole, and nothing can be made twice or removed when it is not there.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Model:
                     for f in fields(wanted)
                     if getattr(wanted, f.name) is not None
                 }
-                self.things[thing.key] = replace(there, **spoken_of)  # type: ignore[arg-type]
+                self.things[thing.key] = replace(there, **spoken_of)
             case Alter(_, wanted):
                 assert there is not None
                 self.things[thing.key] = wanted
@@ -197,7 +197,7 @@ def test_removals_come_first_and_backwards(
 
 
 def test_every_kind_of_object_has_its_place_in_the_order() -> None:
-    assert set(ORDER) == set(Object.__args__)  # type: ignore[attr-defined]
+    assert set(ORDER) == set(Object.__args__)
     assert len(ORDER) == len(set(ORDER))
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from samples import BRIDGED, CONFIG, ROUTED, around, nic_of, product_bug, refusal, words
+from samples import BRIDGED, CONFIG, ROUTED, around, nic_of, outcome, product_bug, refusal, words
 
 from engine.difference import difference
 from engine.failure import Failure
@@ -16,7 +16,7 @@ from engine.objects import Binding
 from ganeti import environment
 from nfdhcpd_bridge.binding import MARK, parse
 from vif.needs import needs
-from vif.nic import Mode
+from vif.nic import Mode, Nic
 from vif.record import nic_of as nic_of_record
 from vif.record import record_of
 
@@ -157,7 +157,7 @@ def test_vlans_in_all_forms_that_ganeti_lets_through(
     text: str, untagged: int | None, tagged: set[int]
 ) -> None:
     vlans = nic_of(BRIDGED, VLAN=text).vlans
-    assert (vlans.untagged, vlans.tagged) == (untagged, tagged)
+    assert (vlans.untagged, set(vlans.tagged)) == (untagged, tagged)
 
 
 def test_an_upper_case_mac_is_the_same_mac() -> None:
@@ -264,33 +264,23 @@ def test_any_environment_at_all_is_understood_or_refused(data: st.DataObject) ->
     environment_ = {
         name: data.draw(st.one_of(ANY_TEXT, st.just(BRIDGED[name]))) for name in data.draw(names)
     }
-    try:
-        nic_of(environment_)
-    except Failure as failure:
-        assert failure.what.isprintable()
-        assert failure.do.isprintable()
+    assert isinstance(outcome(lambda: nic_of(environment_)), Nic | Failure)
 
 
 @given(value=st.sampled_from(["é", "\udcff", "’", "１０"]), name=NAMES)
 @example(value="１０", name="VLAN")
 @example(value="１", name="INTERFACE_INDEX")
 def test_text_that_is_not_ascii_never_gets_past_the_door(value: str, name: str) -> None:
-    try:
-        nic = nic_of(BRIDGED, **{name: value})
-    except Failure as failure:
-        assert failure.what.isascii()
-    else:
+    nic = outcome(lambda: nic_of(BRIDGED, **{name: value}))
+    if isinstance(nic, Nic):
         assert name in ("LC_ALL", "BRIDGE", "VLAN", "INTERFACE_INDEX")
         assert record_of(nic).text.isascii()
 
 
 def _check(environment_: dict[str, str], name: str, text: str) -> None:
-    try:
-        nic = nic_of(environment_, **{name: text})
-    except Failure as failure:
-        assert failure.what.isascii()
-        assert failure.what.isprintable()
-        assert name in failure.what
+    nic = outcome(lambda: nic_of(environment_, **{name: text}))
+    if isinstance(nic, Failure):
+        assert name in nic.what
         return
     assert nic_of_record(record_of(nic)) == nic
     wanted = needs(nic, CONFIG, around(nic))

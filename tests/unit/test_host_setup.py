@@ -68,7 +68,7 @@ def test_a_bridge_never_has_ipv6_nor_answers_arp_and_its_uplink_neither() -> Non
     assert Sysctl(path="net/ipv4/conf/pvn1/arp_ignore", value="8") in wanted
     assert Sysctl(path="net/ipv6/conf/eth1.2991/disable_ipv6", value="1") in wanted
     assert BridgePort(device="eth1.2991", bridge="pvn1") in wanted
-    assert {Up(device="pvn1"), Up(device="eth1.2991")} <= {*wanted}  # type: ignore[arg-type]
+    assert {Up(device="pvn1"), Up(device="eth1.2991")} <= {*wanted}
 
 
 def test_a_network_without_an_uplink_has_no_port() -> None:

@@ -20,7 +20,7 @@ class Kernel:
 
 
 @product_bug(
-    "outside/links.py asks the kernel for a LINK of 16 characters: a routed NIC with such a link never attaches"
+    "outside/links.py asks the kernel for a LINK of 16 characters: no routed NIC with such a link attaches"
 )
 def test_a_name_that_is_too_long_for_a_device_is_that_of_no_device() -> None:
     assert devices(cast(Query, Kernel()), ["public_network_42"]).by_name == {}

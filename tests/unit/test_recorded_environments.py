@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every environment that real Ganeti 3.0.2 was seen to run its network script with leads to a sound plan.
 
-The files in captures/ are records of real runs: starts, reboots, hotplugs, migrations, failovers. New ones may
-be added; none is to be edited.
+The files in captures/ are records of real runs: starts, reboots, hotplugs, migrations, failovers. New ones
+may be added; none is to be edited.
 """
 
 from __future__ import annotations
