@@ -12,7 +12,7 @@ from config.model import NAME_LENGTH, Uplink, VlanUplink, VxlanUplink
 
 T = TypeVar("T")
 MOST_BRIDGES = 16384
-"""More than this in one range is a typing error: every bridge costs memory and a place in each dump."""
+"""More than this in one family is a typing error: every bridge costs memory and a place in each dump."""
 
 _DEVICE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _LINK = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,31}")
@@ -36,13 +36,13 @@ def numbers(text: str) -> tuple[int, ...]:
     """
     found: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,8})(?:\s*-\s*(\d{1,8}))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,8})(?:\s*-\s*([0-9]{1,8}))?\s*", part)
         if not match:
             raise ValueError(f"'{part.strip()}' is no number and no range such as 1-100")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise ValueError(f"the range {first}-{last} runs backwards")
-        if last - first >= MOST_BRIDGES or len(found) > MOST_BRIDGES:
+        if last - first + len(found) >= MOST_BRIDGES:
             raise ValueError(f"more than {MOST_BRIDGES} bridges")
         found.update(range(first, last + 1))
     return tuple(sorted(found))
@@ -67,7 +67,7 @@ def uplink(text: str) -> Uplink:
 
 
 def _offset(text: str) -> int:
-    if not re.fullmatch(r"\+\d{1,8}", text):
+    if not re.fullmatch(r"\+[0-9]{1,8}", text):
         raise ValueError(f"'{text}' is no offset such as +2990")
     return int(text)
 
@@ -76,7 +76,7 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     """A parser of whole numbers from LOW to HIGH."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,10}", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,10}", text) or not low <= int(text) <= high:
             raise ValueError(f"'{text}' is no number from {low} to {high}")
         return int(text)
 
@@ -87,16 +87,19 @@ def subnets(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """Prefixes, at least one, separated by blanks or commas, without host bits."""
     if not (words := _words(text)):
         raise ValueError("no subnet")
-    return tuple(_network(word) for word in words)
+    return tuple(network(word) for word in words)
 
 
-def _network(text: str) -> IPv4Network | IPv6Network:
+def network(text: str) -> IPv4Network | IPv6Network:
+    """A prefix with its length, without host bits and without a zone."""
+    if "%" in text:
+        raise ValueError(f"'{text}' has a zone")
     if "/" not in text:
         raise ValueError(f"'{text}' lacks its prefix length, as in 192.0.2.0/24")
-    network = ip_network(text)
-    if network.prefixlen == 0:
+    found = ip_network(text)
+    if found.prefixlen == 0:
         raise ValueError(f"'{text}' is everything, not the subnet of a link")
-    return network
+    return found
 
 
 def addresses(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
@@ -109,6 +112,8 @@ def address(text: str) -> IPv4Address | IPv6Address:
     found = ip_address(text)
     if isinstance(found, IPv6Address) and found.scope_id is not None:
         raise ValueError(f"'{text}' has a zone")
+    if isinstance(found, IPv6Address) and found.is_link_local:
+        raise ValueError(f"'{text}' is a link-local address")
     if found.is_multicast or found.is_unspecified or found.is_loopback or found == IPv4Address("255.255.255.255"):
         raise ValueError(f"'{text}' is no address that a host can have")
     return found

@@ -81,7 +81,7 @@ def _nic(nic: Nic, found: Survey) -> Row:
         "addresses": [str(address) for address in routed.addresses(nic)],
         "network": nic.network.name if nic.network else None,
         "binding": f"{binding[1]}/{binding[2]}" if binding else None,
-        "state": "in trouble" if nic.tap not in found.wanted else f"{differences} differences" if differences else "ok",
+        "state": "in trouble" if nic.tap not in found.wanted else _count(differences) if differences else "ok",
     }
 
 
@@ -120,11 +120,15 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
     for trouble in shown["trouble"]:
         yield f"trouble: {trouble['what']}"
     if shown["differences"]:
-        yield f"{shown['differences']} differences: ganeti-vif check lists them, ganeti-vif reconcile mends them"
+        yield f"{_count(shown['differences'])}: ganeti-vif check lists them, ganeti-vif reconcile mends them"
 
 
 def _shown(number: int | None) -> str:
     return "-" if number is None else str(number)
+
+
+def _count(differences: int) -> str:
+    return "1 difference" if differences == 1 else f"{differences} differences"
 
 
 def _lists(*lists: Sequence[str]) -> tuple[str, ...]:

@@ -43,8 +43,8 @@ def _undo(done: list[Change], node: Performer) -> list[str]:
             node.perform(inverse(change))
         except Gone:
             pass
-        except Failure as failure:
-            left.append(failure.what)
+        except Exception as error:  # a bug of ours must not keep the rest from being taken back
+            left.append(error.what if isinstance(error, Failure) else repr(error))
     return left
 
 

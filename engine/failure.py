@@ -19,7 +19,8 @@ class Failure(Exception):
 
     def about(self, whom: str) -> Failure:
         """The same failure with WHOM (instance, NIC, tap) in front of it."""
-        return self if self.what.startswith(whom) else Failure(f"{whom}: {self.what}", self.do)
+        told = self.what.startswith((f"{whom}:", f"{whom} "))
+        return self if told else Failure(f"{whom}: {self.what}", self.do)
 
 
 class Gone(Failure):

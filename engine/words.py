@@ -213,8 +213,21 @@ def finding(change: Change) -> str:
         case Alter(_, Chain() | Binding() | Record()):
             return f"different: {name(thing)}"
         case Alter(actual, wanted):
-            details = ", ".join(f"{field} is {old}, should be {new}" for field, old, new in unmet(wanted, actual))
+            fields = unmet(wanted, actual)
+            details = ", ".join(f"{field} is {_value(old)}, should be {_value(new)}" for field, old, new in fields)
             return f"different: {name(thing)}: {details}"
+
+
+def _value(value: object) -> str:
+    """A field's value for the eye."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "on" if value else "off"
+        case frozenset():
+            return ",".join(map(str, sorted(value))) or "none"
+    return str(value)
 
 
 def name(thing: Object) -> str:

@@ -11,19 +11,18 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
-from config.values import address
-from engine.failure import Failure
+from config.values import address, integer, network
+from engine.failure import Failure, one_line
 from vif.nic import Mode, Network, Nic, Vlans
 
 T = TypeVar("T")
 
-_COMMUNICATION = re.compile(r"gnt\.com\.\d+")
+_COMMUNICATION = re.compile(r"gnt\.com\.[0-9]+")
 _INSTANCE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _TAP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,14}")
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,31}")
-_NAME = re.compile(r"[A-Za-z0-9_.:+-]{1,128}")
 _TAGS = re.compile(r"[\w.+*/:@-]+", re.ASCII)
 
 
@@ -53,8 +52,8 @@ def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Ni
         mac=variables.required("MAC", mac),
         mode=mode,
         link=variables.required("LINK", _matching(_LINK, "a bridge or a routing table")),
-        number=variables.optional("INTERFACE_INDEX", int),
-        name=variables.optional("INTERFACE_NAME", _matching(_NAME, "the name of a NIC")),
+        number=variables.optional("INTERFACE_INDEX", integer(0, 0xFFFF)),
+        name=variables.optional("INTERFACE_NAME", one_line),
         vlans=variables.optional("VLAN", vlans) or Vlans(),
         ip=variables.optional("IP", address),
         tags=variables.optional("TAGS", tags) or frozenset(),
@@ -66,13 +65,13 @@ def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Ni
 
 def _network(variables: _Variables) -> Network:
     return Network(
-        name=variables.required("NETWORK_NAME", _matching(_NAME, "the name of a network")),
+        name=variables.required("NETWORK_NAME", one_line),
         uuid=variables.required("NETWORK_UUID", _matching(_UUID, "a UUID")),
         tags=variables.optional("NETWORK_TAGS", tags) or frozenset(),
-        subnet=variables.optional("NETWORK_SUBNET", IPv4Network),
-        gateway=variables.optional("NETWORK_GATEWAY", _address4),
-        subnet6=variables.optional("NETWORK_SUBNET6", IPv6Network),
-        gateway6=variables.optional("NETWORK_GATEWAY6", _address6),
+        subnet=variables.optional("NETWORK_SUBNET", _of(IPv4Network, network)),
+        gateway=variables.optional("NETWORK_GATEWAY", _of(IPv4Address, address)),
+        subnet6=variables.optional("NETWORK_SUBNET6", _of(IPv6Network, network)),
+        gateway6=variables.optional("NETWORK_GATEWAY6", _of(IPv6Address, address)),
         mac_prefix=variables.optional("NETWORK_MAC_PREFIX", mac_prefix),
     )
 
@@ -131,16 +130,16 @@ def _matching(pattern: re.Pattern[str], meaning: str) -> Callable[[str], str]:
     return parse
 
 
-def _address4(text: str) -> IPv4Address:
-    if isinstance(found := address(text), IPv4Address):
-        return found
-    raise ValueError(f"'{text}' is no IPv4 address")
+def _of(kind: type[T], parser: Callable[[str], object]) -> Callable[[str], T]:
+    """PARSER, for one IP version only."""
 
-
-def _address6(text: str) -> IPv6Address:
-    if isinstance(found := address(text), IPv6Address):
+    def parse(text: str) -> T:
+        found = parser(text)
+        if not isinstance(found, kind):
+            raise ValueError(f"'{text}' is of the other IP version")
         return found
-    raise ValueError(f"'{text}' is no IPv6 address")
+
+    return parse
 
 
 def mac(text: str) -> str:
@@ -174,7 +173,7 @@ def vlans(text: str) -> Vlans:
 
     Only instance add normalises this (ganeti lib/cmdlib/instance_create.py:150-171); modify passes on anything.
     """
-    match = re.fullmatch(r"(?:\.?(\d{1,4}))?((?::\d{1,4})*)", text)
+    match = re.fullmatch(r"(?:\.?([0-9]{1,4}))?((?::[0-9]{1,4})*)", text)
     if not match:
         raise ValueError(f"'{text}' is none of: 10, .10, :20:30, .10:20:30")
     untagged = int(match[1]) if match[1] else None

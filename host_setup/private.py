@@ -5,7 +5,7 @@ Pure: the node's devices come in as data, wishes go out as data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -115,16 +115,26 @@ def own_mac(node: str, bridge: str) -> str:
     return "02:" + blake2b(f"{node} {bridge}".encode(), digest_size=5).digest().hex(":")
 
 
-def obstacle(network: PrivateNetwork, links: Mapping[str, Link], ports: Mapping[str, Iterable[Link]]) -> Failure | None:
-    """Why NETWORK cannot be set up here: something on this node belongs to somebody else. PORTS by bridge."""
+def obstacle(
+    network: PrivateNetwork, links: Mapping[str, Link], ports: Mapping[str, Iterable[Link]], attached: Container[str] = ()
+) -> Failure | None:
+    """Why NETWORK cannot be set up here: something on this node belongs to somebody else.
+
+    PORTS by bridge; ATTACHED are the names of the devices that we attached.
+    """
     bridge = links.get(network.bridge)
     if bridge and bridge.kind != "bridge":
         return Failure(
             f"{network.bridge} exists and is no bridge but a {bridge.kind or 'device'}",
             f"rename or remove it (ip link set {network.bridge} name NEW), or leave {network.bridge} out of the ranges",
         )
+    if bridge and bridge.group not in (0, *OURS):
+        return Failure(
+            f"{network.bridge} is of the device group {bridge.group}: somebody else takes care of it",
+            f"ip link set {network.bridge} group 0, or leave {network.bridge} out of the ranges",
+        )
     for port in ports.get(network.bridge, ()):
-        if port.name != network.port and not is_tap(port):
+        if port.name != network.port and port.kind != "tun" and port.name not in attached:
             return Failure(
                 f"{network.bridge} has the port {port.name} ({port.kind or 'device'}), which is neither a VM's tap "
                 f"nor its uplink {network.port or '(it has none)'}",
@@ -155,11 +165,6 @@ def _port_obstacle(
                 f"ip link set {wanted.name} nomaster, if it does not belong there",
             )
     return None
-
-
-def is_tap(link: Link) -> bool:
-    """Whether LINK can be a VM's end: qemu holds taps, and the tests' and containers' ends are veths."""
-    return link.kind == "tun"
 
 
 def seclusion() -> Iterator[Object]:

@@ -17,7 +17,7 @@ from engine.objects import ADOPTED_GROUP, GROUP, Chain, Key, Link, Object, Route
 from host_setup import private as private_networks
 from host_setup import public as public_links
 from host_setup.private import OURS, networks, obstacle, seclusion
-from outside import sysctl
+from outside import records, sysctl
 from outside.links import Devices
 from outside.node import Node, identity
 
@@ -52,13 +52,14 @@ def layout(private: Iterable[Private], public: Iterable[Public], devices: Device
     ports = {bridge: [port.link for port in members] for bridge, members in devices.ports().items()}
     result = Layout()
     private = tuple(private)
+    attached = {record.tap for record in records.read_all()}
     if private or _in_our_care(links):
         # Before any bridge: each is out of the node's reach from the moment it exists.
         result.base = state(seclusion())
     for family in private:
         try:
             for network in networks(family, links):
-                if failure := obstacle(network, links, ports):
+                if failure := obstacle(network, links, ports, attached):
                     result.refused.append(failure)
                     continue
                 result.units.append(Unit(network.bridge, state(private_networks.desired(network, links, node))))

@@ -35,12 +35,13 @@ def read_all() -> Iterator[Record]:
 def record_of(tap: str) -> Record | None:
     """The record of the tap of that name, or None."""
     try:
-        with open(f"{DIRECTORY}/{tap}.json", encoding="utf-8") as file:
+        with open(f"{DIRECTORY}/{tap}.json", encoding="utf-8", errors="replace") as file:
             return Record(tap=tap, text=file.read())
     except FileNotFoundError:
         return None
-    except PermissionError as error:
-        raise Failure(f"{DIRECTORY} cannot be read", "run it as root") from error
+    except OSError as error:
+        what = f"the record {DIRECTORY}/{tap}.json cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, "run it as root; see: ls -la " + DIRECTORY) from error
 
 
 def perform(change: Change) -> None:

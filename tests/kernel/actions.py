@@ -121,8 +121,15 @@ def ethernet(source: str, destination: str, kind: int, payload: bytes) -> bytes:
     return (octets(destination) + octets(source) + kind.to_bytes(2, "big") + payload).ljust(60, b"\0")
 
 
-def arp(source: str, sender: str, target: str, *, operation: int = 1, destination: str = BROADCAST,
-        hardware: str | None = None) -> bytes:
+def arp(
+    source: str,
+    sender: str,
+    target: str,
+    *,
+    operation: int = 1,
+    destination: str = BROADCAST,
+    hardware: str | None = None,
+) -> bytes:
     """An ARP frame from the MAC SOURCE (or with HARDWARE as its sender) for the address SENDER, about TARGET."""
     packet = dpkt.arp.ARP(
         op=operation,
@@ -134,22 +141,37 @@ def arp(source: str, sender: str, target: str, *, operation: int = 1, destinatio
     return ethernet(source, destination, dpkt.ethernet.ETH_TYPE_ARP, bytes(packet))
 
 
-def udp(source: str, destination: str, sender: str, target: str, text: str, *, ports: tuple[int, int] = (4000, 4001)) -> bytes:
+def udp(
+    source: str, destination: str, sender: str, target: str, text: str, *, ports: tuple[int, int] = (4000, 4001)
+) -> bytes:
     """A frame with a UDP packet of either IP version that carries TEXT."""
     datagram = dpkt.udp.UDP(sport=ports[0], dport=ports[1], data=text.encode())
     datagram.ulen = len(datagram)
     if ":" in target:
         packet: dpkt.Packet = dpkt.ip6.IP6(
-            nxt=17, hlim=64, src=IPv6Address(sender).packed, dst=IPv6Address(target).packed,
-            plen=len(datagram), data=datagram, extension_hdrs={}, all_extension_headers=[],
+            nxt=17,
+            hlim=64,
+            src=IPv6Address(sender).packed,
+            dst=IPv6Address(target).packed,
+            plen=len(datagram),
+            data=datagram,
+            extension_hdrs={},
+            all_extension_headers=[],
         )
         datagram.sum = dpkt.in_cksum(
-            IPv6Address(sender).packed + IPv6Address(target).packed + len(datagram).to_bytes(4, "big")
-            + b"\0\0\0\x11" + bytes(datagram)
+            IPv6Address(sender).packed
+            + IPv6Address(target).packed
+            + len(datagram).to_bytes(4, "big")
+            + b"\0\0\0\x11"
+            + bytes(datagram)
         )
         return ethernet(source, destination, dpkt.ethernet.ETH_TYPE_IP6, bytes(packet))
     packet = dpkt.ip.IP(
-        p=17, ttl=64, src=IPv4Address(sender).packed, dst=IPv4Address(target).packed, data=datagram,
+        p=17,
+        ttl=64,
+        src=IPv4Address(sender).packed,
+        dst=IPv4Address(target).packed,
+        data=datagram,
     )
     packet.len = len(packet)
     return ethernet(source, destination, dpkt.ethernet.ETH_TYPE_IP, bytes(packet))

@@ -77,7 +77,9 @@ def routed(tap: str, number: int = 5, **changes: str | None) -> dict[str, str]:
 
 def bridged(tap: str, number: int = 5, link: str = "pvn1", **changes: str | None) -> dict[str, str]:
     """The environment for a NIC on a bridge; of the CHANGES None takes a variable away."""
-    given = _nic(tap, number) | {"MODE": "bridged", "LINK": link, "BRIDGE": link, "IP": private(number)} | PRIVATE_NETWORK
+    given = (
+        _nic(tap, number) | {"MODE": "bridged", "LINK": link, "BRIDGE": link, "IP": private(number)} | PRIVATE_NETWORK
+    )
     return _changed(given, changes)
 
 

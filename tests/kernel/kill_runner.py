@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Runs in a node: does one verb of ganeti-vif again and again, and lets it die after (or before) each single change.
+"""Runs in a node: does one verb of ganeti-vif again and again, and lets it die at each single change.
 
-    kill_runner.py VERB PLACE AFTERWARDS
+    kill_runner.py VERB HOW AFTERWARDS
 
-VERB is one of SCENES, PLACE where it dies, AFTERWARDS what comes then: the same `again`, or the tap goes and `reconcile`.
-Prints a JSON list: for each death the change at which it came, how what came then ended, and what `check` finds.
+VERB is one of SCENES. HOW it dies: killed `after` the k-th change, killed before the k-th file that it wrote has its name
+(`rename`), or not killed, but its k-th change will `fail`. AFTERWARDS: the same `again`, or the tap goes (`vanish`) and
+`reconcile` runs; nothing after a failure. Prints a JSON list: for each death the change at which it came, how what came then ended, and what `check` finds.
 
 Each run is a fork of this process, which has imported the product already: a hundred runs take seconds.
 """
@@ -78,7 +79,7 @@ def dying(count: Count) -> None:
     def counted(node: outside.node.Node, change: Change) -> None:
         count.seen += 1
         mine = count.seen == count.last
-        if mine and count.how in ("before", "fail"):
+        if mine and count.how == "fail":
             count.end(finding(change))
         perform(node, change)
         if mine and count.how == "after":
@@ -190,7 +191,11 @@ class AttachAgain(AttachRouted):
 
     def __init__(self) -> None:
         before = Tap()
-        well(forked(script(gives.bridged(before.name, 6, NETWORK_TAGS="private-filtered", NETWORK_MAC_PREFIX="aa:00:00"))))
+        well(
+            forked(
+                script(gives.bridged(before.name, 6, NETWORK_TAGS="private-filtered", NETWORK_MAC_PREFIX="aa:00:00"))
+            )
+        )
         before.close()
         super().__init__()
         assert self.tap and self.tap.name == before.name

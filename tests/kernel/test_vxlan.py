@@ -80,8 +80,11 @@ def test_a_guest_cannot_send_to_another_network_by_a_frame_of_its_own(pair: tupl
     attach(one, bridged("tap0", 5, "pvn1"))
     attach(other, bridged("tap0", 6, "pvn2"))
     attach(other, bridged("tap1", 7, "pvn1"))
-    with PacketSocket(guest, "eth0") as mouth, PacketSocket(stranger, "eth0") as wrong, \
-            PacketSocket(neighbour, "eth0") as right:
+    with (
+        PacketSocket(guest, "eth0") as mouth,
+        PacketSocket(stranger, "eth0") as wrong,
+        PacketSocket(neighbour, "eth0") as right,
+    ):
         mouth.send(arp(mac(5), private(5), private(99)))
         right.expect(lambda frame: _asked(frame) == private(99), "the question", timeout=PATIENCE)
         assert not any(_asked(frame) for frame in iter(lambda: wrong.receive(0), None))

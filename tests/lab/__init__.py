@@ -12,13 +12,25 @@ must be true.  Nothing outside the namespaces that it makes is changed, and ever
 the process that made them, however that process ends.
 """
 
-from .agent import Agent, Result
+from .agent import Agent, GuestError, Result
 from .events import wait_for
 from .guest import Guest
-from .guest_image import Image, ensure
+from .guest_image import Image, ImageError, ensure
 from .namespace import CommandFailed, Node, wire
 from .tap import PacketSocket, Tap
 
 __all__ = [
-    "Agent", "CommandFailed", "Guest", "Image", "Node", "PacketSocket", "Result", "Tap", "ensure", "wait_for", "wire",
+    "Agent",
+    "CommandFailed",
+    "Guest",
+    "GuestError",
+    "Image",
+    "ImageError",
+    "Node",
+    "PacketSocket",
+    "Result",
+    "Tap",
+    "ensure",
+    "wait_for",
+    "wire",
 ]

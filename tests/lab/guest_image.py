@@ -24,7 +24,12 @@ META_PACKAGE = "linux-image-cloud-amd64"
 # button and evdev: without them a guest does not notice that it is told to shut down
 MODULES = ("virtio_pci", "virtio_net", "af_packet", "ipv6", "button", "evdev")
 # scripts, each with its place in the image
-PLACES = {"init": "init", "udhcpc": "etc/udhcpc/default.script", "dhcp": "bin/dhcp", "powerbtn": "etc/acpi/PWRF/00000080"}
+PLACES = {
+    "init": "init",
+    "udhcpc": "etc/udhcpc/default.script",
+    "dhcp": "bin/dhcp",
+    "powerbtn": "etc/acpi/PWRF/00000080",
+}
 
 
 class ImageError(RuntimeError):
@@ -40,7 +45,7 @@ class Image:
 
 
 def ensure(build: Path) -> Image:
-    """The guest image, made if needed: some seconds and a download the first time, a moment and no network from then on."""
+    """The guest image, made if needed: a download and some seconds at first, a moment and no network from then on."""
     build.mkdir(parents=True, exist_ok=True)
     with _locked(build / "guest.lock"):
         root = build / "guest-kernel"
@@ -132,7 +137,20 @@ def _make_initrd(modules: Path, initrd: Path) -> None:
     hint = "the laboratory needs the Debian packages cpio and busybox-static"
     with tempfile.TemporaryDirectory(dir=initrd.parent) as name:
         root = Path(name) / "root"
-        for directory in ("bin", "dev", "etc/udhcpc", "etc/acpi/PWRF", "lib/modules", "proc", "root", "run", "sys", "tmp", "var/log", "var/run"):
+        for directory in (
+            "bin",
+            "dev",
+            "etc/udhcpc",
+            "etc/acpi/PWRF",
+            "lib/modules",
+            "proc",
+            "root",
+            "run",
+            "sys",
+            "tmp",
+            "var/log",
+            "var/run",
+        ):
             (root / directory).mkdir(parents=True)
         order = _load_order(modules)
         for module, content in order:
@@ -146,7 +164,9 @@ def _make_initrd(modules: Path, initrd: Path) -> None:
             shutil.copy(SCRIPTS / script, root / place)
             (root / place).chmod(0o755)
         names = b"".join(os.fsencode(path.relative_to(root)) + b"\0" for path in sorted(root.rglob("*")))
-        archive = _run("cpio", "--null", "--create", "--format=newc", "--quiet", "--owner=0:0", cwd=root, input=names, hint=hint)
+        archive = _run(
+            "cpio", "--null", "--create", "--format=newc", "--quiet", "--owner=0:0", cwd=root, input=names, hint=hint
+        )
         done = Path(name) / "initrd"
         done.write_bytes(archive)
         done.rename(initrd)

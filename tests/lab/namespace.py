@@ -7,7 +7,8 @@ process is gone, that shell kills whatever still runs in the node's network and 
 A pipe and not PR_SET_PDEATHSIG: the signal comes when the *thread* that started the child ends, so a node made in a
 worker thread would die at once.
 
-No name of a node is known outside of it (wires are made straight inside), so any number of laboratories run in parallel.
+No name of a node is known outside of it (wires are made straight inside), so any number of laboratories run in
+parallel.
 """
 
 import contextlib
@@ -21,7 +22,6 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,11 +30,11 @@ CLEAN_ENV: Mapping[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL
 CLONE_NEWNET = 0x40000000
 
 # Seconds for steps that are never slow by themselves.  The kernel has one lock for all changes of all networks: whoever
-# takes down a namespace with thousands of interfaces, in another laboratory even, makes everybody wait for half a minute.
+# takes down a namespace with thousands of interfaces, even in another laboratory, makes everybody wait for a minute.
 PATIENCE = 120.0
 
-# The layers of the overlays live on a tmpfs that is unmounted as soon as the overlays hold it, so no program in the node
-# sees them.  The shell ends processes by their network namespace, builtins only: a fork per process would be slow.
+# The layers of the overlays live on a tmpfs that is unmounted as soon as the overlays hold it, so no program in the
+# node sees them.  The shell ends processes by their network namespace, builtins only: a fork per process would be slow.
 HOLDER = r"""
 umask 022
 echo "$1" > /proc/sys/kernel/hostname
@@ -88,9 +88,26 @@ class Node:
         self._started: list[subprocess.Popen[str]] = []
         # A session of its own: Ctrl-C at the terminal must not take the node away from tests that still clean up in it.
         self._holder = subprocess.Popen(
-            [_tool("unshare"), "--net", "--mount", "--uts", "--propagation", "private", "--",
-             "/bin/sh", "-ec", HOLDER, "lab-node", name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=CLEAN_ENV, cwd="/",
+            [
+                _tool("unshare"),
+                "--net",
+                "--mount",
+                "--uts",
+                "--propagation",
+                "private",
+                "--",
+                "/bin/sh",
+                "-ec",
+                HOLDER,
+                "lab-node",
+                name,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=CLEAN_ENV,
+            cwd="/",
             start_new_session=True,
         )
         self.pid = self._holder.pid
@@ -106,7 +123,7 @@ class Node:
     def __enter__(self) -> "Node":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -128,8 +145,14 @@ class Node:
         """
         process = subprocess.Popen(
             [_tool("nsenter"), "--target", str(self.pid), "--net", "--mount", "--uts", "--", *argv],
-            env=CLEAN_ENV if env is None else env, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds,
-            encoding="utf-8", errors="surrogateescape", start_new_session=True,
+            env=CLEAN_ENV if env is None else env,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=pass_fds,
+            encoding="utf-8",
+            errors="surrogateescape",
+            start_new_session=True,
         )
         self._started.append(process)
         return process
@@ -145,8 +168,8 @@ class Node:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a program to its end.  With `check`, a status other than 0 raises CommandFailed.
 
-        After `timeout` seconds the program and its children are killed and subprocess.TimeoutExpired is raised.  A child
-        that keeps the output open is waited for, as Ganeti does: that it blocks Ganeti is something to find here.
+        After `timeout` seconds the program and its children are killed and subprocess.TimeoutExpired is raised.  A
+        child that keeps the output open is waited for, as Ganeti does: that it blocks Ganeti is something to find here.
         """
         process = self.popen(argv, env=env, stdin=subprocess.DEVNULL if input is None else subprocess.PIPE)
         with process:
@@ -195,6 +218,7 @@ class Node:
         Sockets and taps that it opens stay in the node's network.  Its files are the host's (use path()), except
         /proc/sys/net; but /proc/net belongs to the process, hence to the host (use /proc/thread-self/net).
         """
+
         def enter() -> T:
             libc = ctypes.CDLL(None, use_errno=True)
             with open(f"/proc/{self.pid}/ns/net", "rb") as namespace:

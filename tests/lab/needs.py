@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the laboratory needs of the machine that it runs on, found out by trying; the reason is for pytest's skip.
 
-    pytestmark = pytest.mark.skipif(bool(needs.node()), reason=needs.node())
+pytestmark = pytest.mark.skipif(bool(needs.node()), reason=needs.node())
 """
 
 import functools

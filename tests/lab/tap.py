@@ -6,7 +6,6 @@ import fcntl
 import os
 import socket
 import struct
-from types import TracebackType
 
 from .events import wait_for
 from .frames import FramePort
@@ -49,7 +48,7 @@ class Tap(FramePort):
     def __enter__(self) -> "Tap":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -71,7 +70,7 @@ class Tap(FramePort):
 
     def _read(self) -> bytes | None:
         frame = os.read(self.fd, 70000)
-        return frame[len(VNET_HEADER):] if self.vnet_hdr else frame
+        return frame[len(VNET_HEADER) :] if self.vnet_hdr else frame
 
     def exists(self) -> bool:
         """Whether this very tap is still there; another that got its name since is not it."""
@@ -96,7 +95,7 @@ class Tap(FramePort):
 
 
 class PacketSocket(FramePort):
-    """Sees every frame that comes in by one interface of a node (and those it sends, with `outgoing`), and sends frames.
+    """Sees every frame that comes in by one interface of a node (with `outgoing`, also those it sends); sends frames.
 
     Frames sent by the node's own stack may have no checksums yet (the veth or tap would fill them in).
     """
@@ -105,8 +104,7 @@ class PacketSocket(FramePort):
         self.node = node
         self.interface = interface
         # Protocol 0 receives nothing, so no frame of another interface slips in before bind().
-        self._socket = node.inside(lambda: socket.socket(
-            socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0))
+        self._socket = node.inside(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0))
         try:
             self._socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
             self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, int(not outgoing))
@@ -118,7 +116,7 @@ class PacketSocket(FramePort):
     def __enter__(self) -> "PacketSocket":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -131,7 +129,7 @@ class PacketSocket(FramePort):
         self._socket.send(frame)
 
     def _read(self) -> bytes | None:
-        """The frame as it was on the wire: the kernel takes the VLAN tag out and tells it beside, here it goes back in."""
+        """The frame as on the wire: the kernel takes a VLAN tag out and tells it beside, here it goes back in."""
         try:
             frame, beside, _, _ = self._socket.recvmsg(70000, socket.CMSG_SPACE(AUXDATA.size))
         except OSError as error:
@@ -140,7 +138,7 @@ class PacketSocket(FramePort):
             raise
         for level, kind, data in beside:
             if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
-                status, _, _, _, _, tci, tpid = AUXDATA.unpack(data[:AUXDATA.size])
+                status, _, _, _, _, tci, tpid = AUXDATA.unpack(data[: AUXDATA.size])
                 if status & TP_STATUS_VLAN_VALID:
                     tag = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
                     return frame[:12] + struct.pack("!HH", tag, tci) + frame[12:]

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from . import CommandFailed, Guest, Image, Node, PacketSocket, Result, Tap, ensure, needs, wait_for, wire
 from .agent import GuestError
-from .guest_image import ImageError
+from .guest_image import BUSYBOX, ImageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BROADCAST = bytes.fromhex("ffffffffffff 020000000001 88b5") + bytes(46)
@@ -84,7 +85,9 @@ def test_a_program_gets_the_environment_that_is_given_and_nothing_else(node: Nod
 @need_node
 def test_inside_is_in_the_nodes_network_and_only_for_its_thread(node: Node) -> None:
     ours = os.readlink("/proc/thread-self/ns/net")
-    assert node.inside(lambda: os.readlink("/proc/thread-self/ns/net")) == os.readlink(f"/proc/{node.pid}/ns/net") != ours
+    assert (
+        node.inside(lambda: os.readlink("/proc/thread-self/ns/net")) == os.readlink(f"/proc/{node.pid}/ns/net") != ours
+    )
     assert os.readlink("/proc/thread-self/ns/net") == ours
     with pytest.raises(ZeroDivisionError):
         node.inside(lambda: 1 // 0)
@@ -103,15 +106,23 @@ def test_a_node_made_by_a_thread_outlives_the_thread() -> None:
 @need_node
 def test_nothing_is_left_when_the_laboratory_is_killed() -> None:
     lab = subprocess.Popen(
-        [sys.executable, "-c", f"""
+        [
+            sys.executable,
+            "-c",
+            f"""
 import sys
-sys.path.insert(0, {str(REPOSITORY / 'tests')!r})
+sys.path.insert(0, {str(REPOSITORY / "tests")!r})
 from lab import Node
 node = Node("node")
 daemon = node.popen(["setsid", "sleep", "1000"])
 print(node.pid, daemon.pid, flush=True)
 sys.stdin.read()
-"""], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+""",
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     with lab:
         assert lab.stdout is not None
         ends = [os.pidfd_open(int(pid)) for pid in lab.stdout.readline().split()]
@@ -191,3 +202,36 @@ def test_a_guest_reaches_another_machine_over_its_tap(image: Image, vnet_hdr: bo
             os.kill(guest.pid, signal.SIGKILL)
             guest.wait_ended()
             tap.wait_gone()
+
+
+@need_guest
+def test_a_guest_gets_all_of_its_lease(image: Image) -> None:
+    configuration = """
+        interface tap0
+        start 192.0.2.7
+        end 192.0.2.7
+        lease_file /run/leases
+        option subnet 255.255.255.255
+        option router 198.51.100.1
+        option dns 192.0.2.53
+        option domain example.org
+        option hostname vm7
+        option mtu 1400
+    """
+    with Node("node") as node, Tap(node) as tap:
+        node.run(["ip", "addr", "add", "198.51.100.1/32", "dev", tap.name])
+        node.run(["ip", "link", "set", tap.name, "up"])
+        node.run(["ip", "route", "add", "192.0.2.7", "dev", tap.name])
+        node.path("/run/udhcpd.conf").write_text(textwrap.dedent(configuration))
+        node.path("/run/leases").touch()
+        node.popen([str(BUSYBOX), "udhcpd", "-f", "/run/udhcpd.conf"])
+        with Guest(node, "guest", image, [(tap, GUEST_MAC)]) as guest:
+            guest.wait_ready()
+            guest.run("dhcp eth0", timeout=20)
+            assert "inet 192.0.2.7/32 " in guest.run("ip addr show eth0").output
+            assert "default via 198.51.100.1 dev eth0" in guest.run("ip route").output
+            assert guest.run("cat /sys/class/net/eth0/mtu").output == "1400\n"
+            assert guest.run("cat /etc/resolv.conf; hostname").output == (
+                "search example.org\nnameserver 192.0.2.53\nvm7\n"
+            )
+            guest.run("ping -c 1 -W 5 198.51.100.1")

@@ -78,11 +78,6 @@ ROUTED = {key: value for key, value in BRIDGED.items() if key != "BRIDGE"} | {
 }
 
 
-def product_bug(reason: str) -> pytest.MarkDecorator:
-    """A test that the product does not pass yet. Strict: whoever mends it is told to take this mark away."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 def variables(path: Path) -> dict[str, str]:
     """The variables of a recorded environment."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -126,9 +121,7 @@ def around(nic: Nic, **changes: Any) -> Surroundings:
     common = Surroundings(tap=tap)
     match nic.mode:
         case Mode.BRIDGED:
-            bridge = Link(
-                name=nic.link, kind="bridge", index=7, mtu=1500, vlan_filtering=bool(nic.vlans.tagged)
-            )
+            bridge = Link(name=nic.link, kind="bridge", index=7, mtu=1500, vlan_filtering=bool(nic.vlans.tagged))
             found = replace(common, bridge=bridge)
         case Mode.ROUTED:
             uplink = Link(name="eth1", index=3, mac="52:54:00:00:00:01", mtu=1500)

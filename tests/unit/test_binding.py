@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BRIDGED, CONFIG, PUBLIC, ROUTED, around, nic_of, product_bug
+from samples import BRIDGED, CONFIG, PUBLIC, ROUTED, around, nic_of
 
 from config.model import Bindings, Config, Consumer, For
 from engine.difference import Alter, Make, Remove
@@ -162,7 +162,6 @@ def test_the_public_links_subnet_helps_out_where_the_network_has_none() -> None:
     assert (found["IP"], found["SUBNET"]) == ("10.77.1.2", PUBLIC.subnets[0])
 
 
-@product_bug("vif/needs.py: the subnet comes from the public link, the gateway does not: no default route")
 def test_the_public_links_gateway_helps_out_too() -> None:
     found = served(text_for(nic_of(ROUTED, NETWORK_UUID=None), with_bindings(wanted_for=For.ROUTED)))
     assert found["GATEWAY"] == "10.77.1.1"
@@ -194,8 +193,7 @@ def test_without_a_consumer_there_are_no_bindings(wanted_for: For) -> None:
 
 @given(
     address=st.none() | st.ip_addresses(v=4),
-    subnet=st.none()
-    | st.ip_addresses(v=4, network="10.0.0.0/8").map(lambda a: IPv4Network((a, 24), strict=False)),
+    subnet=st.none() | st.ip_addresses(v=4, network="10.0.0.0/8").map(lambda a: IPv4Network((a, 24), strict=False)),
     gateway=st.none() | st.ip_addresses(v=4),
     subnet6=st.none() | st.just(IPv6Network("2001:db8::/64")),
     gateway6=st.none() | st.ip_addresses(v=6),
@@ -204,11 +202,7 @@ def test_without_a_consumer_there_are_no_bindings(wanted_for: For) -> None:
 def test_whatever_is_known_nfdhcpd_never_refuses_the_file_nor_fails_at_a_request(**given_: object) -> None:
     text = binding.text(uuid="u", device="tap0", mac="aa:00:00:00:00:01", hostname="i1", **given_)  # type: ignore[arg-type]
     found = served(text)
-    assert (
-        (found["IP"] is None)
-        == (found["SUBNET"] is None)
-        == (given_["address"] is None or given_["subnet"] is None)
-    )
+    assert (found["IP"] is None) == (found["SUBNET"] is None) == (given_["address"] is None or given_["subnet"] is None)
     if found["GATEWAY"]:
         assert found["IP"]
         assert IPv4Address(str(found["GATEWAY"])) == given_["gateway"]
@@ -253,7 +247,6 @@ def test_a_file_appears_whole_readable_by_all_and_nothing_lies_beside_it(directo
     assert [*files.read([one])] == [one]
 
 
-@product_bug("nfdhcpd_bridge/files.py: makedirs obeys noded's umask 077, and NFDHCPD (nobody) cannot enter")
 def test_a_directory_that_had_to_be_made_can_be_entered_by_all(directory: str) -> None:
     before = os.umask(0o077)
     try:
@@ -263,9 +256,7 @@ def test_a_directory_that_had_to_be_made_can_be_entered_by_all(directory: str) -
     assert stat.S_IMODE(os.stat(directory).st_mode) == 0o755
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "unlinked"), [("IP=1\n", "IP=2\n", True), ("IP=1\n", "IP=1\nMTU=9\n", False)]
-)
+@pytest.mark.parametrize(("old", "new", "unlinked"), [("IP=1\n", "IP=2\n", True), ("IP=1\n", "IP=1\nMTU=9\n", False)])
 def test_an_old_identity_is_unlinked_before_a_new_one_is_written(
     directory: str, old: str, new: str, unlinked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,9 +275,7 @@ def test_an_old_identity_is_unlinked_before_a_new_one_is_written(
     assert Path(directory, "tap0").read_text(encoding="ascii") == new
 
 
-def test_the_final_name_is_closed_after_it_was_given(
-    directory: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_final_name_is_closed_after_it_was_given(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """NFDHCPD follows a close-after-write of the final name, and no rename."""
     events: list[str] = []
     real_rename, real_close = os.rename, os.close

@@ -16,9 +16,7 @@ import pytest
 from samples import ROOT
 
 PACKAGES = ("config", "doors", "engine", "ganeti", "host_setup", "nfdhcpd_bridge", "node", "outside", "vif")
-MODULES = sorted(
-    str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
-)
+MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PURE = [
     "config/model.py",
     "engine/apply.py",
@@ -80,9 +78,7 @@ def top(module: str) -> set[str]:
 
 
 def importers(name: str) -> set[str]:
-    return {
-        module for module in MODULES if any(i == name or i.startswith(f"{name}.") for i in imports(module))
-    }
+    return {module for module in MODULES if any(i == name or i.startswith(f"{name}.") for i in imports(module))}
 
 
 def strings(module: str) -> Iterator[str]:
@@ -111,9 +107,7 @@ def writing_calls(module: str) -> Iterator[str]:
             continue
         called = ast.unparse(node.func)
         arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
-        texts = [
-            arg.value for arg in arguments if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
-        ]
+        texts = [arg.value for arg in arguments if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
         if (
             called
             in {
@@ -165,9 +159,7 @@ def test_nobody_outside_outside_runs_programs_or_opens_netlink_packets_or_sysctl
             continue
         assert "subprocess" not in top(module), module
         assert not names(module) & {"AF_NETLINK", "AF_PACKET", "popen", "posix_spawn", "system"}, module
-        assert not any(
-            name.startswith(("exec", "spawn")) for name in names(module) if name not in ("exec",)
-        ), module
+        assert not any(name.startswith(("exec", "spawn")) for name in names(module) if name not in ("exec",)), module
         assert not [text for text in strings(module) if "/proc/" in text or text.startswith("/sys/")], module
 
 

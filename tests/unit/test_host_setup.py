@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import PUBLIC, assert_golden, proper, words
 
@@ -111,6 +111,11 @@ def test_the_mtu_is_what_was_configured_or_what_fits(
     found = networks(family(uplink, mtu), {"eth1": replace(ETH1, mtu=lower)})
     assert [one.mtu for one in found] == [expected, expected]
     assert plan(network(uplink, expected))["link", "pvn1"].mtu == expected  # type: ignore[union-attr]
+
+
+def test_one_byte_too_many_is_too_many() -> None:
+    with pytest.raises(Failure, match="mtu 1501"):
+        list(networks(family(VLAN, 1501), LINKS))
 
 
 def test_a_vlan_cannot_be_larger_than_the_device_below_it() -> None:
@@ -218,10 +223,7 @@ def _no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def devices(*found: tuple[Link, str | None]) -> Devices:
     return Devices(
-        {
-            link.name: Device(replace(link, index=at), True, master)
-            for at, (link, master) in enumerate(found, 1)
-        }
+        {link.name: Device(replace(link, index=at), True, master) for at, (link, master) in enumerate(found, 1)}
     )
 
 
@@ -253,9 +255,7 @@ def test_a_public_link_without_its_uplink_is_refused_by_name() -> None:
 
 
 def test_a_whole_layout_contradicts_itself_nowhere() -> None:
-    result = layout(
-        [family(VLAN), replace(family(VXLAN), prefix="x")], [PUBLIC], devices((ETH1, None)), "node1"
-    )
+    result = layout([family(VLAN), replace(family(VXLAN), prefix="x")], [PUBLIC], devices((ETH1, None)), "node1")
     assert result.refused == []
     assert len(result.wanted) == len(result.base) + sum(len(unit.wanted) for unit in result.units)
 
@@ -301,6 +301,7 @@ def test_without_a_gateway_or_an_arp_source_the_node_makes_neither_up() -> None:
 
 
 @given(st.sets(st.integers(1, 65535), min_size=2, max_size=2))
+@example({1, 257})
 def test_each_link_has_its_own_mark(tables: set[int]) -> None:
     one, two = (replace(PUBLIC, table=table, subnets=(ip_network("192.0.2.0/24"),)) for table in tables)
     assert one.mark != two.mark

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from samples import product_bug
-
 from engine.failure import Failure
 from outside.links import devices
 from outside.query import Query
@@ -19,8 +17,5 @@ class Kernel:
         raise Failure("the kernel refused to answer: Numerical result out of range", "")
 
 
-@product_bug(
-    "outside/links.py asks the kernel for a LINK of 16 characters: no routed NIC with such a link attaches"
-)
 def test_a_name_that_is_too_long_for_a_device_is_that_of_no_device() -> None:
     assert devices(cast(Query, Kernel()), ["public_network_42"]).by_name == {}

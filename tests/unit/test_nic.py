@@ -44,6 +44,11 @@ def test_the_nodes_end_never_has_the_guests_mac_and_is_higher_than_any_other(mac
     assert int(end[:2], 16) & 2, "not a locally administered one"
 
 
+@pytest.mark.parametrize(("mac", "end"), [("aa:00:00:01:02:03", "fe"), ("fe:00:00:01:02:03", "fa")])
+def test_the_nodes_end_of_a_bridged_nic_is_fe_unless_the_guest_has_that(mac: str, end: str) -> None:
+    assert port_mac(mac) == f"{end}:00:00:01:02:03"
+
+
 def test_the_nodes_end_of_a_routed_nic_has_a_unicast_mac() -> None:
     first = int(TAP_MAC[:2], 16)
     assert (first & 1, first & 2) == (0, 2)
@@ -97,7 +102,4 @@ def test_an_ipv6_address_that_was_given_can_be_disabled_too() -> None:
 def test_messages_name_the_instance_the_nic_and_the_tap() -> None:
     assert nic_of(BRIDGED).whom == "i1.example.com NIC eth0 (tap0)"
     assert nic_of(BRIDGED, INTERFACE_NAME=None).whom == "i1.example.com NIC 0 (tap0)"
-    assert (
-        nic_of(BRIDGED, INTERFACE_NAME=None, INTERFACE_INDEX=None).whom
-        == "i1.example.com NIC 1161b892 (tap0)"
-    )
+    assert nic_of(BRIDGED, INTERFACE_NAME=None, INTERFACE_INDEX=None).whom == "i1.example.com NIC 1161b892 (tap0)"

@@ -175,9 +175,7 @@ def test_a_routed_nic_gets_a_host_route_for_each_address(path: Path) -> None:
 def test_a_network_with_the_tag_nfdhcpd_and_no_other_gets_a_binding(path: Path) -> None:
     given, nic, wanted = load(path)
     bindings = [thing for thing in wanted.own.values() if isinstance(thing, Binding)]
-    assert [binding.tap for binding in bindings] == (
-        [nic.tap] if "nfdhcpd" in given.get("NETWORK_TAGS", "") else []
-    )
+    assert [binding.tap for binding in bindings] == ([nic.tap] if "nfdhcpd" in given.get("NETWORK_TAGS", "") else [])
     for binding in bindings:
         lines = binding.text.splitlines()
         assert f"MAC={given['MAC']}" in lines
@@ -199,7 +197,6 @@ def test_the_whole_plan_of_a_first_start(name: str) -> None:
     _, nic, wanted = load(next(path for path in RECORDED if path.name.startswith(name)))
     changes = first_start(nic, wanted)
     assert any(
-        isinstance(change, Make) and isinstance(change.wanted, Chain) and change.wanted.rules
-        for change in changes
+        isinstance(change, Make) and isinstance(change.wanted, Chain) and change.wanted.rules for change in changes
     )
     assert_golden(name, words(changes))

@@ -85,9 +85,7 @@ def test_the_data_for_a_program() -> None:
     assert shown["public"][0]["gateways"] == ["10.77.1.1", "2001:db8:77::1"]
     assert shown["differences"] == 2
     assert [left["tap"] for left in shown["left_over"]] == ["tap9"]
-    assert shown["trouble"] == [
-        {"what": "i1.example.com NIC 1 (tap2): the bridge pvn1 is closed", "do": "open it"}
-    ]
+    assert shown["trouble"] == [{"what": "i1.example.com NIC 1 (tap2): the bridge pvn1 is closed", "do": "open it"}]
 
 
 @pytest.mark.parametrize(("up", "shown"), [(True, "up"), (False, "down"), (None, "missing")])
@@ -97,7 +95,7 @@ def test_the_state_of_a_public_links_uplink(up: bool | None, shown: str) -> None
 
 def test_each_nic_is_well_or_different_or_in_trouble() -> None:
     nics = status(CONFIG, survey())["nics"]
-    assert [nic["state"] for nic in nics] == ["ok", "1 differences", "in trouble"]
+    assert [nic["state"] for nic in nics] == ["ok", "1 difference", "in trouble"]
     assert [nic["binding"] for nic in nics] == ["/var/lib/nfdhcpd/tap0", None, None]
     assert nics[0]["addresses"] == ["10.77.1.2", "2001:db8:77:0:a800:9ff:fe09:6336"]
     assert nics[1]["network"] is None

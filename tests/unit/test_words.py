@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import assert_golden, product_bug
+from samples import assert_golden
 
 from engine.difference import Alter, Change, Make, Remove
 from engine.objects import (
@@ -199,9 +199,6 @@ def test_sysctl_reads_back_the_same_path(path: str) -> None:
     assert dotted(path).translate(str.maketrans("./", "/.")) == path
 
 
-@product_bug(
-    "engine/words.py: the words for an altered BridgeVlan only take VID 1 away, not what was there before"
-)
 def test_a_dry_run_says_which_vlans_go() -> None:
     before = BridgeVlan(device="tap0", untagged=5, tagged=frozenset({30, 40}))
     lines = [*commands(Alter(before, BridgeVlan(device="tap0", untagged=10, tagged=frozenset({40}))))]
