@@ -116,7 +116,10 @@ def own_mac(node: str, bridge: str) -> str:
 
 
 def obstacle(
-    network: PrivateNetwork, links: Mapping[str, Link], ports: Mapping[str, Iterable[Link]], attached: Container[str] = ()
+    network: PrivateNetwork,
+    links: Mapping[str, Link],
+    ports: Mapping[str, Iterable[Link]],
+    attached: Container[str] = (),
 ) -> Failure | None:
     """Why NETWORK cannot be set up here: something on this node belongs to somebody else.
 
