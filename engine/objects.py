@@ -23,6 +23,9 @@ makes Ganeti's GenerateTapName fail (ganeti lib/hypervisor/hv_base.py:188-202 at
 ADOPTED_GROUP = 7687
 """Marks the bridges and their uplinks that were there before us and that we keep in shape: teardown leaves them."""
 
+LEAVING_GROUP = 7688
+"""Marks devices of ours in the moment in which they are removed together."""
+
 TABLE = "ganeti_vif"
 """The name of our nftables tables, one in each family that we use."""
 
@@ -55,6 +58,7 @@ class Link:
     mtu: int | None = None
     stp: bool | None = None
     forward_delay: int | None = None
+    mcast_snooping: bool | None = None
     vlan_filtering: bool | None = None
     lower: str | None = None
     vlan: int | None = None

@@ -144,6 +144,8 @@ def _kind_words(link: Link) -> list[str]:
         words.append(f"stp_state {int(link.stp)}")
     if link.forward_delay is not None:
         words.append(f"forward_delay {link.forward_delay}")
+    if link.mcast_snooping is not None:
+        words.append(f"mcast_snooping {int(link.mcast_snooping)}")
     if link.vlan_filtering is not None:
         words.append(f"vlan_filtering {int(link.vlan_filtering)}")
     if link.vlan is not None:

@@ -11,9 +11,10 @@ from hashlib import blake2b
 
 from config.model import VXLAN_PORT, Private, Uplink, VlanUplink, VxlanUplink
 from engine.failure import Failure
-from engine.objects import ADOPTED_GROUP, GROUP, BridgePort, Chain, FilterRule, Link, Object, Sysctl, Up
+from engine.objects import ADOPTED_GROUP, GROUP, LEAVING_GROUP, BridgePort, Chain, FilterRule, Link, Object, Sysctl, Up
 
-OURS = (GROUP, ADOPTED_GROUP)
+MADE = (GROUP, LEAVING_GROUP)
+OURS = (*MADE, ADOPTED_GROUP)
 ETHERNET_MTU = 1500
 
 
@@ -71,6 +72,9 @@ def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str) -> It
         mtu=network.mtu,
         stp=False,
         forward_delay=0,
+        # Multicast goes to all, like broadcast: nobody asks for memberships here, and a snooping bridge joins a group
+        # of its own, whose timers walk all devices of the node.
+        mcast_snooping=False,
     )
     yield Sysctl(path=f"net/ipv6/conf/{network.bridge}/disable_ipv6", value="1")
     # 8: answer no ARP request for any address of this node (kernel doc ip-sysctl).
@@ -107,7 +111,7 @@ def _port(network: PrivateNetwork, links: Mapping[str, Link]) -> Link:
 
 def _group(existing: Link | None) -> int:
     """What we make carries GROUP for life; what was there before us carries ADOPTED_GROUP."""
-    return GROUP if existing is None or existing.group == GROUP else ADOPTED_GROUP
+    return GROUP if existing is None or existing.group in MADE else ADOPTED_GROUP
 
 
 def own_mac(node: str, bridge: str) -> str:
@@ -119,11 +123,12 @@ def obstacle(
     network: PrivateNetwork,
     links: Mapping[str, Link],
     ports: Mapping[str, Iterable[Link]],
+    masters: Mapping[str, str],
     attached: Container[str] = (),
 ) -> Failure | None:
     """Why NETWORK cannot be set up here: something on this node belongs to somebody else.
 
-    PORTS by bridge; ATTACHED are the names of the devices that we attached.
+    PORTS by bridge, MASTERS by port; ATTACHED are the names of the devices that we attached.
     """
     bridge = links.get(network.bridge)
     if bridge and bridge.kind != "bridge":
@@ -144,12 +149,12 @@ def obstacle(
                 f"ip link set {port.name} nomaster, if it does not belong there",
             )
     if network.port and (existing := links.get(network.port)):
-        return _port_obstacle(network, existing, links, ports)
+        return _port_obstacle(network, existing, links, masters)
     return None
 
 
 def _port_obstacle(
-    network: PrivateNetwork, existing: Link, links: Mapping[str, Link], ports: Mapping[str, Iterable[Link]]
+    network: PrivateNetwork, existing: Link, links: Mapping[str, Link], masters: Mapping[str, str]
 ) -> Failure | None:
     wanted = _port(network, links)
     facts = ("kind", "lower", "vlan", "vni")
@@ -161,12 +166,11 @@ def _port_obstacle(
             f"{network.bridge}: its uplink {wanted.name} exists and is something else ({is_}, not {should})",
             f"ip link del {wanted.name}, if nothing uses it",
         )
-    for bridge, members in ports.items():
-        if bridge != network.bridge and any(port.name == wanted.name for port in members):
-            return Failure(
-                f"{network.bridge}: its uplink {wanted.name} is a port of {bridge}",
-                f"ip link set {wanted.name} nomaster, if it does not belong there",
-            )
+    if (master := masters.get(wanted.name, network.bridge)) != network.bridge:
+        return Failure(
+            f"{network.bridge}: its uplink {wanted.name} is a port of {master}",
+            f"ip link set {wanted.name} nomaster, if it does not belong there",
+        )
     return None
 
 
@@ -176,7 +180,7 @@ def seclusion() -> Iterator[Object]:
     Told by the device group, so these few rules serve any number of bridges, from the moment each is made. With
     br_netfilter, frames between two ports of a bridge pass the forward hook too: those leave by the same group.
     """
-    ours = f"{GROUP}-{ADOPTED_GROUP}"
+    ours = f"{min(OURS)}-{max(OURS)}"
     for family, hook, priority, matches in (
         ("inet", "input", -300, [f"iifgroup {ours}"]),
         ("inet", "forward", -300, [f"iifgroup {ours} oifgroup != {ours}", f"oifgroup {ours} iifgroup != {ours}"]),

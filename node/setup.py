@@ -6,22 +6,26 @@ does not keep the others from it. At boot, a node with 99 good networks is bette
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from config.model import Private, Public
 from engine.apply import apply, clear
-from engine.difference import Change, difference
+from engine.difference import Change, Remove, difference
 from engine.failure import Failure
-from engine.objects import ADOPTED_GROUP, GROUP, Chain, Key, Link, Object, Route, Rule, State, state
+from engine.objects import ADOPTED_GROUP, Chain, Key, Link, Object, Route, Rule, State, state
 from host_setup import private as private_networks
 from host_setup import public as public_links
-from host_setup.private import OURS, networks, obstacle, seclusion
+from host_setup.private import MADE, OURS, networks, obstacle, seclusion
 from outside import records, sysctl
 from outside.links import Devices
 from outside.node import Node, identity
 
 Progress = Callable[[int, int], None]
+
+TOGETHER = 64
+"""How many devices are removed at once: enough to be fast, few enough to let others have the kernel's lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ def layout(private: Iterable[Private], public: Iterable[Public], devices: Device
     ports = {bridge: [port.link for port in members] for bridge, members in devices.ports().items()}
     result = Layout()
     private = tuple(private)
+    masters = {name: device.master for name, device in devices.by_name.items() if device.master}
     attached = {record.tap for record in records.read_all()}
     if private or _in_our_care(links):
         # Before any bridge: each is out of the node's reach from the moment it exists.
@@ -59,7 +64,7 @@ def layout(private: Iterable[Private], public: Iterable[Public], devices: Device
     for family in private:
         try:
             for network in networks(family, links):
-                if failure := obstacle(network, links, ports, attached):
+                if failure := obstacle(network, links, ports, masters, attached):
                     result.refused.append(failure)
                     continue
                 result.units.append(Unit(network.bridge, state(private_networks.desired(network, links, node))))
@@ -118,33 +123,56 @@ def setup(
 
     The caller holds the lock `node`.
     """
-    plan = layout(private, public, node.devices(), identity())
+    devices = node.devices()
+    plan = layout(private, public, devices, identity())
     forwarding = routers_advertised_to(node, public)
     if forwarding:
         plan.units = [
             unit for unit in plan.units if unit.name not in {link.name for link in public if 6 in link.versions}
         ]
         plan.refused += forwarding
+    changes = list(difference(plan.wanted, node.read(plan.wanted.values(), devices)))
+    if not dry_run:
+        try:
+            _apply(changes, node, progress)
+        except Failure:
+            changes = _one_by_one(plan, node, progress)
+    return changes, plan.refused
+
+
+def _apply(changes: Sequence[Change], node: Node, progress: Progress) -> None:
+    """All CHANGES in one go, ordered by kind over all networks: all devices, then all switches, then all ports, …
+
+    Not only because it is one undo: a bridge that is up sends every new device of the node through multicast
+    snooping and IPv6 once more, so 4000 networks made one after the other take five times as long.
+    """
+    count = itertools.count()
+    apply(changes, node, lambda change: progress(next(count), len(changes)))
+
+
+def _one_by_one(plan: Layout, node: Node, progress: Progress) -> list[Change]:
+    """Something could not be done, and everything was taken back: find out what it was, and set up all the rest."""
     actual = node.read(plan.wanted.values())
     done = list(difference(plan.base, actual))
-    if not dry_run:
-        apply(done, node)
-    work = [(unit, changes) for unit in plan.units if (changes := difference(unit.wanted, actual))]
-    for count, (unit, changes) in enumerate(work):
-        progress(count, len(work))
+    apply(done, node)
+    for count, unit in enumerate(plan.units):
+        progress(count, len(plan.units))
+        changes = difference(unit.wanted, actual)
         try:
-            if not dry_run:
-                apply(changes, node)
+            apply(changes, node)
             done += changes
         except Failure as failure:
             plan.refused.append(failure.about(unit.name))
-    if work:
-        progress(len(work), len(work))
-    return done, plan.refused
+    return done
 
 
 def teardown(
-    private: tuple[Private, ...], public: tuple[Public, ...], node: Node, *, dry_run: bool = False
+    private: tuple[Private, ...],
+    public: tuple[Public, ...],
+    node: Node,
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> tuple[list[Change], list[Failure]]:
     """Take away what setup made. Refuses, with the names of their taps, networks and links that VMs still use.
 
@@ -156,7 +184,7 @@ def teardown(
         return [], refused
     links = {name: device.link for name, device in devices.by_name.items()}
     names = {name for family in private for name in family.devices}
-    ours = state(links[name] for name in names & links.keys() if links[name].group == GROUP)
+    ours = state(links[name] for name in names & links.keys() if links[name].group in MADE)
     for link in public:
         things = public_links.desired(link, False)
         ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
@@ -166,7 +194,11 @@ def teardown(
     desired = state(released)
     changes = list(difference(desired, node.read([*ours.values(), *released]), ours))
     if not dry_run:
-        clear(changes, node)
+        gone = [c.actual.name for c in changes if isinstance(c, Remove) and isinstance(c.actual, Link)]
+        clear([c for c in changes if not (isinstance(c, Remove) and isinstance(c.actual, Link))], node)
+        for start in range(0, len(gone), TOGETHER):
+            progress(start, len(gone))
+            node.remove_devices(gone[start : start + TOGETHER])
     return changes, []
 
 

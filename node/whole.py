@@ -59,7 +59,7 @@ def survey(config: Config, node: Node) -> Survey:
             found.trouble.append(failure.about(nic.whom))
     ours = node.ours(desired, config.bindings.directory)
     stale = _stale(found, ours, config, node) if in_trouble else set(ours)
-    actual = node.read(desired.values()) | ours
+    actual = node.read(desired.values(), found.devices) | ours
     found.changes = difference(desired, actual, stale)
     return found
 

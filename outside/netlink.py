@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
 
 from pyroute2 import IPRoute
@@ -35,6 +35,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
 from engine.objects import (
+    LEAVING_GROUP,
     PROTOCOL,
     BridgePort,
     BridgeVlan,
@@ -141,6 +142,21 @@ class Netlink:
             case _:
                 raise NotImplementedError(change)
 
+    def remove_devices(self, names: Sequence[str]) -> None:
+        """Remove these devices of ours, in one request. Raises Failure.
+
+        A bridge that goes waits for all CPUs to pass a grace period, 17 ms of a lock that the whole kernel shares;
+        removed together (by their group, the only way to name several) they wait three times less.
+        """
+        try:
+            for name in names:
+                self._set_link(name, [("IFLA_GROUP", LEAVING_GROUP)])
+            message = ifinfmsg()
+            message["attrs"] = [("IFLA_GROUP", LEAVING_GROUP)]
+            self._send(RTM_DELLINK, _SET, message)
+        except NetlinkError as error:
+            raise _refused(Remove(Link(name=names[0])), error) from error
+
     def _send(self, kind: int, flags: int, message: object) -> None:
         self._route.nlm_request(message, msg_type=kind, msg_flags=flags)
 
@@ -240,6 +256,7 @@ _PLAIN = {"mac": "IFLA_ADDRESS", "mtu": "IFLA_MTU", "group": "IFLA_GROUP"}
 _BRIDGE = {
     "stp": "IFLA_BR_STP_STATE",
     "forward_delay": "IFLA_BR_FORWARD_DELAY",
+    "mcast_snooping": "IFLA_BR_MCAST_SNOOPING",
     "vlan_filtering": "IFLA_BR_VLAN_FILTERING",
 }
 

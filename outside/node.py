@@ -7,7 +7,7 @@ pyroute2, which costs 200 ms.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -85,20 +85,21 @@ class Node:
             self._netlink.seen(self._seen.items())
         return found
 
-    def read(self, wanted: Iterable[Object]) -> dict[Key, Object]:
-        """What exists under the keys of WANTED, whoever made it."""
+    def read(self, wanted: Iterable[Object], devices: links.Devices | None = None) -> dict[Key, Object]:
+        """What exists under the keys of WANTED, whoever made it. DEVICES, if they were read a moment ago."""
         by_type: dict[type, list[Any]] = defaultdict(list)
         for thing in wanted:
             by_type[type(thing)].append(thing)
         keys = {thing.key for things in by_type.values() for thing in things}
-        return {thing.key: thing for thing in self._read(by_type) if thing.key in keys}
+        return {thing.key: thing for thing in self._read(by_type, devices) if thing.key in keys}
 
-    def _read(self, wanted: dict[type, list[Any]]) -> Iterator[Object]:
+    def _read(self, wanted: dict[type, list[Any]], devices: links.Devices | None) -> Iterator[Object]:
         names = {link.name for link in wanted[Link]}
         names |= {thing.device for kind in (BridgePort, Up) for thing in wanted[kind]}
         if names:
-            for device in self.devices(names).by_name.values():
-                yield from device.objects()
+            found = (devices or self.devices(names)).by_name
+            for name in names & found.keys():
+                yield from found[name].objects()
         if wanted[BridgeVlan] or wanted[TrunkVlan]:
             yield from self._bridge_vlans()
         yield from routing.routes(self._query, wanted[Route])
@@ -146,6 +147,10 @@ class Node:
             *records.read_all(),
         ]
         return {thing.key: thing for thing in found}
+
+    def remove_devices(self, names: Sequence[str]) -> None:
+        """Remove these devices of ours together, which is much faster than one by one. Raises Failure."""
+        self._netlink.remove_devices(names)
 
     def perform(self, change: Change) -> None:
         """Make CHANGE. Raises Failure; Gone if what it is about is not there."""

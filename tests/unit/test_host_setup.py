@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -17,6 +19,7 @@ from engine.failure import Failure
 from engine.objects import (
     ADOPTED_GROUP,
     GROUP,
+    LEAVING_GROUP,
     BridgePort,
     Chain,
     Link,
@@ -38,6 +41,11 @@ ETH1 = Link(name="eth1", index=3, mtu=1500)
 LINKS = {"eth1": ETH1}
 
 
+def masters(ports: Mapping[str, Iterable[Link]]) -> dict[str, str]:
+    """Whose port each is."""
+    return {port.name: bridge for bridge, members in ports.items() for port in members}
+
+
 def family(uplink: Uplink = None, mtu: int | None = None, numbers: tuple[int, ...] = (1, 2)) -> Private:
     return Private(prefix="pvn", numbers=numbers, uplink=uplink, mtu=mtu)
 
@@ -51,7 +59,7 @@ def plan(one: PrivateNetwork, **links: Link) -> dict[tuple[object, ...], Object]
 
 
 def refused(one: PrivateNetwork, ports: dict[str, list[Link]] | None = None, **links: Link) -> Failure:
-    failure = obstacle(one, LINKS | {link.name: link for link in links.values()}, ports or {})
+    failure = obstacle(one, LINKS | {link.name: link for link in links.values()}, ports or {}, masters(ports or {}))
     assert failure, "nothing stands against it"
     return failure
 
@@ -161,7 +169,7 @@ def test_what_was_there_before_us_is_adopted_and_not_taken_for_ours(group: int) 
     bridge = Link(name="pvn1", kind="bridge", group=group)
     port = Link(name="eth1.2991", kind="vlan", lower="eth1", vlan=2991, group=group)
     wanted = plan(network(VLAN), **{"pvn1": bridge, "eth1.2991": port})
-    assert obstacle(network(VLAN), LINKS | {"pvn1": bridge, "eth1.2991": port}, {}) is None
+    assert obstacle(network(VLAN), LINKS | {"pvn1": bridge, "eth1.2991": port}, {}, {}) is None
     assert wanted["link", "pvn1"].group == wanted["link", "eth1.2991"].group == ADOPTED_GROUP  # type: ignore[union-attr]
 
 
@@ -175,7 +183,7 @@ def test_a_device_of_another_kind_is_in_the_way(kind: str | None) -> None:
 def test_a_foreign_port_is_in_the_way_and_a_tap_is_not() -> None:
     bridge = Link(name="pvn1", kind="bridge", group=GROUP)
     taps = {"pvn1": [Link(name="tap0", kind="tun"), Link(name="eth1.2991", kind="vlan")]}
-    assert obstacle(network(VLAN), LINKS | {"pvn1": bridge}, taps) is None
+    assert obstacle(network(VLAN), LINKS | {"pvn1": bridge}, taps, masters(taps)) is None
     failure = refused(network(VLAN), {"pvn1": [Link(name="eth0")]}, pvn1=bridge)
     assert "eth0" in failure.what
     assert "nomaster" in proper(failure).do.replace("\\", "")
@@ -203,7 +211,7 @@ def test_an_uplink_that_is_something_else_is_in_the_way(uplink: Uplink, existing
 def test_an_uplink_that_another_bridge_has_is_in_the_way() -> None:
     port = Link(name="eth1.2991", kind="vlan", lower="eth1", vlan=2991)
     assert "is a port of br0" in refused(network(VLAN), {"br0": [port]}, port=port).what
-    assert obstacle(network(VLAN), LINKS | {port.name: port}, {"pvn1": [port]}) is None
+    assert obstacle(network(VLAN), LINKS | {port.name: port}, {"pvn1": [port]}, {port.name: "pvn1"}) is None
 
 
 def test_nothing_gets_from_a_private_network_to_the_node_or_through_it() -> None:
@@ -212,7 +220,10 @@ def test_nothing_gets_from_a_private_network_to_the_node_or_through_it() -> None
     for chain in chains:
         assert (chain.device, chain.policy) == (None, "accept"), "what is not from a private network passes"
         assert chain.rules
-        assert all(str(group) in rule.text for rule in chain.rules for group in (GROUP, ADOPTED_GROUP))
+        ranges = [re.findall(r"group (?:!= )?(\d+)-(\d+)", rule.text) for rule in chain.rules]
+        assert all(ranges)
+        for low, high in (pair for pairs in ranges for pair in pairs):
+            assert all(int(low) <= group <= int(high) for group in (GROUP, ADOPTED_GROUP, LEAVING_GROUP))
 
 
 @pytest.fixture(autouse=True)
