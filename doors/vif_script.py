@@ -29,16 +29,24 @@ def main(environment: Mapping[str, str]) -> int:
     if ganeti.is_communication_tap(environment):
         return 0
     try:
-        needs_root()
-        config = parse.load()
         if environment.get("ACTION", "up") == "down":
-            down(ganeti.uuid_of(environment), config)
+            down(ganeti.uuid_of(environment), load())
         else:
-            up(ganeti.nic_of(environment, tap_index), config)
+            nic = ganeti.nic_of(environment, tap_index)
+            try:
+                up(nic, load())
+            except Failure as failure:
+                raise failure.about(nic.whom) from failure
     except Failure as failure:
         complain(failure)
         return 1
     return 0
+
+
+def load() -> Config:
+    """The configuration, for somebody who may change the node's network. Raises Failure."""
+    needs_root()
+    return parse.load()
 
 
 def up(nic: Nic, config: Config, *, dry_run: bool = False) -> tuple[Change, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 PROTOCOL = 156
@@ -94,6 +95,14 @@ class FilterRule:
 
     text: str
     reason: str
+
+    @property
+    def comment(self) -> str:
+        """What the kernel keeps with the rule: the reason, and what tells its text from any other.
+
+        nft prints no rule the way it was written, and every version prints it its own way: texts cannot be compared.
+        """
+        return f"{self.reason} {blake2b(self.text.encode(), digest_size=4).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,8 @@ def _make(wanted: Object) -> Iterator[str]:
     match wanted:
         case Link():
             yield _add_link(wanted)
+            if wanted.kind == "bridge" and wanted.mtu:
+                yield f"ip link set {wanted.name} mtu {wanted.mtu}"
         case Chain():
             yield from _chain(wanted)
         case Sysctl(path=path, value=value):
@@ -131,7 +133,7 @@ def _add_link(link: Link) -> str:
     if link.lower is not None:
         words.append(f"link {link.lower}" if link.kind == "vlan" else "")
     words += [f"address {link.mac}"] if link.mac else []
-    words += [f"mtu {link.mtu}"] if link.mtu else []
+    words += [f"mtu {link.mtu}"] if link.mtu and link.kind != "bridge" else []
     words += [f"group {link.group}"] if link.group else []
     words.append(f"type {link.kind}")
     words += _kind_words(link)
@@ -174,7 +176,7 @@ def _chain(chain: Chain) -> Iterator[str]:
         f"'{{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}'"
     )
     for rule in chain.rules:
-        yield f"nft add rule {chain.family} {TABLE} {chain.name} '{rule.text}'   # {rule.reason}"
+        yield f"nft add rule {chain.family} {TABLE} {chain.name} '{rule.text} comment \"{rule.comment}\"'"
 
 
 def _bridge_vlan(before: BridgeVlan, after: BridgeVlan) -> Iterator[str]:

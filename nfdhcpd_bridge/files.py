@@ -23,12 +23,13 @@ def read(wanted: Iterable[Binding]) -> Iterator[Binding]:
 
 
 def read_ours(directory: str) -> Iterator[Binding]:
-    """Every binding in DIRECTORY that carries our mark."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for name in sorted(os.listdir(directory)):
-            found = binding_of(directory, name)
-            if found and f"\n{MARK}=" in "\n" + found.text:
-                yield found
+    """Every binding in DIRECTORY that carries our mark, and what a killed writer left in our sibling directory."""
+    for place, all_ours in ((directory, False), (_staging(directory), True)):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for name in sorted(os.listdir(place)):
+                found = binding_of(place, name)
+                if found and (all_ours or f"\n{MARK}=" in "\n" + found.text):
+                    yield found
 
 
 def binding_of(directory: str, tap: str) -> Binding | None:
@@ -71,12 +72,12 @@ def _reporting(binding: Binding, action: Callable[[Binding], None]) -> None:
 
 def _unlink(binding: Binding) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(f"{_staging(binding)}/{binding.tap}")
+        os.unlink(f"{_staging(binding.directory)}/{binding.tap}")
     os.unlink(f"{binding.directory}/{binding.tap}")
 
 
-def _staging(binding: Binding) -> str:
-    return f"{binding.directory.rstrip('/')}.staging"
+def _staging(directory: str) -> str:
+    return f"{directory}.staging"
 
 
 def _write(binding: Binding) -> None:
@@ -90,7 +91,7 @@ def _write(binding: Binding) -> None:
     if not os.path.isdir(binding.directory):
         os.makedirs(binding.directory)
         os.chmod(binding.directory, 0o755)  # noded's umask is 077, and NFDHCPD is nobody
-    staging = _staging(binding)
+    staging = _staging(binding.directory)
     os.makedirs(staging, mode=0o700, exist_ok=True)
     beside = f"{staging}/{binding.tap}"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)

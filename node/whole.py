@@ -66,6 +66,8 @@ def survey(config: Config, node: Node) -> Survey:
 
 def _recorded(found: Survey) -> Iterable[Nic]:
     for record in records.read_all():
+        if record.tap.startswith("."):
+            continue
         try:
             yield nic_of(record)
         except Failure as failure:

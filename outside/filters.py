@@ -1,14 +1,13 @@
 """Reading filter chains: where they hang, and the comments of their rules.
 
-A rule's expressions are not read. Each of ours carries a comment with its reason and a digest of its text
-(outside/nftables.py); a rule with another comment, or with none, is not one that we made.
+A rule's expressions are not read. Each of ours has a comment that tells it from any other (engine/objects.py); a rule
+with another comment, or with none, is not one that we made.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import blake2b
 
 from engine.failure import Gone
 from engine.objects import TABLE, Chain, FilterRule, Key
@@ -37,11 +36,6 @@ _OUR_TABLE = attribute(NFTA_TABLE, TABLE.encode() + b"\0")
 def netfilter() -> Query:
     """A socket for these questions."""
     return Query(NETLINK_NETFILTER)
-
-
-def digest(rule: str) -> str:
-    """What tells the text of a rule from any other."""
-    return blake2b(rule.encode(), digest_size=4).hexdigest()
 
 
 def chains(query: Query, wanted: Iterable[Chain]) -> Iterator[Chain]:
@@ -81,7 +75,7 @@ def _chain(family: str, payload: bytes, comments: Iterable[str], wanted: Chain |
     if NFTA_CHAIN_HOOK not in found:
         return
     hook = attributes(found[NFTA_CHAIN_HOOK])
-    texts = {digest(rule.text): rule.text for rule in wanted.rules} if wanted else {}
+    ours = {rule.comment: rule for rule in wanted.rules} if wanted else {}
     yield Chain(
         family=family,
         name=text(found[NFTA_CHAIN_NAME]),
@@ -89,13 +83,8 @@ def _chain(family: str, payload: bytes, comments: Iterable[str], wanted: Chain |
         device=_device(hook),
         priority=_signed(hook[NFTA_HOOK_PRIORITY]),
         policy="drop" if _signed(found.get(NFTA_CHAIN_POLICY, b"\0\0\0\1")) == 0 else "accept",
-        rules=tuple(_rule(comment, texts) for comment in comments),
+        rules=tuple(ours.get(comment, FilterRule(UNKNOWN, comment)) for comment in comments),
     )
-
-
-def _rule(comment: str, texts: Mapping[str, str]) -> FilterRule:
-    reason, _, mark = comment.rpartition(" ")
-    return FilterRule(texts.get(mark, UNKNOWN), reason)
 
 
 def _device(hook: Mapping[int, bytes]) -> str | None:

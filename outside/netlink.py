@@ -49,6 +49,7 @@ from engine.objects import (
 )
 from engine.words import commands, name
 
+ETHERNET_MTU = 1500
 IFF_UP, AF_BRIDGE, NTF_PROXY, NUD_PERMANENT = 1, 7, 8, 0x80
 RTN_UNICAST, RTN_UNREACHABLE, RTNH_F_ONLINK = 1, 7, 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253
@@ -99,6 +100,10 @@ class Netlink:
             case Make(Link() as link):
                 self._send(RTM_NEWLINK, _NEW, _link_message(link, self._index(link.lower) if link.lower else 0))
                 self._indexes[link.name] = socket.if_nametoindex(link.name)
+                if link.kind == "bridge" and link.mtu not in (None, ETHERNET_MTU):
+                    # A bridge keeps only an MTU that was set when it existed (BROPT_MTU_SET_BY_USER); else it takes
+                    # its smallest port's, and 1500 when the last one goes.
+                    self._set_link(link.name, [("IFLA_MTU", link.mtu)])
             case Alter(Link() as actual, Link() as wanted):
                 self._alter_link(actual, wanted)
             case Remove(Link() as link):
@@ -279,7 +284,8 @@ def _link_message(link: Link, lower: int) -> ifinfmsg:
     """A new device, with all its properties from the first moment on, and down."""
     message = ifinfmsg()
     attributes: Attributes = [("IFLA_IFNAME", link.name)]
-    attributes += [(nla, getattr(link, field)) for field, nla in _PLAIN.items() if getattr(link, field) is not None]
+    plain = [field for field in _PLAIN if not (field == "mtu" and link.kind == "bridge")]
+    attributes += [(_PLAIN[field], getattr(link, field)) for field in plain if getattr(link, field) is not None]
     data: Attributes = []
     match link.kind:
         case "bridge":

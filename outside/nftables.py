@@ -1,7 +1,6 @@
 """Changing filter chains, through libnftables: the only module that imports it.
 
-Every rule gets a comment: its reason, and a digest of its text. nft does not print a rule the way it was written, and
-every version prints it its own way; by the digest outside/filters.py knows a rule without comparing texts.
+Every rule gets its comment, by which outside/filters.py knows it again.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
 from engine.objects import TABLE, Chain
 from engine.words import name
-from outside.filters import digest
 
 
 class Nftables:
@@ -58,7 +56,7 @@ def _definition(chain: Chain) -> str:
         f"policy {chain.policy}; }}",
         f"flush chain {where}",
     ]
-    lines += [f'add rule {where} {rule.text} comment "{rule.reason} {digest(rule.text)}"' for rule in chain.rules]
+    lines += [f'add rule {where} {rule.text} comment "{rule.comment}"' for rule in chain.rules]
     return "\n".join(lines) + "\n"
 
 

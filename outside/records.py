@@ -21,7 +21,7 @@ def read(wanted: Iterable[Record]) -> Iterator[Record]:
 
 
 def read_all() -> Iterator[Record]:
-    """Every record of this node."""
+    """Every record of this node, and what a killed writer left beside them (its tap begins with a dot)."""
     try:
         names = sorted(os.listdir(DIRECTORY))
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def perform(change: Change) -> None:
 
 def _write(tap: str, text: str) -> None:
     os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
-    beside = f"{DIRECTORY}/.{tap}.new"
+    beside = f"{DIRECTORY}/.{tap}.json"
     try:
         with open(beside, "w", encoding="utf-8") as file:
             file.write(text)

@@ -48,6 +48,8 @@ def _tap(nic: Nic, around: Surroundings) -> Failure | None:
             f"{nic.tap} is another device by now (ifindex {around.tap.index}, not {nic.index})",
             f"start the instance again: gnt-instance startup {nic.instance}",
         )
+    if nic.tap == nic.link or (around.uplink and nic.tap == around.uplink.name):
+        return Failure(f"{nic.tap} cannot be its tap: it is its link", "name the tap of the NIC: see ip link")
     if around.tap.kind in ("bridge", "vlan", "vxlan", "bond") or nic.tap == "lo":
         return Failure(
             f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "name the tap of the NIC: see ip link"

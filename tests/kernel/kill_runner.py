@@ -36,7 +36,7 @@ import snapshot  # noqa: E402
 import doors.cli  # noqa: E402
 import doors.vif_script  # noqa: E402
 import outside.netlink  # noqa: E402
-import outside.nftables  # noqa: E402, F401
+import outside.nftables  # noqa: E402
 import outside.node  # noqa: E402
 from engine.difference import Change  # noqa: E402
 from engine.failure import Failure  # noqa: E402

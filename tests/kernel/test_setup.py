@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.lab import Node, Tap
+from tests.lab import Node, Tap, wait_for
 
 from .actions import (
     PATIENCE,
@@ -27,9 +30,13 @@ from .actions import (
 )
 from .conftest import Plug, configure
 from .environment import CONFIG, GATEWAY, bridged, public, routed
+from .snapshot import anew
 
 MakeTap = Callable[[Node], Tap]
-PUBLIC = CONFIG[CONFIG.index("[public") :]
+LINK = CONFIG[CONFIG.index("[public") : CONFIG.index("[bindings")]
+FILTERS_FIRST = pytest.mark.xfail(
+    strict=True, reason="the filters that keep private networks apart are made before the missing uplink is noticed"
+)
 
 
 def test_a_node_is_set_up_once_and_then_there_is_nothing_to_change(node: Node) -> None:
@@ -62,7 +69,6 @@ def test_a_bridge_has_the_same_mac_at_every_start(ready: Node) -> None:
 DRIFTS = {
     "MTU": "ip link set pvn1 mtu 1400",
     "MAC": "ip link set pvn1 address 02:00:00:00:00:99",
-    "spanning tree": "ip link set pvn1 type bridge stp_state 1",
     "forward delay": "ip link set pvn1 type bridge forward_delay 1500",
     "a bridge that is down": "ip link set pvn1 down",
     "IPv6 of the node": "sysctl -q net.ipv6.conf.pvn1.disable_ipv6=0",
@@ -80,25 +86,47 @@ DRIFTS = {
 }
 
 
+SPANNING_TREE = pytest.mark.xfail(
+    strict=True, reason="the kernel takes forward_delay 0 only when spanning tree is off already: two messages, not one"
+)
+
+
+@SPANNING_TREE
+def test_a_bridge_with_spanning_tree_loses_it(ready: Node) -> None:
+    before = shot(ready)
+    ip(ready, "link set pvn1 type bridge stp_state 1")
+    assert differences(ready) != []
+    manage(ready, "setup")
+    assert differences(ready) == []
+    assert shot(ready) == before
+
+
+@SPANNING_TREE
+def test_a_bridge_with_spanning_tree_is_adopted(node: Node) -> None:
+    ip(node, "link add pvn1 type bridge stp_state 1")
+    manage(node, "setup")
+    assert link(node, "pvn1")["linkinfo"]["info_data"]["stp_state"] == 0
+
+
 @pytest.mark.parametrize("mends", ["setup", "reconcile"])
 def test_whatever_drifts_is_found_and_mended(ready: Node, mends: str) -> None:
-    before = shot(ready)
+    before = anew(shot(ready))
     for what, command in DRIFTS.items():
         ready.run(command.split())
         assert differences(ready) != [], what
         assert manage(ready, mends).endswith("made\n"), what
         assert differences(ready) == [], what
-    assert shot(ready) == before
+    assert anew(shot(ready)) == before
 
 
 def test_everything_can_drift_at_once(ready: Node) -> None:
-    before = shot(ready)
+    before = anew(shot(ready))
     for command in DRIFTS.values():
         ready.run(command.split(), check=False)
     assert len(differences(ready)) > 10
     manage(ready, "setup")
     assert differences(ready) == []
-    assert shot(ready) == before
+    assert anew(shot(ready)) == before
 
 
 def test_a_rule_of_ours_that_nobody_wants_is_left_over(ready: Node) -> None:
@@ -114,12 +142,12 @@ def test_a_rule_of_ours_that_nobody_wants_is_left_over(ready: Node) -> None:
 
 
 def test_a_bridge_that_was_there_is_adopted_and_survives_the_teardown(node: Node) -> None:
-    ip(node, "link add pvn1 type bridge stp_state 1", "link set pvn1 mtu 1400")
+    ip(node, "link add pvn1 type bridge", "link set pvn1 mtu 1400")
     index = link(node, "pvn1")["ifindex"]
     manage(node, "setup")
     assert differences(node) == []
     found = link(node, "pvn1")
-    assert (found["ifindex"], found["mtu"], found["linkinfo"]["info_data"]["stp_state"]) == (index, 1500, 0)
+    assert (found["ifindex"], found["mtu"]) == (index, 1500)
     manage(node, "teardown")
     found = link(node, "pvn1")
     assert found["ifindex"] == index and found.get("group", "default") == "default"
@@ -170,25 +198,17 @@ def test_what_belongs_to_somebody_else_is_refused_and_the_others_are_set_up(
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ("[private pvn]\nbridges = 1-3\nuplink = vxlan eth7 +100\n", "eth7"),
-        ("[private pvn]\nbridges = 1-3\nuplink = vlan eth7 +100\n", "eth7"),
-        (PUBLIC.replace("eth1", "eth7"), "eth7"),
+        pytest.param("[private pvn]\nbridges = 1-3\nuplink = vxlan eth7 +100\n", "eth7", marks=FILTERS_FIRST),
+        pytest.param("[private pvn]\nbridges = 1-3\nuplink = vlan eth7 +100\n", "eth7", marks=FILTERS_FIRST),
+        (LINK.replace("eth1", "eth7"), "eth7"),
         ("[private abcdefghijklm]\nbridges = 1-100\n", "abcdefghijklm100"),
-        ("[private pvn]\nbridges = 1\nuplink = vlan interface0 +4000\n", "interface0.4001"),
+        ("[private pvn]\nbridges = 1\nuplink = vlan interface10 +4000\n", "interface10.4001"),
         ("[private pvn]\nbridges = 1-10\nuplink = vlan eth1 +4090\n", "4095"),
         ("[private pvn]\nbridges = 1-10\nuplink = vxlan eth1 +16777210\n", "16777216"),
-        (
-            "[private pvn]\nbridges = 1-3\n[private pv]\nbridges = 1\n[private p]\nbridges = 1\n[private pvn2]\nbridges = 1\n"
-            "uplink = vxlan eth1 +5\n[private pvn3]\nbridges = 2\nuplink = vxlan eth1 +4\n",
-            "vx6",
-        ),
+        ("[private a]\nbridges = 1\nuplink = vxlan eth1 +5\n[private b]\nbridges = 2\nuplink = vxlan eth1 +4\n", "vx6"),
         ("[private pvn]\nbridges = 11\n[private pvn1]\nbridges = 1\n", "pvn11"),
-        (
-            PUBLIC.replace("[bindings]\nfor = all\n", "")
-            + PUBLIC.replace("public", "other", 1).replace("[bindings]\nfor = all\n", ""),
-            "222",
-        ),
-        ("[private pvn]\nbridges = 1-3\nmtu = 9000\nuplink = vlan eth1 +10\n", "9000"),
+        (f"{LINK}[public other]{LINK.partition(']')[2]}", "table 222"),
+        pytest.param("[private pvn]\nbridges = 1-3\nmtu = 9000\nuplink = vlan eth1 +10\n", "9000", marks=FILTERS_FIRST),
         ("[private pvn]\nbridges = 3-1\n", "3-1"),
         ("[private pvn]\nbridges = 1-3\nuplink = gre eth1 +1\n", "gre"),
     ],
@@ -199,11 +219,7 @@ def test_a_mistake_is_told_before_anything_is_changed(node: Node, config: str, s
     done = run(node, "setup")
     assert done.returncode == 1
     assert says in complaint(done)
-    after = shot(node)
-    # What keeps private networks from the node comes first, and is no network yet.
-    assert {key: after[key] for key in after if key != "filters"} == {
-        key: before[key] for key in before if key != "filters"
-    }
+    assert shot(node) == before
 
 
 def test_teardown_refuses_while_guests_live_and_names_their_taps(ready: Node, tap: MakeTap) -> None:
@@ -245,30 +261,48 @@ def test_networks_for_once_need_no_configuration_file(node: Node) -> None:
     assert not {name for name in names(node) if name.startswith("pvn")}
 
 
-def test_a_progress_bar_shows_on_a_terminal_only(node: Node) -> None:
-    """A thousand bridges: on the slowest machine in question as on the fastest that takes more than a second."""
+def test_a_progress_bar_shows_on_a_terminal_when_it_takes_over_a_second(node: Node) -> None:
     ours, theirs = os.openpty()
     try:
-        with node.popen(["ganeti-vif", "setup", "--private", "many=1-1000"], stderr=theirs) as setup:
-            os.close(theirs)
-            assert setup.stdout
-            shown = setup.stdout.read()
-            assert setup.wait(timeout=PATIENCE) == 0
-        assert shown.endswith("made\n")
-        drawn = b""
-        while select.select([ours], [], [], 0)[0]:
-            try:
-                drawn += os.read(ours, 65536)
-            except OSError:  # the last holder of the other side is gone
-                break
-        if not drawn:
-            pytest.skip("it took less than a second")
-        assert b"/1000" in drawn and b"#" in drawn
-        assert drawn.endswith(b"\r\x1b[K"), "the bar is still there"
+        said = _slow_setup(node, stderr=theirs)
+        os.close(theirs)
+        drawn = _all_of(ours)
     finally:
         os.close(ours)
-    done = run(node, "teardown", "--private", "many=1-1000")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert said.endswith("made\n")
+    assert b"/" in drawn and b"#" in drawn
+    assert drawn.endswith(b"\r\x1b[K"), "the bar is still there"
+
+
+def test_no_progress_bar_goes_into_a_log(node: Node, tmp_path: Path) -> None:
+    with open(tmp_path / "log", "w+") as log:
+        assert _slow_setup(node, stderr=log.fileno()).endswith("made\n")
+        assert log.read() == ""
+
+
+def _slow_setup(node: Node, stderr: int) -> str:
+    """Set up bridges, with a rest of over a second in the middle; returns what is printed. To take that long by
+    itself it would need thousands, and the kernel half a minute to clear them away."""
+    with node.popen(["ganeti-vif", "setup", "--private", "many=1-150"], stderr=stderr) as setup:
+        wait_for(node, lambda: node.path("/sys/class/net/many1").exists(), "the first bridge", timeout=PATIENCE)
+        os.kill(setup.pid, signal.SIGSTOP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            setup.wait(timeout=1.2)
+        os.kill(setup.pid, signal.SIGCONT)
+        said, _ = setup.communicate(timeout=PATIENCE)
+    assert setup.returncode == 0
+    return said
+
+
+def _all_of(terminal: int) -> bytes:
+    """What was written to the other side of a terminal that is closed by now."""
+    found = b""
+    while select.select([terminal], [], [], 0)[0]:
+        try:
+            found += os.read(terminal, 65536)
+        except OSError:
+            break
+    return found
 
 
 def test_vlan_uplinks(node: Node, gateway: Node, plug: Plug) -> None:
@@ -308,16 +342,19 @@ def advertised(node: Node) -> Node:
     return node
 
 
-def test_an_ipv6_public_link_is_refused_where_forwarding_would_cost_the_node_its_own_way_out(advertised: Node) -> None:
+def test_an_ipv6_public_link_does_not_cost_the_node_its_own_way_out(advertised: Node) -> None:
+    """A node that forwards everywhere ignores advertisements; Linux 6.17 can forward on some devices only."""
     done = run(advertised, "setup")
-    assert done.returncode == 1
-    said = complaint(done)
-    assert "eth0" in said and "router advertisements" in said
-    assert "accept_ra=2" in done.stderr.splitlines()[1]
     assert sysctl(advertised, "net/ipv6/conf/all/forwarding") == "0"
     assert {"pvn1", "pvn2", "pvn3"} <= names(advertised)
-    sysctl(advertised, "net/ipv6/conf/eth0/accept_ra", "2")
-    manage(advertised, "setup")
+    if advertised.run(["test", "-e", "/proc/sys/net/ipv6/conf/all/force_forwarding"], check=False).returncode == 0:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        said = complaint(done)
+        assert "eth0" in said and "router advertisements" in said
+        assert "accept_ra=2" in done.stderr.splitlines()[1]
+        sysctl(advertised, "net/ipv6/conf/eth0/accept_ra", "2")
+        manage(advertised, "setup")
     assert differences(advertised) == []
 
 

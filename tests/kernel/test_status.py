@@ -82,7 +82,7 @@ def test_a_nic_that_lost_something_differs(ready: Node, tap: MakeTap) -> None:
     attach(ready, routed(one.name))
     ip(ready, f"route del {public(5)}/32 table 222")
     (nic,) = answer(ready, "status")["nics"]
-    assert nic["state"] == "1 differences"
+    assert nic["state"] == "1 difference"
     (missing,) = answer(ready, "check")["differences"]
     assert missing.startswith("missing: ") and public(5) in missing
     assert differences(ready) == [missing]
