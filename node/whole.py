@@ -17,7 +17,8 @@ from node.setup import layout
 from outside import records
 from outside.links import Devices
 from outside.node import Node, identity
-from vif.attach import look_around, removable
+from vif.attach import removable
+from vif.look_around import look_around
 from vif.needs import needs
 from vif.nic import Nic
 from vif.record import nic_of

@@ -12,13 +12,14 @@ from engine.apply import apply, clear
 from engine.difference import Change, difference
 from engine.failure import Failure
 from engine.objects import BridgePort, BridgeVlan, Key, Object, ProxyNeighbour, Route, State, Up
-from outside import links, openvswitch, records, sysctl, tables
+from outside import records
 from outside.node import Node
 from vif import routed
+from vif.look_around import look_around
 from vif.needs import needs
-from vif.nic import Mode, Nic
+from vif.nic import Nic
 from vif.record import nic_of
-from vif.surroundings import Surroundings, obstacle
+from vif.surroundings import obstacle
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,34 +103,6 @@ def _of_the_device(thing: Object, tap: str) -> bool:
     return isinstance(thing, Up | BridgePort | BridgeVlan | Route)
 
 
-def look_around(nic: Nic, config: Config, node: Node) -> Surroundings:
-    """The node as NIC sees it. Raises Failure if Open vSwitch is needed and cannot be asked."""
-    public = config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
-    found = node.devices({nic.tap, nic.link, *([public.uplink] if public else [])}).by_name
-    tap, bridge = found.get(nic.tap), found.get(nic.link)
-    table = public.table if public else tables.table_number(nic.link) if nic.mode is Mode.ROUTED else None
-    vlan_aware = bridge is not None and bool(bridge.link.vlan_filtering)
-    return Surroundings(
-        tap=tap.link if tap else None,
-        bridge=bridge.link if bridge and nic.mode is Mode.BRIDGED else None,
-        trunks=_trunks(bridge, node) if bridge and vlan_aware and nic.mode is Mode.BRIDGED else (),
-        public=public,
-        uplink=found[public.uplink].link if public and public.uplink in found else None,
-        table=table,
-        switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
-        force_forwarding=sysctl.force_forwarding(),
-    )
-
-
-def _trunks(bridge: links.Device, node: Node) -> tuple[str, ...]:
-    """The ports that lead out of BRIDGE: those that are neither taps nor the ends of containers.
-
-    Ganeti's own script takes every port not called tap* for one, and leaks VLANs to veths (ganeti issue 1863).
-    """
-    ports = node.devices().ports().get(bridge.name, [])
-    return tuple(sorted(port.name for port in ports if port.link.kind not in ("tun", "veth")))
-
-
 def recorded(tap: str) -> Nic | None:
     """The NIC that the record of TAP describes, or None. Raises Failure if the record is damaged."""
     record = records.record_of(tap)
@@ -153,6 +126,3 @@ def recorded_nics() -> list[Nic]:
         except Failure:
             continue
     return nics
-
-
-__all__ = ["Plan", "attach", "attach_plan", "detach", "look_around", "recorded", "recorded_nics", "removable"]

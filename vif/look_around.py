@@ -1,0 +1,37 @@
+"""Reading the node as one NIC sees it, into vif/surroundings.py's terms."""
+
+from __future__ import annotations
+
+from config.model import Config
+from outside import links, openvswitch, sysctl, tables
+from outside.node import Node
+from vif.nic import Mode, Nic
+from vif.surroundings import Surroundings
+
+
+def look_around(nic: Nic, config: Config, node: Node) -> Surroundings:
+    """The node as NIC sees it. Raises Failure if Open vSwitch is needed and cannot be asked."""
+    public = config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
+    found = node.devices({nic.tap, nic.link, *([public.uplink] if public else [])}).by_name
+    tap, bridge = found.get(nic.tap), found.get(nic.link)
+    table = public.table if public else tables.table_number(nic.link) if nic.mode is Mode.ROUTED else None
+    vlan_aware = bridge is not None and bool(bridge.link.vlan_filtering)
+    return Surroundings(
+        tap=tap.link if tap else None,
+        bridge=bridge.link if bridge and nic.mode is Mode.BRIDGED else None,
+        trunks=_trunks(bridge, node) if bridge and vlan_aware and nic.mode is Mode.BRIDGED else (),
+        public=public,
+        uplink=found[public.uplink].link if public and public.uplink in found else None,
+        table=table,
+        switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
+        force_forwarding=sysctl.force_forwarding(),
+    )
+
+
+def _trunks(bridge: links.Device, node: Node) -> tuple[str, ...]:
+    """The ports that lead out of BRIDGE: those that are neither taps nor the ends of containers.
+
+    Ganeti's own script takes every port not called tap* for one, and leaks VLANs to veths (ganeti issue 1863).
+    """
+    ports = node.devices().ports().get(bridge.name, [])
+    return tuple(sorted(port.name for port in ports if port.link.kind not in ("tun", "veth")))
