@@ -4,7 +4,7 @@ DESTDIR =
 
 RUN_TIME = python3 python3-pyroute2 python3-nftables iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
-TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps
+TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot help2man
 LINT = python3-venv
 

@@ -7,17 +7,38 @@ many NICs there are. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_network
 
 from config.model import Public
-from engine.objects import Chain, FilterRule, Object, Route, Rule, Sysctl, Up
+from engine.failure import Failure
+from engine.objects import Chain, FilterRule, Link, Object, Route, Rule, Sysctl, Up
 
 PRIORITY = 20000
 """Of our policy rules: after `local` (0), before `main` (32766)."""
 
 LAST = 0xFFFFFFFF
 """The metric of the route that is tried when there is no other."""
+
+
+def obstacle(public: Public, links: Mapping[str, Link], advertised: Collection[str]) -> Failure | None:
+    """Why PUBLIC cannot be set up on a node with these LINKS, or None.
+
+    ADVERTISED are the devices that have their IPv6 default route from router advertisements and would lose it if the
+    whole node forwarded IPv6: it ignores them then, unless accept_ra is 2 (kernel doc ip-sysctl, accept_ra).
+    """
+    if public.uplink not in links:
+        return Failure(
+            f"public link {public.name}: the uplink {public.uplink} does not exist",
+            f"make it first (see: ip link), or mend the uplink of [public {public.name}]",
+        )
+    if 6 in public.versions and (others := sorted(set(advertised) - {public.uplink})):
+        return Failure(
+            f"public link {public.name}: {others[0]} has its IPv6 default route from router advertisements, "
+            "which a node that forwards IPv6 ignores",
+            f"sysctl -w net.ipv6.conf.{others[0]}.accept_ra=2, there and in /etc/sysctl.d",
+        )
+    return None
 
 
 def desired(public: Public, force_forwarding: bool) -> Iterator[Object]:

@@ -7,7 +7,7 @@ does not keep the others from it. At boot, a node with 99 good networks is bette
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from config.model import Private, Public
@@ -50,17 +50,22 @@ class Layout:
         return state(thing for part in parts for thing in part.values())
 
 
-def layout(private: Iterable[Private], public: Iterable[Public], devices: Devices, node: str) -> Layout:
-    """What these networks and links need on a node with these DEVICES. NODE tells it from other nodes."""
+def layout(
+    private: Iterable[Private],
+    public: Iterable[Public],
+    devices: Devices,
+    node: str,
+    advertised: Collection[str] = (),
+) -> Layout:
+    """What these networks and links need on a node with these DEVICES.
+
+    NODE tells it from other nodes; ADVERTISED are the devices that would lose their router: public.obstacle().
+    """
     links = {name: device.link for name, device in devices.by_name.items()}
     ports = {bridge: [port.link for port in members] for bridge, members in devices.ports().items()}
     result = Layout()
-    private = tuple(private)
     masters = {name: device.master for name, device in devices.by_name.items() if device.master}
     attached = {record.tap for record in records.read_all()}
-    if private or _in_our_care(links):
-        # Before any bridge: each is out of the node's reach from the moment it exists.
-        result.base = state(seclusion())
     for family in private:
         try:
             for network in networks(family, links):
@@ -70,8 +75,11 @@ def layout(private: Iterable[Private], public: Iterable[Public], devices: Device
                 result.units.append(Unit(network.bridge, state(private_networks.desired(network, links, node))))
         except Failure as reason:
             result.refused.append(reason)
+    if result.units or _in_our_care(links):
+        # Before any bridge: each is out of the node's reach from the moment it exists.
+        result.base = state(seclusion())
     for link in public:
-        if failure := _uplink_obstacle(link, links):
+        if failure := public_links.obstacle(link, links, advertised):
             result.refused.append(failure)
         else:
             result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
@@ -81,34 +89,6 @@ def layout(private: Iterable[Private], public: Iterable[Public], devices: Device
 def _in_our_care(links: Mapping[str, Link]) -> set[str]:
     """The bridges that carry one of our marks, whether the configuration names them or flags once did."""
     return {name for name, link in links.items() if link.kind == "bridge" and link.group in OURS}
-
-
-def _uplink_obstacle(public: Public, links: Mapping[str, Link]) -> Failure | None:
-    if public.uplink not in links:
-        return Failure(
-            f"public link {public.name}: the uplink {public.uplink} does not exist",
-            f"make it first (see: ip link), or mend the uplink of [public {public.name}]",
-        )
-    return None
-
-
-def routers_advertised_to(node: Node, public: Iterable[Public]) -> list[Failure]:
-    """Devices whose IPv6 default route would vanish if this node started to forward IPv6.
-
-    A forwarding node ignores router advertisements unless accept_ra is 2 (kernel doc ip-sysctl, accept_ra).
-    """
-    no_change = sysctl.force_forwarding() or sysctl.value("net/ipv6/conf/all/forwarding") == "1"
-    if no_change or all(6 not in link.versions for link in public):
-        return []
-    uplinks = {link.uplink for link in public}
-    return [
-        Failure(
-            f"{device} has its IPv6 default route from router advertisements, which a node that forwards ignores",
-            f"sysctl -w net.ipv6.conf.{device}.accept_ra=2, there and in /etc/sysctl.d",
-        )
-        for device in node.advertised_default_routes()
-        if device not in uplinks and sysctl.value(f"net/ipv6/conf/{device}/accept_ra") == "1"
-    ]
 
 
 def setup(
@@ -124,13 +104,7 @@ def setup(
     The caller holds the lock `node`.
     """
     devices = node.devices()
-    plan = layout(private, public, devices, identity())
-    forwarding = routers_advertised_to(node, public)
-    if forwarding:
-        plan.units = [
-            unit for unit in plan.units if unit.name not in {link.name for link in public if 6 in link.versions}
-        ]
-        plan.refused += forwarding
+    plan = layout(private, public, devices, identity(), node.advertised_to())
     changes = list(difference(plan.wanted, node.read(plan.wanted.values(), devices)))
     if not dry_run:
         try:

@@ -12,7 +12,7 @@ from config.model import Config
 from engine.apply import clear
 from engine.difference import Change, difference
 from engine.failure import Failure
-from engine.objects import Key, Object, State
+from engine.objects import Key, Object
 from node.setup import layout
 from outside import records
 from outside.links import Devices
@@ -43,7 +43,7 @@ class Survey:
 def survey(config: Config, node: Node) -> Survey:
     """Look at the whole node."""
     found = Survey(node.devices())
-    plan = layout(config.private, config.public, found.devices, identity())
+    plan = layout(config.private, config.public, found.devices, identity(), node.advertised_to())
     found.trouble += plan.refused
     desired = plan.wanted
     in_trouble = False
@@ -59,9 +59,11 @@ def survey(config: Config, node: Node) -> Survey:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
     ours = node.ours(desired, config.bindings.directory)
-    stale = _stale(found, ours, config, node) if in_trouble else set(ours)
-    actual = node.read(desired.values(), found.devices) | ours
-    found.changes = difference(desired, actual, stale)
+    left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node).items()}
+    actual = node.read([*desired.values(), *left.values()], found.devices) | ours
+    # By its mark alone something might go that a NIC in trouble lives on: a mistake in the configuration would cut it
+    # off. So while a live NIC is in trouble, only what dead ones left is removed.
+    found.changes = difference(desired, actual, left.keys() if in_trouble else {*left, *ours})
     return found
 
 
@@ -89,12 +91,6 @@ def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node) -> f
             )
     desired.update(wanted.all)
     return frozenset(wanted.own)
-
-
-def _stale(found: Survey, ours: State, config: Config, node: Node) -> set[Key]:
-    """What may be removed while a live NIC is in trouble: only what dead NICs left. By its mark alone something
-    might go that the NIC in trouble lives on, and a mistake in the configuration would cut it off."""
-    return {key for nic in found.dead for key in removable(nic, config, node) if key in ours}
 
 
 def reconcile(config: Config, node: Node) -> Survey:

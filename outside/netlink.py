@@ -194,9 +194,12 @@ class Netlink:
                     f"cannot change it to {value}",
                     f"remove it when nothing uses it: ip link del {wanted.name}",
                 )
-        if data:
-            plain.append(("IFLA_LINKINFO", _info("bridge", data)))
-        self._set_link(wanted.name, plain)
+        if plain:
+            self._set_link(wanted.name, plain)
+        for option in data:
+            # One by one, in our order: the kernel takes no forward delay of 0 while spanning tree is on, and looks at
+            # the delay first (br_changelink).
+            self._set_link(wanted.name, [("IFLA_LINKINFO", _info("bridge", [option]))])
 
     def _add_rule(self, rule: Rule) -> None:
         try:

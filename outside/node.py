@@ -131,9 +131,12 @@ class Node:
         """Every route that carries our mark."""
         return list(routing.routes_of_ours(self._query))
 
-    def advertised_default_routes(self) -> set[str]:
-        """The devices that have an IPv6 default route from router advertisements."""
-        return routing.advertised_default_routes(self._query)
+    def advertised_to(self) -> frozenset[str]:
+        """The devices that would lose their IPv6 default route if this node forwarded IPv6; none if it does."""
+        if sysctl.force_forwarding() or sysctl.value("net/ipv6/conf/all/forwarding") == "1":
+            return frozenset()
+        devices = routing.advertised_default_routes(self._query)
+        return frozenset(name for name in devices if sysctl.value(f"net/ipv6/conf/{name}/accept_ra") == "1")
 
     def ours(self, wanted: State, directory: str) -> dict[Key, Object]:
         """Everything on this node that carries our mark, apart from devices. WANTED helps to tell chains that are

@@ -25,6 +25,7 @@ def look_around(nic: Nic, config: Config, node: Node) -> Surroundings:
         table=table,
         switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
         force_forwarding=sysctl.force_forwarding(),
+        advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
     )
 
 

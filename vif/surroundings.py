@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from config.model import Public
 from engine.failure import Failure
 from engine.objects import Link
+from host_setup import public as public_links
 from vif.nic import Mode, Nic
 
 MAIN = 254
@@ -24,6 +25,7 @@ class Surroundings:
     table: int | None = None
     switch: bool = False
     force_forwarding: bool = False
+    advertised: frozenset[str] = frozenset()
 
 
 def obstacle(nic: Nic, around: Surroundings) -> Failure | None:
@@ -81,11 +83,10 @@ def _routed(nic: Nic, around: Surroundings) -> Failure | None:
             f"the link {nic.link} is no routing table",
             f"add [public {nic.link}] to /etc/ganeti-vif/ganeti-vif.conf, or the table to /etc/iproute2/rt_tables",
         )
-    if around.public and around.uplink is None:
-        return Failure(
-            f"the uplink {around.public.uplink} of the public link {around.public.name} does not exist",
-            "make it, or mend `uplink` in /etc/ganeti-vif/ganeti-vif.conf",
-        )
+    if around.public:
+        links = {around.uplink.name: around.uplink} if around.uplink else {}
+        if failure := public_links.obstacle(around.public, links, around.advertised):
+            return failure
     foreign = [a for a in (nic.address, nic.address6) if a and around.public and not around.public.subnet_of(a)]
     if foreign and around.public:
         return Failure(

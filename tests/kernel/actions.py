@@ -103,7 +103,7 @@ def sysctl(node: Node, name: str, value: str | None = None) -> str:
 
 def ping(node: Node, address: str) -> None:
     """One answer from ADDRESS, sooner or later: ping itself gives up at the first error that comes back."""
-    again = 'for _ in 1 2 3 4 5 6 7 8 9; do ping -n -c 1 -w 10 "$0" && exit; done; ip neigh; ip -6 neigh; exit 1'
+    again = 'for _ in 1 2 3 4 5; do ping -n -c 1 -w 10 "$0" && exit; done; ip neigh; ip -6 neigh; exit 1'
     node.run(["sh", "-c", again, address], timeout=2 * PATIENCE)
 
 

@@ -95,7 +95,6 @@ def test_a_device_that_is_no_tap(place: tuple[Node, Tap], device: str) -> None:
     assert device in said and "no tap" in said
 
 
-@pytest.mark.xfail(strict=True, reason="a traceback: the uplink's chain and the tap's have one name")
 def test_the_uplink_is_no_tap_either(place: tuple[Node, Tap]) -> None:
     assert "eth1" in refused(place, routed("eth1"))
 
@@ -159,7 +158,6 @@ def test_a_configuration_that_is_no_text(place: tuple[Node, Tap]) -> None:
         configure(node, CONFIG)
 
 
-@pytest.mark.xfail(strict=True, reason="the door reads the configuration and asks for rights before it knows the NIC")
 @pytest.mark.parametrize("missing", ["configuration", "rights"])
 def test_the_instance_is_named_though_the_trouble_is_the_nodes(place: tuple[Node, Tap], missing: str) -> None:
     """Ganeti shows these lines to whoever started one of many instances."""

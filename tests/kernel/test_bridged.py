@@ -143,10 +143,6 @@ def test_taps_have_the_mtu_of_their_bridge_and_the_bridge_keeps_its_own(node: No
     assert (link(node, "pvn1")["mtu"], link(node, "pvn1")["address"]) == (9000, before["address"])
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an MTU given when the bridge is made does not stay: the kernel keeps only one that was set later",
-)
 def test_a_bridge_keeps_its_mtu_when_its_last_tap_goes(node: Node, tap: MakeTap) -> None:
     configure(node, "[private pvn]\nbridges = 1\nmtu = 9000\n")
     manage(node, "setup")

@@ -49,19 +49,14 @@ def test_after_a_kill_the_same_again_makes_everything_right(ready: Node, verb: s
         assert report["check"] == [], report
 
 
-LEAVES_TEMPORARY_FILES = pytest.mark.xfail(
-    strict=True, reason="reconcile does not remove what a killed writer left: nics/.TAP.new and DIRECTORY.staging/TAP"
-)
-
-
 @pytest.mark.parametrize(
     ("verb", "how"),
     [
         ("attach-routed", "after"),
-        pytest.param("attach-routed", "rename", marks=LEAVES_TEMPORARY_FILES),
+        ("attach-routed", "rename"),
         ("attach-bridged", "after"),
         ("attach-again", "after"),
-        pytest.param("attach-again", "rename", marks=LEAVES_TEMPORARY_FILES),
+        ("attach-again", "rename"),
         ("detach", "after"),
     ],
 )

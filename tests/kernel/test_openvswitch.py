@@ -107,7 +107,6 @@ def test_vlans_that_changed_are_mended(switched: Node, tap: MakeTap) -> None:
     manage(switched, "detach", one.name)
 
 
-@pytest.mark.xfail(strict=True, reason="reconcile removes the record of a dead NIC, and not its Open vSwitch port")
 def test_the_port_of_a_dead_tap_goes(switched: Node, tap: MakeTap) -> None:
     """Open vSwitch remembers ports in its database, longer than their devices live."""
     one = tap(switched)

@@ -92,7 +92,8 @@ def test_a_guest_reaches_the_gateway_and_beyond(node: Node, plug: Plug, rp_filte
         pytest.param(
             public6,
             marks=pytest.mark.xfail(
-                strict=True, reason="nobody answers on a tap when its guest asks for a neighbour in its IPv6 subnet"
+                strict=True,
+                reason="with an on-link /64 guests ask for each other, which takes a responder (NFDHCPD, or ours)",
             ),
         ),
     ],
@@ -103,6 +104,16 @@ def test_two_guests_of_one_node_reach_each_other(ready: Node, plug: Plug, addres
         attach(ready, routed(f"tap{number}", number))
     ping(one, address(6))
     ping(other, address(5))
+
+
+def test_two_guests_without_an_on_link_prefix_reach_each_other_over_ipv6(ready: Node, plug: Plug) -> None:
+    """What a router advertisement of a routed network says: everything goes through the router."""
+    one, other = (plug(ready, f"tap{number}", number, f"{public6(number)}/128") for number in (5, 6))
+    for number, guest in ((5, one), (6, other)):
+        attach(ready, routed(f"tap{number}", number))
+        ip(guest, f"-6 route add {GATEWAY6} dev eth0", f"-6 route add default via {GATEWAY6} dev eth0")
+    ping(one, public6(6))
+    ping(other, public6(5))
 
 
 def test_the_gateway_finds_a_guest_that_has_not_said_a_word(ready: Node, gateway: Node, plug: Plug) -> None:
