@@ -30,6 +30,9 @@ LEAVING_GROUP = 7688
 TABLE = "ganeti_vif"
 """The name of our nftables tables, one in each family that we use."""
 
+ETHERNET_MTU = 1500
+"""The MTU of a device that was told no other."""
+
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Key = tuple[Hashable, ...]

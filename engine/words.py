@@ -7,6 +7,7 @@ from ipaddress import IPv6Address, IPv6Network
 
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.objects import (
+    ETHERNET_MTU,
     PROTOCOL,
     TABLE,
     Binding,
@@ -53,7 +54,7 @@ def _make(wanted: Object) -> Iterator[str]:
     match wanted:
         case Link():
             yield _add_link(wanted)
-            if wanted.kind == "bridge" and wanted.mtu:
+            if wanted.kind == "bridge" and wanted.mtu not in (None, ETHERNET_MTU):
                 yield f"ip link set {wanted.name} mtu {wanted.mtu}"
         case Chain():
             yield from _chain(wanted)

@@ -11,11 +11,22 @@ from hashlib import blake2b
 
 from config.model import VXLAN_PORT, Private, Uplink, VlanUplink, VxlanUplink
 from engine.failure import Failure
-from engine.objects import ADOPTED_GROUP, GROUP, LEAVING_GROUP, BridgePort, Chain, FilterRule, Link, Object, Sysctl, Up
+from engine.objects import (
+    ADOPTED_GROUP,
+    ETHERNET_MTU,
+    GROUP,
+    LEAVING_GROUP,
+    BridgePort,
+    Chain,
+    FilterRule,
+    Link,
+    Object,
+    Sysctl,
+    Up,
+)
 
 MADE = (GROUP, LEAVING_GROUP)
 OURS = (*MADE, ADOPTED_GROUP)
-ETHERNET_MTU = 1500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +188,7 @@ def _port_obstacle(
 def seclusion() -> Iterator[Object]:
     """Nothing that comes in by a private bridge reaches the node itself, and nothing is routed in or out.
 
-    Told by the device group, so these few rules serve any number of bridges, from the moment each is made. With
+    Told by the device group, so these few rules serve any number of bridges, and before any of them is up. With
     br_netfilter, frames between two ports of a bridge pass the forward hook too: those leave by the same group.
     """
     ours = f"{min(OURS)}-{max(OURS)}"

@@ -35,6 +35,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
 from engine.objects import (
+    ETHERNET_MTU,
     LEAVING_GROUP,
     PROTOCOL,
     BridgePort,
@@ -49,7 +50,6 @@ from engine.objects import (
 )
 from engine.words import commands, name
 
-ETHERNET_MTU = 1500
 IFF_UP, AF_BRIDGE, NTF_PROXY, NUD_PERMANENT = 1, 7, 8, 0x80
 RTN_UNICAST, RTN_UNREACHABLE, RTNH_F_ONLINK = 1, 7, 4
 RT_SCOPE_UNIVERSE, RT_SCOPE_LINK = 0, 253

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.model import Config, Consumer, For
-from engine.objects import Binding, Key, Link, Object, Sysctl, TrunkVlan, state
+from engine.objects import ETHERNET_MTU, Binding, Key, Link, Object, Sysctl, TrunkVlan, state
 from host_setup import public
 from nfdhcpd_bridge import binding
 from vif import bridged, openvswitch, routed
 from vif.nic import Mode, Nic, eui64
 from vif.record import record_of
 from vif.surroundings import Surroundings
-
-ETHERNET_MTU = 1500
 
 
 @dataclass(frozen=True, slots=True)
