@@ -7,7 +7,7 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from config import parse
 from config.model import Config, Private
@@ -19,7 +19,7 @@ from engine.failure import Failure
 from engine.words import commands, finding
 from ganeti import environment as ganeti
 from node import setup, whole
-from outside import lock
+from outside import lock, log
 from outside.node import Node
 from vif.attach import detach, recorded
 from vif.nic import Nic
@@ -116,6 +116,7 @@ def _setup(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     private, config = _chosen(given)
     with lock.held("node"), Node() as node, Bar("changes") as bar:
         changes, refused = setup.setup(private, config.public, node, dry_run=given.dry_run, progress=bar.show)
+    _log(given, "setup", changes)
     return _report(given, changes, refused)
 
 
@@ -123,7 +124,13 @@ def _teardown(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     private, config = _chosen(given)
     with lock.held("node"), Node() as node, Bar("devices") as bar:
         changes, refused = setup.teardown(private, config.public, node, dry_run=given.dry_run, progress=bar.show)
+    _log(given, "teardown", changes)
     return _report(given, changes, refused)
+
+
+def _log(given: argparse.Namespace, verb: str, changes: Sequence[Change]) -> None:
+    if changes and not given.dry_run:
+        log.say(f"{verb}: {len(changes)} changes, the first: {next(commands(changes[0]))}")
 
 
 def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
@@ -164,6 +171,9 @@ def _reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with lock.held("node"), lock.held("nics"), Node() as node:
         found = whole.survey(config, node) if given.dry_run else whole.reconcile(config, node)
+    if not given.dry_run:
+        for change in found.changes:
+            log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
     return _report(given, found.changes, found.trouble)
 
 
@@ -191,7 +201,10 @@ def _detach(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     tap = given.tap or ganeti.tap_of(environment)
     config = parse.load(given.config)
     with lock.held("nics"), Node() as node:
-        changes = detach(_recorded(tap), config, node, dry_run=given.dry_run)
+        nic = _recorded(tap)
+        changes = detach(nic, config, node, dry_run=given.dry_run)
+    if not given.dry_run:
+        log.say(f"{nic.whom}: detached, {len(changes)} changes; NIC {nic.uuid}")
     return _report(given, changes, [])
 
 

@@ -6,6 +6,7 @@ a NIC that does not work. From 3.2 on it also comes with ACTION=down (ganeti too
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -16,7 +17,7 @@ from config.model import Config
 from engine.difference import Change
 from engine.failure import Failure
 from ganeti import environment as ganeti
-from outside import lock, packets
+from outside import lock, log, packets
 from outside.node import Node
 from vif import routed
 from vif.announce import announcements
@@ -26,6 +27,7 @@ from vif.nic import Mode, Nic
 
 def main(environment: Mapping[str, str]) -> int:
     """Serve one call of Ganeti's. Returns the exit status."""
+    gc.disable()  # the process is over before there is garbage worth looking for
     if ganeti.is_communication_tap(environment):
         return 0
     try:
@@ -55,6 +57,7 @@ def up(nic: Nic, config: Config, *, dry_run: bool = False) -> tuple[Change, ...]
         changes = attach(nic, config, node, dry_run=dry_run)
         if not dry_run:
             announce(nic, config, node)
+            log.say(f"{nic.whom}: attached to {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
     return changes
 
 
@@ -83,7 +86,8 @@ def down(uuid: str, config: Config) -> None:
             if nic.uuid == uuid:
                 tap = node.devices([nic.tap]).by_name.get(nic.tap)
                 if tap is None or tap.index != nic.index:
-                    detach(nic, config, node)
+                    changes = detach(nic, config, node)
+                    log.say(f"{nic.whom}: its tap is gone, {len(changes)} leftovers removed; NIC {nic.uuid}")
 
 
 def tap_index(tap: str) -> int:
@@ -101,5 +105,6 @@ def needs_root() -> None:
 
 
 def complain(failure: Failure) -> None:
-    """Print the two lines of FAILURE. Ganeti shows them to whoever started the instance."""
+    """Print the two lines of FAILURE, and log the first. Ganeti shows them to whoever started the instance."""
+    log.say(failure.what, log.Level.ERROR)
     print(f"error: {failure.what}\n  fix: {failure.do}", file=sys.stderr)

@@ -28,6 +28,7 @@ from .environment import (  # noqa: E402
     mac,
 )
 
+MakeTap = Callable[[Node], Tap]
 Plug = Callable[..., Node]
 
 if os.geteuid() != 0:

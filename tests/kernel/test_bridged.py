@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from ipaddress import IPv6Address
 
 import dpkt
@@ -29,10 +28,8 @@ from .actions import (
     udp,
     vif_script,
 )
-from .conftest import Plug, configure
+from .conftest import MakeTap, Plug, configure
 from .environment import NODE_ADDRESS, NODE_ADDRESS6, bridged, mac, private
-
-MakeTap = Callable[[Node], Tap]
 
 
 def attached(node: Node, tap: Tap, number: int, bridge: str = "pvn1", **changes: str | None) -> Tap:

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.lab import Node, Tap
+from tests.lab import Node
 
 from .actions import PATIENCE, Done, answer, complaint, differences, ip, manage, shot
-from .conftest import ROOT, configure, installed, quick
+from .conftest import ROOT, MakeTap, configure, installed, quick
 from .environment import SCRIPT, bridged, routed, uuid
 
-MakeTap = Callable[[Node], Tap]
 CAPTURES = ROOT / "tests" / "unit" / "captures"
 RECORDED = [
     "instance-start.node1.015",

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from tests.lab import Node, Tap
+from tests.lab import Node
 
 from .actions import PATIENCE, attach, complaint, differences, manage, shot, vif_script
-from .conftest import configure, installed, quick
+from .conftest import MakeTap, configure, installed, quick
 from .environment import openvswitch, uuid
 
-MakeTap = Callable[[Node], Tap]
 PROGRAMS = ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool")
 DATABASE = "/run/openvswitch/db.sock"
 

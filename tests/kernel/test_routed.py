@@ -29,7 +29,7 @@ from .actions import (
     udp,
     vif_script,
 )
-from .conftest import Plug, configure
+from .conftest import MakeTap, Plug, configure
 from .environment import (
     ARP_SOURCE,
     BEYOND,
@@ -44,7 +44,6 @@ from .environment import (
     routed,
 )
 
-MakeTap = Callable[[Node], Tap]
 TAP_MAC = "fe:00:56:49:46:01"
 
 

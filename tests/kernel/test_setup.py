@@ -8,12 +8,11 @@ import re
 import select
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.lab import Node, Tap, wait_for
+from tests.lab import Node, wait_for
 
 from .actions import (
     PATIENCE,
@@ -30,11 +29,10 @@ from .actions import (
     sysctl,
     vif_script,
 )
-from .conftest import Plug, configure
+from .conftest import MakeTap, Plug, configure
 from .environment import CONFIG, GATEWAY, bridged, public, routed
 from .snapshot import anew
 
-MakeTap = Callable[[Node], Tap]
 LINK = CONFIG[CONFIG.index("[public") : CONFIG.index("[bindings")]
 
 

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from tests.lab import Node, Tap
+from tests.lab import Node
 
 from .actions import PATIENCE, answer, attach, differences, ip, manage, run
+from .conftest import MakeTap
 from .environment import bridged, mac, private, public, public6, routed, uuid
-
-MakeTap = Callable[[Node], Tap]
 
 
 def test_a_node_without_guests(ready: Node) -> None:

@@ -16,10 +16,10 @@ import pytest
 from tests.lab import Node, Tap
 
 from .actions import PATIENCE, answer, attach, complaint, differences, link, manage, shot, vif_script
+from .conftest import MakeTap
 from .environment import bridged, mac, public, routed, uuid
 from .snapshot import without
 
-MakeTap = Callable[[Node], Tap]
 BINDINGS, RECORDS = "/var/lib/nfdhcpd", "/run/ganeti-vif/nics"
 IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE = 0x8, 0x80, 0x100, 0x200
 EVENT = struct.Struct("iIII")
