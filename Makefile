@@ -39,17 +39,25 @@ deb:
 SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif
 ETC = $(DESTDIR)/etc
-PACKAGES = config doors engine ganeti host_setup nfdhcpd_bridge node outside vif
+PACKAGES = config doors engine ganeti hooks host_setup nfdhcpd_bridge node outside vif
 MODES = bridged routed openvswitch
+INSTANCE_HOOKS = add start stop reboot migrate failover move modify rename remove export
+HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) network-connect-pre.d network-connect-post.d network-disconnect-post.d \
+	network-modify-post.d network-remove-post.d node-add-post.d cluster-verify-post.d watcher
 
 # What the Debian package consists of. The modules are private: no other program can import them by accident.
 install:
 	set -e; for package in $(PACKAGES); do \
 		install -d $(SHARE)/$$package; install -m 644 $$package/*.py $(SHARE)/$$package/; done
 	install -m 755 doors/ganeti-vif doors/kvm-vif-bridge $(SHARE)/doors/
+	install -m 755 hooks/ganeti-vif $(SHARE)/hooks/
 	install -d $(LIB) $(DESTDIR)/usr/sbin $(ETC)/ganeti-vif $(ETC)/ganeti
 	ln -sf ../share/ganeti-vif/doors/ganeti-vif $(DESTDIR)/usr/sbin/ganeti-vif
 	ln -sf ../../share/ganeti-vif/doors/kvm-vif-bridge $(LIB)/kvm-vif-bridge
+	ln -sf ../../share/ganeti-vif/hooks/ganeti-vif $(LIB)/hook
+	set -e; for directory in $(HOOKS); do \
+		install -d $(ETC)/ganeti/hooks/$$directory; \
+		ln -sf /usr/lib/ganeti-vif/hook $(ETC)/ganeti/hooks/$$directory/50-ganeti-vif; done
 	install -m 644 etc/ganeti-vif.conf $(ETC)/ganeti-vif/
 	install -m 755 kvm-vif-bridge $(ETC)/ganeti/
 	set -e; for mode in $(MODES); do \

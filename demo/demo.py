@@ -150,6 +150,20 @@ def start(node: Node, image: Image, vm: Vm) -> Guest:
     return Guest(node, vm.name, image, [(tap, vm.mac(nic)) for nic, tap in enumerate(taps)])
 
 
+def stopped(node: Node, vm: Vm) -> None:
+    """The hook that Ganeti runs after an instance was stopped (lib/cmdlib/instance_operation.py:210 at 3.0.2)."""
+    hook = "/etc/ganeti/hooks/instance-stop-post.d/50-ganeti-vif"
+    told = {
+        "PATH": "/sbin:/bin:/usr/sbin:/usr/bin",
+        "GANETI_HOOKS_PATH": "instance-stop",
+        "GANETI_HOOKS_PHASE": "post",
+        "GANETI_INSTANCE_NAME": vm.name,
+    }
+    done = node.run([hook], env=told, check=False)
+    if done.returncode:
+        raise Failed(done.stdout)
+
+
 def configure(guest: Guest, vm: Vm) -> None:
     """Addresses by hand, as an administrator of the guest would."""
     guest.wait_ready()
@@ -212,12 +226,15 @@ def main() -> int:
             say(f"{vms[1].name} ends; its taps are gone at once, and nothing of it is left")
             guests[1].stop()
             show(node, "ganeti-vif", "check", status=1)
-            show(node, "ganeti-vif", "reconcile")
+            print("  Ganeti runs its hooks instance-stop-post.d")
+            stopped(node, vms[1])
             show(node, "ganeti-vif", "check")
             show(node, "ganeti-vif", "status")
             attempt(guests[0], "ping the gateway, 192.0.2.1", "ping -c 1 -W 3 192.0.2.1", works=True)
+            say("The log, and the end")
+            show(node, "tail", "-n", "3", "/var/log/ganeti/vif.log")
             guests[0].stop()
-            node.run(["ganeti-vif", "reconcile"])
+            show(node, "ganeti-vif", "reconcile")
             show(node, "ganeti-vif", "teardown")
     except Failed as failure:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)

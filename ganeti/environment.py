@@ -57,13 +57,17 @@ def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Ni
         vlans=variables.optional("VLAN", vlans) or Vlans(),
         ip=variables.optional("IP", address),
         tags=variables.optional("TAGS", tags) or frozenset(),
-        network=_network(variables) if environment.get("NETWORK_UUID") else None,
+        network=network_of(environment),
         tap=tap,
         index=index_of(tap),
     )
 
 
-def _network(variables: _Variables) -> Network:
+def network_of(environment: Mapping[str, str]) -> Network | None:
+    """The Ganeti network that ENVIRONMENT describes, if it does. Raises Failure."""
+    if not environment.get("NETWORK_UUID"):
+        return None
+    variables = _Variables(environment)
     return Network(
         name=variables.required("NETWORK_NAME", one_line),
         uuid=variables.required("NETWORK_UUID", _matching(_UUID, "a UUID")),
@@ -184,4 +188,4 @@ def vlans(text: str) -> Vlans:
     return Vlans(untagged, tagged - {untagged})
 
 
-__all__ = ["is_communication_tap", "mac", "mac_prefix", "nic_of", "tags", "tap_of", "uuid_of", "vlans"]
+__all__ = ["is_communication_tap", "mac", "mac_prefix", "network_of", "nic_of", "tags", "tap_of", "uuid_of", "vlans"]

@@ -1,0 +1,130 @@
+"""What happens at each of Ganeti's hooks on this node.
+
+Reads nothing but its environment and never submits a job: the job that runs a hook holds locks. A pre hook that exits
+with 1 aborts the operation; a post hook that does so puts its line into the job's log, and cluster-verify's into the
+output of `gnt-cluster verify`. There, newlines arrive as `\\n` and the node only as a UUID, so it is one ASCII line
+that names the host (ganeti lib/backend.py:5994-6000, lib/cmdlib/cluster/verify.py:2258-2305 at 3.0.2).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Mapping
+
+from config import parse
+from config.model import Config
+from engine.failure import Failure, one_line
+from engine.words import finding
+from ganeti.hook import Hook, hook_of
+from node import setup, whole
+from outside import lock, log
+from outside.node import Node
+from vif.refresh import refresh
+
+MOST = 3
+"""How many findings a line of cluster-verify names; the rest is counted."""
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """Serve one hook. Returns the exit status."""
+    gc.disable()  # as in doors/vif_script.py
+    hook = hook_of(environment)
+    try:
+        action = ACTIONS.get(hook.name)
+        if action is None and hook.phase == "pre":
+            return 0
+        return (action or reconcile)(hook, parse.load())
+    except Failure as failure:
+        return complain(f"{hook.name}: {failure.what} ({failure.do})")
+
+
+def complain(text: str) -> int:
+    """Say TEXT where Ganeti and the log see it. Returns the exit status."""
+    log.say(text, log.Level.ERROR)
+    print(one_line(f"ganeti-vif on {os.uname().nodename}: {text}"))
+    return 1
+
+
+def instance(hook: Hook, config: Config) -> int:
+    """An instance started, stopped, moved or changed: repair or clear away what this node has of it."""
+    if hook.instance is None:
+        return reconcile(hook, config)
+    told = hook.instance
+    with lock.held("nics"), Node() as node:
+        for nic, changes in refresh(told.former_name, told.name, told.tags, told.networks, config, node):
+            for change in changes:
+                log.say(f"{nic.whom}: {hook.name}: {finding(change)}")
+    return 0
+
+
+def network_connect_pre(hook: Hook, config: Config) -> int:
+    """Refuse a bridge of ours that this node has not and cannot have: instances would fail to start here later, for
+    Ganeti checks bridges before it runs any hook of theirs."""
+    if hook.mode != "bridged" or hook.link is None:
+        return 0
+    family = next((p for p in config.private if hook.link.rstrip("0123456789") == p.prefix), None)
+    if family is None:
+        return 0
+    if hook.link not in set(family.bridges):
+        where = f"[private {family.prefix}] of {parse.PATH} on all nodes, then: ganeti-vif setup"
+        return complain(f"{hook.link} is outside the configured private networks (add it to {where})")
+    with lock.held("node"), Node() as node:
+        _, refused = setup.setup((family,), (), node, dry_run=True)
+    for failure in refused:
+        if failure.what.startswith((f"{hook.link} ", f"{hook.link}:", f"private networks {family.prefix}*")):
+            return complain(f"{failure.what} ({failure.do})")
+    return 0
+
+
+def set_up(hook: Hook, config: Config) -> int:
+    """Make what is missing on this node. What could not be made is said, and does not fail the job."""
+    with lock.held("node"), Node() as node:
+        changes, refused = setup.setup(config.private, config.public, node)
+    if changes:
+        log.say(f"{hook.name}: {len(changes)} changes")
+    for failure in refused:
+        log.say(f"{hook.name}: {failure.what}", log.Level.ERROR)
+    return 0
+
+
+def node_add(hook: Hook, config: Config) -> int:
+    """Set up the node that was added; the others have been before."""
+    here = os.uname().nodename
+    if hook.node is None or hook.node.partition(".")[0] == here.partition(".")[0]:
+        return set_up(hook, config)
+    return 0
+
+
+def reconcile(hook: Hook, config: Config) -> int:
+    """Make this node what it should be: after a change that no other hook tells of, and at every watcher run."""
+    with lock.held("node"), lock.held("nics"), Node() as node:
+        found = whole.reconcile(config, node)
+    for change in found.changes:
+        log.say(f"{hook.name}: {finding(change)}", log.Level.WARNING)
+    for failure in found.trouble:
+        log.say(f"{hook.name}: {failure.what}", log.Level.ERROR)
+    return 0
+
+
+def cluster_verify(hook: Hook, config: Config) -> int:
+    """Tell `gnt-cluster verify` what is not as it should be."""
+    with Node() as node:
+        found = whole.survey(config, node)
+    wrong = [*(failure.what for failure in found.trouble), *(finding(change) for change in found.changes)]
+    if not wrong:
+        return 0
+    rest = f" and {len(wrong) - MOST} more" if len(wrong) > MOST else ""
+    return complain(f"{'; '.join(wrong[:MOST])}{rest} (ganeti-vif check lists them, ganeti-vif reconcile mends them)")
+
+
+INSTANCE = ("add", "start", "stop", "reboot", "migrate", "failover", "move", "modify", "rename", "remove", "export")
+
+ACTIONS: Mapping[str, Callable[[Hook, Config], int]] = {
+    **{f"instance-{what}-post": instance for what in INSTANCE},
+    "network-connect-pre": network_connect_pre,
+    "network-connect-post": set_up,
+    "node-add-post": node_add,
+    "cluster-verify-post": cluster_verify,
+}
+"""What is not here is survived: in post by a reconcile, which is what the watcher and the other network hooks want."""

@@ -1,0 +1,58 @@
+"""Bringing what this node has of an instance in step with what Ganeti says of it now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from config.model import Config
+from engine.difference import Change
+from engine.failure import Failure
+from outside.node import Node
+from vif.attach import attach, detach, recorded_nics
+from vif.nic import Network, Nic
+
+
+def refresh(
+    former_name: str,
+    name: str,
+    tags: frozenset[str] | None,
+    networks: Mapping[str, Network | None],
+    config: Config,
+    node: Node,
+) -> list[tuple[Nic, tuple[Change, ...]]]:
+    """Each NIC of the instance that this node has a record of: repaired if its tap lives, cleared away if not.
+
+    A NIC that lives takes over the instance's NAME and TAGS, and its network's data from NETWORKS (by NIC UUID). All
+    are tried; then one Failure names those that could not be done. The caller holds the lock `nics`.
+    """
+    done: list[tuple[Nic, tuple[Change, ...]]] = []
+    failures: list[Failure] = []
+    for nic in recorded_nics():
+        if nic.instance not in (former_name, name):
+            continue
+        tap = node.devices([nic.tap]).by_name.get(nic.tap)
+        try:
+            if tap is None or tap.index != nic.index:
+                done.append((nic, detach(nic, config, node)))
+            else:
+                told = _told(nic, name, tags, networks)
+                done.append((told, attach(told, config, node)))
+        except Failure as failure:
+            failures.append(failure)
+    if failures:
+        raise Failure("; ".join(failure.what for failure in failures), failures[0].do)
+    return done
+
+
+def _told(nic: Nic, name: str, tags: frozenset[str] | None, networks: Mapping[str, Network | None]) -> Nic:
+    """NIC with what may change while its guest runs. A NIC that moved to another network has that from its next
+    start on: until then its guest has the old address."""
+    network = networks.get(nic.uuid)
+    same = network is not None and nic.network is not None and network.uuid == nic.network.uuid
+    return replace(
+        nic,
+        instance=name,
+        tags=nic.tags if tags is None else tags,
+        network=network if same else nic.network,
+    )
