@@ -59,7 +59,7 @@ def survey(config: Config, node: Node) -> Survey:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
     ours = node.ours(desired, config.bindings.directory)
-    left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node).items()}
+    left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node, found.nics).items()}
     actual = node.read([*desired.values(), *left.values()], found.devices) | ours
     # By its mark alone something might go that a NIC in trouble lives on: a mistake in the configuration would cut it
     # off. So while a live NIC is in trouble, only what dead ones left is removed.

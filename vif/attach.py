@@ -5,6 +5,7 @@ Whoever calls holds the lock `nics` (outside/lock.py).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from config.model import Config
@@ -81,15 +82,18 @@ def detach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tu
     return changes
 
 
-def removable(nic: Nic, config: Config, node: Node) -> State:
-    """What NIC may leave behind and nobody else wants: the things that detaching it takes away."""
+def removable(nic: Nic, config: Config, node: Node, others: Iterable[Nic] | None = None) -> State:
+    """What NIC may leave behind and nobody else wants: the things that detaching it takes away.
+
+    OTHERS are the NICs that may want something of it; by default all that this node has records of.
+    """
     around = look_around(nic, config, node)
     own: dict[Key, Object] = dict(needs(nic, config, around).removable)
     if around.tap is None or around.tap.index != nic.index:
         own = {key: thing for key, thing in own.items() if not _of_the_device(thing, nic.tap)}
     if any(isinstance(thing, ProxyNeighbour) for thing in own.values()):
         # Its address may live behind another tap by now: a restarted VM gets the same address and a new tap.
-        for other in recorded_nics():
+        for other in recorded_nics() if others is None else others:
             if other.tap != nic.tap and set(routed.addresses(other)) & set(routed.addresses(nic)):
                 kept = needs(other, config, look_around(other, config, node)).own
                 own = {key: thing for key, thing in own.items() if key not in kept}

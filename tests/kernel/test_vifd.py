@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The daemon: what goes away is cleared, what others break comes back, and it never stands in anybody's way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import Node
+
+from .actions import PATIENCE, attach, differences, ip, run
+from .conftest import MakeTap, configure
+from .environment import bridged, routed
+
+LOG = "/var/log/ganeti/vif.log"
+
+
+def until(met: Callable[[], bool], what: str) -> None:
+    """Wait for what no event tells of: files, and the daemon's own log."""
+    deadline = time.monotonic() + PATIENCE
+    while not met():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.02)
+
+
+def clean(node: Node) -> bool:
+    return differences(node) == []
+
+
+def said(node: Node) -> str:
+    return node.path(LOG).read_text() if node.path(LOG).exists() else ""
+
+
+def started(node: Node) -> subprocess.Popen[str]:
+    """A daemon that has looked at the node once: it repairs something that was broken for that."""
+    ip(node, "link set pvn1 mtu 1400")
+    daemon = node.popen(["ganeti-vifd", "--foreground"])
+    until(lambda: clean(node) or daemon.poll() is not None, "the first look")
+    assert daemon.poll() is None, daemon.communicate()
+    return daemon
+
+
+def stopped(daemon: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:
+    daemon.send_signal(signal.SIGCONT)
+    daemon.send_signal(number)
+    daemon.communicate(timeout=PATIENCE)
+
+
+@pytest.fixture
+def vifd(ready: Node) -> Iterator[subprocess.Popen[str]]:
+    """The daemon of a node that is set up."""
+    daemon = started(ready)
+    yield daemon
+    stopped(daemon)
+    assert daemon.returncode == 0
+
+
+@pytest.mark.usefixtures("vifd")
+class TestWhileItRuns:
+    """One daemon on one node."""
+
+    def test_a_tap_that_goes_away_leaves_nothing(self, ready: Node, tap: MakeTap) -> None:
+        taps = [tap(ready) for _ in range(4)]
+        for number, one in enumerate(taps, 5):
+            attach(ready, (routed if number % 2 else bridged)(one.name, number))
+        assert clean(ready)
+        for one in taps:
+            one.close()
+        until(lambda: not any(ready.path(f"/run/ganeti-vif/nics/{one.name}.json").exists() for one in taps), "the end")
+        assert clean(ready)
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            "ip link set {tap} nomaster",
+            "ip link set {tap} down",
+            "nft flush ruleset",
+            "ip link del pvn2",
+            "ip rule del pref 20000",
+            "ip route flush table 222",
+            "ip link set eth1 down; ip link set eth1 up",
+        ],
+    )
+    def test_what_somebody_broke_comes_back(self, ready: Node, tap: MakeTap, damage: str) -> None:
+        one, other = tap(ready), tap(ready)
+        attach(ready, bridged(one.name))
+        attach(ready, routed(other.name, 6))
+        assert clean(ready)
+        ready.run(["sh", "-c", damage.format(tap=one.name)])
+        until(lambda: "repaired:" in said(ready).rpartition("attached")[2], "a repair")
+        until(lambda: clean(ready), "the whole of it")
+
+    def test_attaching_goes_on_as_without_it(self, ready: Node, tap: MakeTap) -> None:
+        for number in range(5, 9):
+            attach(ready, bridged(tap(ready).name, number))
+        assert clean(ready)
+
+    def test_there_is_one_of_it(self, ready: Node, vifd: subprocess.Popen[str]) -> None:
+        second = ready.run(["ganeti-vifd", "--foreground"], check=False, timeout=PATIENCE)
+        assert second.returncode == 1
+        assert f"held by process {vifd.pid}" in second.stderr and len(second.stderr.splitlines()) == 2
+
+    def test_a_broken_configuration_is_refused_and_the_old_one_kept(
+        self, ready: Node, tap: MakeTap, vifd: subprocess.Popen[str]
+    ) -> None:
+        good = ready.path("/etc/ganeti-vif/ganeti-vif.conf").read_text()
+        configure(ready, "[private pvn]\nbridges = x\n")
+        vifd.send_signal(signal.SIGHUP)
+        until(lambda: "the old configuration stays in force" in said(ready), "the refusal")
+        one = tap(ready)
+        configure(ready, good)
+        attach(ready, bridged(one.name))
+        one.close()
+        until(lambda: "its tap is gone" in said(ready), "the clearing")
+        assert clean(ready)
+
+    def test_a_new_configuration_is_taken(self, ready: Node, vifd: subprocess.Popen[str]) -> None:
+        text = ready.path("/etc/ganeti-vif/ganeti-vif.conf").read_text()
+        configure(ready, text + "\n[private new]\nbridges = 1\n")
+        vifd.send_signal(signal.SIGHUP)
+        until(lambda: ready.path("/sys/class/net/new1").exists(), "the new bridge")
+
+
+def test_what_happened_while_it_was_down_is_cleared_when_it_starts(ready: Node, tap: MakeTap) -> None:
+    one, other = tap(ready), tap(ready)
+    attach(ready, bridged(one.name))
+    attach(ready, routed(other.name, 6))
+    other.close()
+    daemon = started(ready)
+    assert clean(ready)
+    stopped(daemon, signal.SIGKILL)
+    one.close()
+    stopped(started(ready))
+    assert clean(ready)
+
+
+def test_a_tap_name_that_has_a_new_owner_is_not_cleared(ready: Node, tap: MakeTap) -> None:
+    """The daemon hears late of the old tap: the new one of that name is attached by then."""
+    daemon = started(ready)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    one = tap(ready)
+    attach(ready, bridged(one.name))
+    one.close()
+    again = tap(ready)
+    assert again.name == one.name
+    attach(ready, routed(again.name, 6))
+    os.kill(daemon.pid, signal.SIGCONT)
+    ip(ready, "link set pvn1 mtu 1300")
+    until(lambda: said(ready).count("repaired:") >= 2, "a look after all events")
+    assert clean(ready)
+    assert "vm6.example.com" in run(ready, "status").stdout
+    stopped(daemon)
+
+
+def test_it_detaches_and_says_its_pid(ready: Node) -> None:
+    ready.run(["ganeti-vifd"], timeout=PATIENCE)
+    lock = ready.path("/run/ganeti-vif/vifd.lock")
+    until(lambda: lock.exists() and lock.read_text().strip().isdigit(), "its pid")
+    pid = int(lock.read_text())
+    assert "ganeti-vifd" in Path(f"/proc/{pid}/cmdline").read_text()
+    ip(ready, "link set pvn1 mtu 1400")
+    until(lambda: clean(ready), "a repair")
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not os.path.exists(f"/proc/{pid}"), "its end")
+
+
+def test_systemd_hears_when_it_is_ready_and_that_it_lives(ready: Node, tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(PATIENCE)
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "200000"}
+        daemon = ready.popen(["ganeti-vifd", "--foreground"], env=env)
+        assert systemd.recv(100) == b"READY=1"
+        assert {systemd.recv(100) for _ in range(3)} == {b"WATCHDOG=1"}
+        stopped(daemon)
+        assert daemon.returncode == 0
