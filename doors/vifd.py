@@ -17,17 +17,22 @@ import daemon
 
 from config import parse
 from config.model import Config
-from doors.vif_script import complain, needs_root
+from doors.vif_script import announce, complain, needs_root
 from engine.failure import Failure
 from engine.words import finding
 from node import whole
-from outside import lock, log, netlink, nftables, systemd
+from outside import lock, log, netlink, nftables, records, systemd
 from outside.events import Events, Gone
 from outside.node import Node
 from vif.attach import detach, recorded
+from vif.nic import Mode, Nic
 
 LOADED = (netlink, nftables)
 """What changes things is loaded when the daemon starts, and not when the first tap goes away."""
+
+AGAIN = (1.0, 2.0)
+"""Seconds after an attach at which its announcement is repeated: a neighbour that heard of the address less than a
+second before takes no notice (kernel doc ip-sysctl, neigh/default/locktime), and a frame may be lost."""
 
 PERIOD = 60.0
 """Seconds between two looks at the whole node when nothing is heard."""
@@ -44,6 +49,7 @@ class Vifd:
         self._config, self._path = config, path
         self._due = self._earliest = time.monotonic()
         self._said: frozenset[str] = frozenset()
+        self._announcements: dict[tuple[str, int, float], tuple[float, Nic]] = {}
 
     def serve(self, signals: socket.socket) -> None:
         """Until SIGTERM or SIGINT. SIGNALS gives the number of each signal as a byte."""
@@ -64,10 +70,12 @@ class Vifd:
                         self._due = min(self._due, max(time.monotonic() + CALM, self._earliest))
                 if time.monotonic() >= self._due:
                     self._reconcile()
+                self._announce()
 
     def _patience(self) -> float:
         watched = systemd.watchdog_seconds()
-        return max(0.0, min(self._due - time.monotonic(), watched / 2 if watched else PERIOD))
+        due = min([self._due, *(when for when, _ in self._announcements.values())])
+        return max(0.0, min(due - time.monotonic(), watched / 2 if watched else PERIOD))
 
     def _obey(self, numbers: bytes) -> bool:
         """Do what the signals want. Returns whether to go on."""
@@ -104,10 +112,30 @@ class Vifd:
             for change in found.changes:
                 log.say(f"repaired: {finding(change)}", log.Level.WARNING)
             self._complain(frozenset(failure.what for failure in found.trouble))
+            self._remember(found.nics)
         except Failure as failure:
             self._complain(frozenset({failure.what}))
         now = time.monotonic()
         self._due, self._earliest = now + PERIOD, now + SHARE * (now - began)
+
+    def _remember(self, nics: list[Nic]) -> None:
+        """Plan the repeated announcements of NICS that were attached a moment ago."""
+        now = time.monotonic()
+        for nic in nics:
+            age = records.age(nic.tap) if nic.mode is Mode.ROUTED else AGAIN[-1]
+            for after in AGAIN:
+                if age < after:
+                    self._announcements.setdefault((nic.tap, nic.index, after), (now + after - age, nic))
+
+    def _announce(self) -> None:
+        """Repeat the announcements that are due, of NICs whose taps still live."""
+        due = [key for key, (when, _) in self._announcements.items() if when <= time.monotonic()]
+        for key in due:
+            _, nic = self._announcements.pop(key)
+            with Node() as node:
+                tap = node.devices([nic.tap]).by_name.get(nic.tap)
+                if tap and tap.index == nic.index:
+                    announce(nic, self._config, node)
 
     def _complain(self, trouble: frozenset[str]) -> None:
         for what in sorted(trouble - self._said):

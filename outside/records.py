@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 
 from engine.difference import Alter, Change, Make, Remove
@@ -42,6 +43,14 @@ def record_of(tap: str) -> Record | None:
     except OSError as error:
         what = f"the record {DIRECTORY}/{tap}.json cannot be read: {os.strerror(error.errno or 0)}"
         raise Failure(what, "run it as root; see: ls -la " + DIRECTORY) from error
+
+
+def age(tap: str) -> float:
+    """Seconds since the record of TAP was written; a long time if there is none."""
+    try:
+        return max(0.0, time.time() - os.stat(f"{DIRECTORY}/{tap}.json").st_mtime)
+    except OSError:
+        return float("inf")
 
 
 def perform(change: Change) -> None:

@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dpkt
 import pytest
 
-from tests.lab import Node
+from tests.lab import Node, PacketSocket
 
-from .actions import PATIENCE, attach, differences, ip, run
+from .actions import PATIENCE, arp_of, attach, differences, ip, run
 from .conftest import MakeTap, configure
 from .environment import bridged, routed
 
@@ -96,6 +97,16 @@ class TestWhileItRuns:
         ready.run(["sh", "-c", damage.format(tap=one.name)])
         until(lambda: "repaired:" in said(ready).rpartition("attached")[2], "a repair")
         until(lambda: clean(ready), "the whole of it")
+
+    def test_an_announcement_is_repeated(self, ready: Node, gateway: Node, tap: MakeTap) -> None:
+        def gratuitous(frame: bytes) -> bool:
+            found = arp_of(frame)
+            return found is not None and found.op == dpkt.arp.ARP_OP_REQUEST and found.spa == found.tpa
+
+        with PacketSocket(gateway, "eth0") as ears:
+            attach(ready, routed(tap(ready).name))
+            for which in ("the first", "one after a second", "one after two"):
+                ears.expect(gratuitous, which, timeout=PATIENCE)
 
     def test_attaching_goes_on_as_without_it(self, ready: Node, tap: MakeTap) -> None:
         for number in range(5, 9):
