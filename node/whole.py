@@ -12,7 +12,7 @@ from config.model import Config
 from engine.apply import clear
 from engine.difference import Change, difference
 from engine.failure import Failure
-from engine.objects import Key, Object
+from engine.objects import Chain, Key, Object, State
 from node.setup import layout
 from outside import records
 from outside.links import Devices
@@ -59,12 +59,35 @@ def survey(config: Config, node: Node) -> Survey:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
     ours = node.ours(desired, config.bindings.directory)
+    for orphan in sorted(_orphans(ours, found)):
+        in_trouble = True
+        found.trouble.append(
+            Failure(
+                f"{orphan} is filtered as a NIC of ours, but there is no readable record of its NIC",
+                f"it stays as it is: restart its instance, or ganeti-vif attach --interface {orphan} ...",
+            )
+        )
     left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node, found.nics).items()}
     actual = node.read([*desired.values(), *left.values()], found.devices) | ours
     # By its mark alone something might go that a NIC in trouble lives on: a mistake in the configuration would cut it
     # off. So while a live NIC is in trouble, only what dead ones left is removed.
     found.changes = difference(desired, actual, left.keys() if in_trouble else {*left, *ours})
     return found
+
+
+def _orphans(ours: State, found: Survey) -> set[str]:
+    """The live taps that carry a NIC's filter of ours and have no record: it was lost or damaged.
+
+    Their filter must not go for want of a record: it would leave a guest open that was closed.
+    """
+    known = {nic.tap for nic in (*found.nics, *found.dead)}
+    guarded = {
+        thing.device
+        for thing in ours.values()
+        if isinstance(thing, Chain) and thing.hook == "ingress" and thing.policy == "drop" and thing.device
+    }
+    # An old kernel drops a chain with its device; a new one keeps it by name: then it is the name's next owner's.
+    return {device for device in guarded if device in found.devices.by_name} - known
 
 
 def _recorded(found: Survey) -> Iterable[Nic]:
