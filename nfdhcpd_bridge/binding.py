@@ -49,6 +49,11 @@ def parse(text: str) -> dict[str, str]:
     return {key: value for key, separator, value in pairs if separator}
 
 
+def is_ours(text: str) -> bool:
+    """Whether we wrote this binding."""
+    return MARK in parse(text)
+
+
 def identity(text: str) -> tuple[str | None, ...]:
     """Whom a binding serves. If that changes, the old file goes first: a rewrite that NFDHCPD cannot read would
     leave the old address being served."""

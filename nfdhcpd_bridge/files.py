@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from engine.difference import Alter, Change, Make, Remove
 from engine.failure import Failure, Gone
 from engine.objects import Binding
-from nfdhcpd_bridge.binding import MARK, identity
+from nfdhcpd_bridge.binding import identity, is_ours
 
 
 def read(wanted: Iterable[Binding]) -> Iterator[Binding]:
@@ -28,7 +28,7 @@ def read_ours(directory: str) -> Iterator[Binding]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for name in sorted(os.listdir(place)):
                 found = binding_of(place, name)
-                if found and (all_ours or f"\n{MARK}=" in "\n" + found.text):
+                if found and (all_ours or is_ours(found.text)):
                     yield found
 
 

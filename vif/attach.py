@@ -5,14 +5,15 @@ Whoever calls holds the lock `nics` (outside/lock.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from config.model import Config
 from engine.apply import apply, clear
 from engine.difference import Change, difference
 from engine.failure import Failure
-from engine.objects import BridgePort, BridgeVlan, Key, Object, ProxyNeighbour, Route, State, Up
+from engine.objects import Binding, BridgePort, BridgeVlan, Chain, Key, Object, ProxyNeighbour, Route, State, Up
+from nfdhcpd_bridge.binding import is_ours
 from outside import records
 from outside.node import Node
 from vif import routed
@@ -58,13 +59,32 @@ def attach_plan(nic: Nic, config: Config, node: Node) -> Plan:
         raise failure
     wanted = needs(nic, config, around)
     former = _former(nic.tap)
-    before = removable(former, config, node) if former else {}
-    actual = node.read([*wanted.all.values(), *before.values()])
-    leftovers: tuple[Change, ...] = ()
-    if former and (former.uuid, former.index) != (nic.uuid, nic.index):
-        leftovers = difference({}, actual, before)
-        actual, before = {key: thing for key, thing in actual.items() if key not in before}, {}
-    return Plan(leftovers, difference(wanted.all, actual, before))
+    before = dict(removable(former, config, node)) if former else {}
+    if former and (former.uuid, former.index) == (nic.uuid, nic.index):
+        actual = node.read([*wanted.all.values(), *before.values()])
+        return Plan((), difference(wanted.all, actual, before))
+    unrecorded = {thing.key: thing for thing in _places(nic.tap, config) if thing.key not in (wanted.all | before)}
+    actual = node.read([*wanted.all.values(), *before.values(), *unrecorded.values()])
+    stale = [*before, *(key for key in unrecorded if _ours(actual.get(key)))]
+    leftovers = difference({}, actual, stale)
+    return Plan(leftovers, difference(wanted.all, {key: actual[key] for key in actual.keys() - set(stale)}))
+
+
+def _places(tap: str, config: Config) -> Iterator[Object]:
+    """Where a NIC of which there is no record may have left something under the name of its TAP.
+
+    Records go with a reboot and bindings do not; and since Linux 6.16 or so a chain outlives its device and hangs on
+    the next one of that name. What is wanted there is replaced; what is not wanted must not be the next NIC's.
+    """
+    for suffix in ("in", "out"):
+        name = f"{tap}-{suffix}"
+        yield Chain(family="netdev", name=name, hook="", device=tap, priority=0, policy="", rules=())
+    yield Binding(directory=config.bindings.directory, tap=tap, text="")
+
+
+def _ours(thing: Object | None) -> bool:
+    """Whether what was found in one of these places carries our mark: chains do by their table."""
+    return isinstance(thing, Chain) or (isinstance(thing, Binding) and is_ours(thing.text))
 
 
 def detach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:

@@ -10,7 +10,7 @@ import pytest
 from tests.lab import Node
 
 from .actions import attach, differences, run
-from .conftest import MakeTap
+from .conftest import CONFIG, MakeTap, configure
 from .environment import bridged, routed
 
 NICS = "/run/ganeti-vif/nics"
@@ -25,9 +25,10 @@ def damage(node: Node, tap: str) -> None:
 
 
 def network(node: Node) -> str:
-    """What a guest lives on: filters, ports, routes, rules."""
+    """What a guest lives on: filters, ports, devices that are up, routes, rules. No operstate: that settles late."""
     commands = (
-        "nft -s list ruleset; ip -br link; bridge link; ip route show table all; ip -6 route show table all; ip rule"
+        "nft -s list ruleset; cd /sys/class/net; for name in *; do echo $name $(cat $name/flags) "
+        "$(readlink $name/master); done; ip route show table all; ip -6 route show table all; ip rule"
     )
     return node.run(["sh", "-c", commands]).stdout
 
@@ -61,3 +62,29 @@ def test_attaching_it_again_makes_it_right(ready: Node, tap: MakeTap) -> None:
     lose(ready, one.name)
     attach(ready, bridged(one.name))
     assert differences(ready) == []
+
+
+def test_after_a_reboot_no_tap_serves_its_names_former_owner(ready: Node, tap: MakeTap) -> None:
+    """Bindings are on the disk, records are not; and a new kernel keeps a filter for the next tap of that name."""
+    configure(ready, CONFIG.replace("for = all", "for = tagged"))
+    one = tap(ready)
+    attach(ready, bridged(one.name, NETWORK_TAGS="nfdhcpd private-filtered"))
+    binding = ready.path(f"/var/lib/nfdhcpd/{one.name}")
+    assert binding.exists()
+    one.close()
+    lose(ready, one.name)
+    again = tap(ready)
+    assert again.name == one.name
+    attach(ready, bridged(again.name, 6, NETWORK_TAGS=""))
+    assert not binding.exists(), "the new NIC wants none, and gets its name's former owner's"
+    assert f"{again.name}-out" not in ready.run(["nft", "list", "ruleset"]).stdout
+    assert differences(ready) == []
+
+
+def test_a_binding_of_somebody_else_stays(ready: Node, tap: MakeTap) -> None:
+    configure(ready, CONFIG.replace("for = all", "for = tagged"))
+    one = tap(ready)
+    ready.run(["mkdir", "-p", "/var/lib/nfdhcpd"])
+    ready.path(f"/var/lib/nfdhcpd/{one.name}").write_text("MAC=aa:00:00:00:00:01\nHOSTNAME=by-hand\n")
+    attach(ready, bridged(one.name, NETWORK_TAGS=""))
+    assert "by-hand" in ready.path(f"/var/lib/nfdhcpd/{one.name}").read_text()
