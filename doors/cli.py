@@ -179,7 +179,10 @@ def _reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def _attach(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     nic = ganeti.nic_of(_environment_of(given) or environment, tap_index)
-    return _report(given, up(nic, parse.load(given.config), dry_run=given.dry_run), [])
+    config = parse.load(given.config)
+    with lock.held("nics"), Node() as node:
+        changes = up(nic, config, node, dry_run=given.dry_run)
+    return _report(given, changes, [])
 
 
 def _environment_of(given: argparse.Namespace) -> dict[str, str]:

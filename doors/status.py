@@ -81,8 +81,16 @@ def _nic(nic: Nic, found: Survey) -> Row:
         "addresses": [str(address) for address in routed.addresses(nic)],
         "network": nic.network.name if nic.network else None,
         "binding": f"{binding[1]}/{binding[2]}" if binding else None,
-        "state": "in trouble" if nic.tap not in found.wanted else _count(differences) if differences else "ok",
+        "state": _state(nic, found, differences),
     }
+
+
+def _state(nic: Nic, found: Survey, differences: int) -> str:
+    if nic.tap in found.pending:
+        return "not attached"
+    if nic.tap not in found.wanted:
+        return "in trouble"
+    return _count(differences) if differences else "ok"
 
 
 def table(shown: dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from config import parse
 from config.model import Config
@@ -21,28 +22,61 @@ from outside import lock, log, packets
 from outside.node import Node
 from vif import routed
 from vif.announce import announcements
-from vif.attach import attach, detach, recorded_nics
+from vif.attach import attach, detach, recorded_nics, remember
 from vif.nic import Mode, Nic
 
 
 def main(environment: Mapping[str, str]) -> int:
     """Serve one call of Ganeti's. Returns the exit status."""
     gc.disable()  # the process is over before there is garbage worth looking for
-    if ganeti.is_communication_tap(environment):
-        return 0
     try:
-        if environment.get("ACTION", "up") == "down":
-            down(ganeti.uuid_of(environment), load())
-        else:
-            nic = ganeti.nic_of(environment, tap_index)
-            try:
-                up(nic, load())
-            except Failure as failure:
-                raise failure.about(nic.whom) from failure
+        order = order_of(environment)
+        if order is None:
+            return 0
+        try:
+            config = load()
+            with lock.held("nics"), Node() as node:
+                obey(order, config, node)
+        except Failure as failure:
+            raise (failure.about(order.whom) if isinstance(order, Nic) else failure) from failure
     except Failure as failure:
         complain(failure)
         return 1
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Ganeti takes the NIC with this UUID for gone."""
+
+    uuid: str
+
+
+def order_of(environment: Mapping[str, str]) -> Nic | Down | None:
+    """What Ganeti wants: a NIC attached, one cleared up after, or nothing. Raises Failure."""
+    if ganeti.is_communication_tap(environment):
+        return None
+    if environment.get("ACTION", "up") == "down":
+        return Down(ganeti.uuid_of(environment))
+    return ganeti.nic_of(environment, tap_index)
+
+
+def obey(order: Nic | Down, config: Config, node: Node) -> None:
+    """Do what Ganeti wants. Raises Failure; a NIC that could not be attached is remembered.
+
+    The caller holds the lock `nics`.
+    """
+    if isinstance(order, Down):
+        down(order.uuid, config, node)
+        return
+    try:
+        up(order, config, node)
+    except Failure:
+        try:
+            remember(order, config, node)
+        except Failure as other:
+            log.say(other.what, log.Level.ERROR)
+        raise
 
 
 def load() -> Config:
@@ -51,13 +85,12 @@ def load() -> Config:
     return parse.load()
 
 
-def up(nic: Nic, config: Config, *, dry_run: bool = False) -> tuple[Change, ...]:
+def up(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:
     """Attach NIC and tell its neighbours. Returns the changes. Raises Failure."""
-    with lock.held("nics"), Node() as node:
-        changes = attach(nic, config, node, dry_run=dry_run)
-        if not dry_run:
-            announce(nic, config, node)
-            log.say(f"{nic.whom}: attached to {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
+    changes = attach(nic, config, node, dry_run=dry_run)
+    if not dry_run:
+        announce(nic, config, node)
+        log.say(f"{nic.whom}: attached to {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
     return changes
 
 
@@ -75,19 +108,23 @@ def announce(nic: Nic, config: Config, node: Node) -> None:
             complain(failure.about(nic.whom))
 
 
-def down(uuid: str, config: Config) -> None:
+def down(uuid: str, config: Config, node: Node) -> None:
     """Clear up after the NIC with UUID if its tap is gone. Raises Failure.
 
     A hint and no order: it comes while the guest still runs, repeatedly, and may name another NIC's tap. So only
     the UUID counts, and a NIC whose tap lives is left alone.
     """
-    with lock.held("nics"), Node() as node:
-        for nic in recorded_nics():
-            if nic.uuid == uuid:
-                tap = node.devices([nic.tap]).by_name.get(nic.tap)
-                if tap is None or tap.index != nic.index:
-                    changes = detach(nic, config, node)
-                    log.say(f"{nic.whom}: its tap is gone, {len(changes)} leftovers removed; NIC {nic.uuid}")
+    for nic in recorded_nics():
+        if nic.uuid == uuid:
+            tap = node.devices([nic.tap]).by_name.get(nic.tap)
+            if tap is None or tap.index != nic.index:
+                forget(nic, config, node)
+
+
+def forget(nic: Nic, config: Config, node: Node) -> None:
+    """Clear what NIC leaves behind, whose tap is gone. Raises Failure."""
+    changes = detach(nic, config, node)
+    log.say(f"{nic.whom}: its tap is gone, {len(changes)} leftovers removed; NIC {nic.uuid}")
 
 
 def tap_index(tap: str) -> int:
@@ -107,4 +144,9 @@ def needs_root() -> None:
 def complain(failure: Failure) -> None:
     """Print the two lines of FAILURE, and log the first. Ganeti shows them to whoever started the instance."""
     log.say(failure.what, log.Level.ERROR)
-    print(f"error: {failure.what}\n  fix: {failure.do}", file=sys.stderr)
+    sys.stderr.write(lines(failure))
+
+
+def lines(failure: Failure) -> str:
+    """FAILURE as its two lines."""
+    return f"error: {failure.what}\n  fix: {failure.do}\n"

@@ -1,7 +1,7 @@
-"""The daemon `ganeti-vifd`: keeps the node what it should be while taps go away and others change things.
+"""The daemon `ganeti-vifd`: the process, its signals, and what it listens to. What it does is in doors/duties.py.
 
-A tap that goes away is cleared at once. After any other change that may concern us, at its start, on SIGHUP and every
-minute, it reconciles. It takes the same locks as every door, so an attach and a reconcile never meet.
+It takes the same locks as every door, and who finds it missing or hanging does the work itself: killed at any moment,
+it is only missing.
 """
 
 from __future__ import annotations
@@ -11,136 +11,70 @@ import select
 import signal
 import socket
 import sys
-import time
+from contextlib import ExitStack
 
 import daemon
 
 from config import parse
 from config.model import Config
-from doors.vif_script import announce, complain, needs_root
+from doors.duties import Duties
+from doors.vif_script import complain, needs_root
 from engine.failure import Failure
-from engine.words import finding
-from node import whole
-from outside import lock, log, netlink, nftables, records, systemd
-from outside.events import Events, Gone
+from outside import lock, log, netlink, nftables, systemd
+from outside.control import Control
+from outside.events import Changed, Event, Events
+from outside.inotify import Watch
 from outside.node import Node
-from vif.attach import detach, recorded
-from vif.nic import Mode, Nic
 
 LOADED = (netlink, nftables)
 """What changes things is loaded when the daemon starts, and not when the first tap goes away."""
-
-AGAIN = (1.0, 2.0)
-"""Seconds after an attach at which its announcement is repeated: a neighbour that heard of the address less than a
-second before takes no notice (kernel doc ip-sysctl, neigh/default/locktime), and a frame may be lost."""
-
 PERIOD = 60.0
-"""Seconds between two looks at the whole node when nothing is heard."""
-CALM = 0.2
-"""Seconds from a change to the look that it causes: changes come in bursts."""
-SHARE = 10
-"""A look that took t seconds is followed by at least SHARE * t without one, so that a busy node is not kept busier."""
+"""Seconds after which it turns round although there is nothing to do."""
 
 
-class Vifd:
-    """The daemon's state: its configuration, and when it looks at the node next."""
-
-    def __init__(self, config: Config, path: str) -> None:
-        self._config, self._path = config, path
-        self._due = self._earliest = time.monotonic()
-        self._said: frozenset[str] = frozenset()
-        self._announcements: dict[tuple[str, int, float], tuple[float, Nic]] = {}
-
-    def serve(self, signals: socket.socket) -> None:
-        """Until SIGTERM or SIGINT. SIGNALS gives the number of each signal as a byte."""
-        with Events() as events:
+def serve(config: Config, path: str, signals: socket.socket) -> None:
+    """Until SIGTERM or SIGINT. SIGNALS gives the number of each signal as a byte; PATH is the configuration's."""
+    with Events() as events, Control() as control, Node() as node, ExitStack() as stack:
+        duties = Duties(config, node)
+        bindings = stack.enter_context(Watch(config.bindings.directory))
+        systemd.notify("READY=1")
+        while True:
             poll = select.poll()
-            for one in (signals, *events.sockets):
-                poll.register(one, select.POLLIN)
-            systemd.notify("READY=1")
-            while True:
-                poll.poll(self._patience() * 1000)
-                systemd.notify("WATCHDOG=1")
-                if not self._obey(_waiting(signals)):
-                    return
-                for event in events.read():
-                    if isinstance(event, Gone):
-                        self._forget(event)
-                    else:
-                        self._due = min(self._due, max(time.monotonic() + CALM, self._earliest))
-                if time.monotonic() >= self._due:
-                    self._reconcile()
-                self._announce()
+            sockets = (one.fileno() for one in (signals, *events.sockets, bindings))
+            for descriptor in (*sockets, *control.descriptors(), *duties.descriptors):
+                poll.register(descriptor, select.POLLIN)
+            poll.poll(1000 * min(duties.patience(), control.patience(), (systemd.watchdog_seconds() or PERIOD) / 2))
+            systemd.notify("WATCHDOG=1")
+            numbers = _waiting(signals)
+            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+                systemd.notify("STOPPING=1")
+                return
+            if signal.SIGHUP in numbers:
+                config = _reload(duties, path) or config
+                stack.close()
+                bindings = stack.enter_context(Watch(config.bindings.directory))
+            for event in (*events.read(), *_changes(bindings)):
+                duties.hear(event)
+            for question in control.questions():
+                duties.ask(question)
+            duties.work()
 
-    def _patience(self) -> float:
-        watched = systemd.watchdog_seconds()
-        due = min([self._due, *(when for when, _ in self._announcements.values())])
-        return max(0.0, min(due - time.monotonic(), watched / 2 if watched else PERIOD))
 
-    def _obey(self, numbers: bytes) -> bool:
-        """Do what the signals want. Returns whether to go on."""
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            systemd.notify("STOPPING=1")
-            return False
-        if signal.SIGHUP in numbers:
-            try:
-                self._config = parse.load(self._path)
-                log.say("configuration read again")
-            except Failure as failure:
-                log.say(f"the old configuration stays in force: {failure.what}", log.Level.ERROR)
-            self._due = time.monotonic()
-        return True
+def _reload(duties: Duties, path: str) -> Config | None:
+    try:
+        config = parse.load(path)
+    except Failure as failure:
+        log.say(f"the old configuration stays in force: {failure.what}", log.Level.ERROR)
+        return None
+    duties.configure(config)
+    log.say("configuration read again")
+    return config
 
-    def _forget(self, gone: Gone) -> None:
-        """Clear what the NIC of a tap that is gone leaves behind, if it was ours."""
-        try:
-            with lock.held("nics"), Node() as node:
-                nic = recorded(gone.name)
-                if nic and nic.index == gone.index:
-                    changes = detach(nic, self._config, node)
-                    log.say(f"{nic.whom}: its tap is gone, {len(changes)} leftovers removed; NIC {nic.uuid}")
-        except Failure as failure:
-            log.say(failure.what, log.Level.ERROR)
-            self._due = min(self._due, time.monotonic() + CALM)
 
-    def _reconcile(self) -> None:
-        """Make the node what it should be. What cannot be is said once, and again when it is another thing."""
-        began = time.monotonic()
-        try:
-            with lock.held("node"), lock.held("nics"), Node() as node:
-                found = whole.reconcile(self._config, node)
-            for change in found.changes:
-                log.say(f"repaired: {finding(change)}", log.Level.WARNING)
-            self._complain(frozenset(failure.what for failure in found.trouble))
-            self._remember(found.nics)
-        except Failure as failure:
-            self._complain(frozenset({failure.what}))
-        now = time.monotonic()
-        self._due, self._earliest = now + PERIOD, now + SHARE * (now - began)
-
-    def _remember(self, nics: list[Nic]) -> None:
-        """Plan the repeated announcements of NICS that were attached a moment ago."""
-        now = time.monotonic()
-        for nic in nics:
-            age = records.age(nic.tap) if nic.mode is Mode.ROUTED else AGAIN[-1]
-            for after in AGAIN:
-                if age < after:
-                    self._announcements.setdefault((nic.tap, nic.index, after), (now + after - age, nic))
-
-    def _announce(self) -> None:
-        """Repeat the announcements that are due, of NICs whose taps still live."""
-        due = [key for key, (when, _) in self._announcements.items() if when <= time.monotonic()]
-        for key in due:
-            _, nic = self._announcements.pop(key)
-            with Node() as node:
-                tap = node.devices([nic.tap]).by_name.get(nic.tap)
-                if tap and tap.index == nic.index:
-                    announce(nic, self._config, node)
-
-    def _complain(self, trouble: frozenset[str]) -> None:
-        for what in sorted(trouble - self._said):
-            log.say(what, log.Level.ERROR)
-        self._said = trouble
+def _changes(bindings: Watch) -> list[Event]:
+    """Bindings have the names of their taps."""
+    names = bindings.read()
+    return [Changed(None)] if names is None else [Changed(name) for name in names]
 
 
 def _waiting(signals: socket.socket) -> bytes:
@@ -163,7 +97,7 @@ def main(arguments: list[str]) -> int:
             signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)
-            Vifd(config, given.config).serve(ours)
+            serve(config, given.config, ours)
     except Failure as failure:
         complain(failure)
         return 1

@@ -94,10 +94,15 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class FilterRule:
-    """One rule: what it matches and does, and why. The reason is its comment in the kernel and names its counter."""
+    """One rule: what it matches and does, and why. The reason is its comment in the kernel and names its counter.
+
+    OWN are the words of TEXT that tell a NIC's rule from another NIC's: a MAC, an address. They allow to translate
+    the others once for all NICs (outside/compiled_rules.py) and mean nothing else.
+    """
 
     text: str
     reason: str
+    own: tuple[str, ...] = ()
 
     @property
     def comment(self) -> str:

@@ -16,7 +16,7 @@ from config import parse
 from config.model import Config
 from engine.failure import Failure, one_line
 from engine.words import finding
-from ganeti.hook import Hook, hook_of
+from ganeti.hook import Hook, Instance, hook_of
 from node import setup, whole
 from outside import lock, log
 from outside.node import Node
@@ -42,20 +42,29 @@ def main(environment: Mapping[str, str]) -> int:
 def complain(text: str) -> int:
     """Say TEXT where Ganeti and the log see it. Returns the exit status."""
     log.say(text, log.Level.ERROR)
-    print(one_line(f"ganeti-vif on {os.uname().nodename}: {text}"))
+    print(said(text))
     return 1
+
+
+def said(text: str) -> str:
+    """TEXT as Ganeti shows it: one line that names the host."""
+    return one_line(f"ganeti-vif on {os.uname().nodename}: {text}")
 
 
 def instance(hook: Hook, config: Config) -> int:
     """An instance started, stopped, moved or changed: repair or clear away what this node has of it."""
     if hook.instance is None:
         return reconcile(hook, config)
-    told = hook.instance
     with lock.held("nics"), Node() as node:
-        for nic, changes in refresh(told.former_name, told.name, told.tags, told.networks, config, node):
-            for change in changes:
-                log.say(f"{nic.whom}: {hook.name}: {finding(change)}")
+        in_step(hook, hook.instance, config, node)
     return 0
+
+
+def in_step(hook: Hook, told: Instance, config: Config, node: Node) -> None:
+    """The same, for who holds the lock `nics`. Raises Failure."""
+    for nic, changes in refresh(told.former_name, told.name, told.tags, told.networks, config, node):
+        for change in changes:
+            log.say(f"{nic.whom}: {hook.name}: {finding(change)}")
 
 
 def network_connect_pre(hook: Hook, config: Config) -> int:

@@ -21,13 +21,14 @@ from vif.attach import removable
 from vif.look_around import look_around
 from vif.needs import needs
 from vif.nic import Nic
-from vif.record import nic_of
+from vif.record import is_pending, nic_of
 from vif.surroundings import obstacle
 
 
 @dataclass(slots=True)
 class Survey:
     """The node at one moment. NICS are alive, DEAD have lost their taps, WANTED has the keys of each tap's own things.
+    PENDING are the taps of NICs that could not be attached when Ganeti asked for it.
 
     TROUBLE is what no change of ours can mend; CHANGES are what would make the node right.
     """
@@ -36,6 +37,7 @@ class Survey:
     nics: list[Nic] = field(default_factory=list)
     wanted: dict[str, frozenset[Key]] = field(default_factory=dict)
     dead: list[Nic] = field(default_factory=list)
+    pending: set[str] = field(default_factory=set)
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
 
@@ -91,13 +93,19 @@ def _orphans(ours: State, found: Survey) -> set[str]:
 
 
 def _recorded(found: Survey) -> Iterable[Nic]:
+    """Who was here first comes first (an ifindex only grows), and who could not be attached comes last: of two that
+    claim one address, the other must not get it."""
+    nics = []
     for record in records.read_all():
         if record.tap.startswith("."):
             continue
         try:
-            yield nic_of(record)
+            nics.append(nic_of(record))
+            if is_pending(record):
+                found.pending.add(record.tap)
         except Failure as failure:
             found.trouble.append(failure)
+    return sorted(nics, key=lambda nic: (nic.tap in found.pending, nic.index))
 
 
 def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node) -> frozenset[Key]:

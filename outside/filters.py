@@ -18,7 +18,7 @@ NFNL_SUBSYS_NFTABLES = 10 << 8
 GET_CHAIN, GET_RULE = NFNL_SUBSYS_NFTABLES | 4, NFNL_SUBSYS_NFTABLES | 7
 NFTA_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY = 1, 3, 4, 5
 NFTA_HOOK_NUMBER, NFTA_HOOK_PRIORITY, NFTA_HOOK_DEV, NFTA_HOOK_DEVS = 1, 2, 3, 4
-NFTA_RULE_CHAIN, NFTA_RULE_USERDATA = 2, 7
+NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA = 2, 4, 7
 COMMENT = 0
 """The type of a comment in a rule's user data, a list of type, length, value (libnftnl udata.h)."""
 
@@ -48,6 +48,12 @@ def chains(query: Query, wanted: Iterable[Chain]) -> Iterator[Chain]:
             continue
         rules = query.dump(GET_RULE, header + _OUR_TABLE + attribute(NFTA_RULE_CHAIN, name))
         yield from _chain(chain.family, found, [_comment(attributes(rule, _NFGENMSG.size)) for rule in rules], chain)
+
+
+def expressions(query: Query, family: str, name: str) -> list[bytes]:
+    """The rules of a chain in our table, as the kernel keeps them."""
+    rules = query.dump(GET_RULE, _header(family) + _OUR_TABLE + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))
+    return [attributes(rule, _NFGENMSG.size)[NFTA_RULE_EXPRESSIONS] for rule in rules]
 
 
 def all_chains(query: Query, wanted: Mapping[Key, object]) -> Iterator[Chain]:

@@ -15,9 +15,13 @@ WAIT = 60.0
 """Seconds: Ganeti itself gives up after 900 (ganeti lib/rpc_defs.py at 3.0.2)."""
 
 
+class Held(Failure):
+    """Somebody else has the lock."""
+
+
 @contextmanager
 def held(name: str, wait: float = WAIT) -> Iterator[None]:
-    """Hold the lock NAME while the block runs. Raises Failure, with the holder's pid, if it takes over WAIT seconds.
+    """Hold the lock NAME while the block runs. Raises Held, with the holder's pid, if it takes over WAIT seconds.
 
     Two locks: `nics` for attach, detach and reconcile; `node` for setup and teardown. Whoever needs both takes
     `node` first, so that a long setup never keeps a VM waiting.
@@ -45,7 +49,7 @@ def _acquire(descriptor: int, path: str, deadline: float) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-                raise Failure(
+                raise Held(
                     f"{path} is held by process {holder}", f"see what it does, and end it if it hangs: ps -fp {holder}"
                 ) from None
             # flock has no time-out of its own; 5 ms is short beside any attach and costs nothing.

@@ -88,6 +88,10 @@ class Netlink:
         """These device names mean these devices, even if another takes the name meanwhile."""
         self._indexes.update(indexes)
 
+    def forget(self) -> None:
+        """Names may mean other devices from now on."""
+        self._indexes.clear()
+
     def perform(self, change: Change) -> None:
         """Make CHANGE. Raises Gone if its device is not there (any more), Failure if the kernel refuses."""
         try:

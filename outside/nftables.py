@@ -5,36 +5,96 @@ Every rule gets its comment, by which outside/filters.py knows it again.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+
 import nftables
 
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
-from engine.objects import TABLE, Chain
+from engine.objects import TABLE, Chain, FilterRule
 from engine.words import name
+from outside import filters
+from outside.compiled_rules import Shape, Translation, example, own_values, shape, translation
+from outside.filter_batch import FilterBatch, Message, definition, deletion
 
 
 class Nftables:
-    """A libnftables context. One instance serves a whole run."""
+    """A libnftables context and a socket. One instance serves a whole run, and a daemon all its life."""
 
     def __init__(self) -> None:
         self._nft = nftables.Nftables()
+        self._batch = FilterBatch()
+        self._met: set[Shape] = set()
+        self._known: dict[Shape, Translation | None] = {}
+
+    def close(self) -> None:
+        self._batch.close()
 
     def perform(self, change: Change) -> None:
         """Make CHANGE in one transaction: a packet meets either the old chain or the new one."""
         match change:
             case Make(Chain() as chain):
-                self._run(change, _definition(chain))
+                self._define(change, chain, None)
             case Alter(Chain() as actual, Chain() as chain):
-                self._run(change, (_deletion(actual) if _moved(actual, chain) else "") + _definition(chain))
+                self._define(change, chain, actual)
             case Remove(Chain() as chain):
-                self._run(change, _deletion(chain))
+                self._run(change, deletion(chain))
             case _:
                 raise NotImplementedError(change)
 
-    def _run(self, change: Change, script: str) -> None:
-        code, _, error = self._nft.cmd(script)
+    def _define(self, change: Change, chain: Chain, actual: Chain | None) -> None:
+        translated = self._translated(chain)
+        former = actual if actual and _moved(actual, chain) else None
+        if translated is None:
+            script = (_deletion(former) if former else "") + _definition(chain)
+            code, _, error = self._nft.cmd(script)
+            if code:
+                raise _refused(change, error)
+        else:
+            hooked = actual is not None and former is None and actual.policy == chain.policy
+            self._run(change, [*(deletion(former) if former else ()), *definition(chain, translated, hooked=hooked)])
+
+    def _run(self, change: Change, messages: Iterable[Message]) -> None:
+        try:
+            self._batch.run(tuple(messages))
+        except OSError as error:
+            raise _refused(change, os.strerror(error.errno or 0)) from error
+
+    def _translated(self, chain: Chain) -> list[bytes] | None:
+        """The rules of CHAIN in the kernel's words; None if that is left to libnftables: where a shape is met for the
+        first time (a run that attaches one NIC would gain nothing), or where a value is not found again."""
+        shapes = [shape(chain.family, rule) for rule in chain.rules]
+        if not self._met.issuperset(shapes):
+            self._met.update(shapes)
+            return None
+        unknown = {one: rule for one, rule in zip(shapes, chain.rules, strict=True) if one not in self._known}
+        if unknown:
+            self._known.update(self._translate(chain.family, unknown))
+        rules = []
+        for one, rule in zip(shapes, chain.rules, strict=True):
+            known = self._known[one]
+            if known is None:
+                return None
+            rules.append(known.rule(own_values(rule)))
+        return rules
+
+    def _translate(self, family: str, unknown: Mapping[Shape, FilterRule]) -> dict[Shape, Translation | None]:
+        """Let libnftables put the examples of these shapes into a chain that no packet passes, and read it."""
+        scratch = f"scratch-{os.getpid()}"
+        where = f"{family} {TABLE} {scratch}"
+        lines = [f"add table {family} {TABLE}", f"add chain {where}", f"flush chain {where}"]
+        lines += [f"add rule {where} {example(one, rule)}" for one, rule in unknown.items()]
+        code, _, _ = self._nft.cmd("\n".join(lines) + "\n")
         if code:
-            raise _refused(change, error)
+            return dict.fromkeys(unknown)
+        with closing(filters.netfilter()) as query:
+            found = filters.expressions(query, family, scratch)
+        self._nft.cmd(f"flush chain {where}\ndelete chain {where}\n")
+        if len(found) != len(unknown):
+            return dict.fromkeys(unknown)
+        return {one: translation(one, rule) for one, rule in zip(unknown, found, strict=True)}
 
 
 def _moved(actual: Chain, wanted: Chain) -> bool:

@@ -47,9 +47,15 @@ class Node:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in ("_query", "_netfilter", "_netlink"):
+        for name in ("_query", "_netfilter", "_netlink", "_nftables"):
             if name in self.__dict__:
                 self.__dict__[name].close()
+
+    def forget(self) -> None:
+        """For who keeps it for more than one run: names may mean other devices from now on."""
+        self._seen.clear()
+        if "_netlink" in self.__dict__:
+            self._netlink.forget()
 
     @cached_property
     def _query(self) -> Query:

@@ -45,6 +45,11 @@ def record_of(tap: str) -> Record | None:
         raise Failure(what, "run it as root; see: ls -la " + DIRECTORY) from error
 
 
+def exists(tap: str) -> bool:
+    """Whether there is a record of TAP."""
+    return os.path.exists(f"{DIRECTORY}/{tap}.json")
+
+
 def age(tap: str) -> float:
     """Seconds since the record of TAP was written; a long time if there is none."""
     try:

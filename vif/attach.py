@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from config.model import Config
 from engine.apply import apply, clear
-from engine.difference import Change, difference
+from engine.difference import Change, Make, difference
 from engine.failure import Failure
 from engine.objects import Binding, BridgePort, BridgeVlan, Chain, Key, Object, ProxyNeighbour, Route, State, Up
 from nfdhcpd_bridge.binding import is_ours
@@ -20,8 +20,11 @@ from vif import routed
 from vif.look_around import look_around
 from vif.needs import needs
 from vif.nic import Nic
-from vif.record import nic_of
+from vif.record import nic_of, record_of
 from vif.surroundings import obstacle
+
+TAP_KIND = "tun"
+"""What the kernel calls a tap (IFLA_INFO_KIND)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +105,30 @@ def detach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tu
     return changes
 
 
+def remember(nic: Nic, config: Config, node: Node) -> None:
+    """Keep what we were told of a NIC that could not be attached, so that it is tried again as long as its tap lives.
+
+    What it had before stays: then there is a record of that. Raises Failure.
+    """
+    device = node.devices([nic.tap]).by_name.get(nic.tap)
+    if device is None or device.index != nic.index or device.link.kind != TAP_KIND:
+        return
+    former = _former(nic.tap)
+    if former and (former.uuid, former.index) == (nic.uuid, nic.index):
+        return
+    if former:
+        detach(former, config, node)
+    node.perform(Make(record_of(nic, pending=True)))
+
+
 def removable(nic: Nic, config: Config, node: Node, others: Iterable[Nic] | None = None) -> State:
     """What NIC may leave behind and nobody else wants: the things that detaching it takes away.
 
     OTHERS are the NICs that may want something of it; by default all that this node has records of.
     """
+    record = records.record_of(nic.tap)
+    if record == record_of(nic, pending=True):
+        return {record.key: record}
     around = look_around(nic, config, node)
     own: dict[Key, Object] = dict(needs(nic, config, around).removable)
     if around.tap is None or around.tap.index != nic.index:

@@ -9,6 +9,7 @@ No rule uses an anonymous set: with a thousand NICs, sets make libnftables take 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from engine.objects import Address, Chain, FilterRule
@@ -37,6 +38,9 @@ def ingress(nic: Nic, mark: int | None = None) -> Chain:
 
 
 def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) -> Chain:
+    own = {nic.mac, *(str(address) for address in (nic.address, nic.address6) if address)}
+    if nic.address6:
+        own.add(_hexadecimal(nic.address6))
     return Chain(
         family="netdev",
         name=f"{nic.tap}-{suffix}",
@@ -44,7 +48,7 @@ def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) ->
         device=nic.tap,
         priority=0,
         policy=policy,
-        rules=rules,
+        rules=tuple(replace(rule, own=tuple(sorted(own.intersection(rule.text.split())))) for rule in rules),
     )
 
 

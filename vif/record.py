@@ -13,11 +13,13 @@ from engine.objects import Record
 from vif.nic import Mode, Network, Nic, Vlans
 
 VERSION = 1
+PENDING = "pending"
+"""Marks the record of a NIC that Ganeti told us of and that could not be attached: it has no claim to anything yet."""
 
 
-def record_of(nic: Nic) -> Record:
-    """The record of NIC. Equal NICs have equal records: sets are sorted."""
-    values = {"version": VERSION} | _plain(nic)
+def record_of(nic: Nic, *, pending: bool = False) -> Record:
+    """The record of NIC. Equal NICs have equal records: sets are sorted. PENDING if it could not be attached."""
+    values = {"version": VERSION} | ({PENDING: True} if pending else {}) | _plain(nic)
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
 
 
@@ -27,6 +29,7 @@ def nic_of(record: Record) -> Nic:
         values = json.loads(record.text)
         if values.pop("version") != VERSION:
             raise ValueError("it is of another version")
+        values.pop(PENDING, None)
         network = values.pop("network")
         nic = Nic(
             **_typed(values, _NIC),
@@ -38,6 +41,11 @@ def nic_of(record: Record) -> Nic:
     if nic.tap != record.tap:
         raise Failure(f"the record of {record.tap} describes {nic.tap}", "ganeti-vif reconcile removes it")
     return nic
+
+
+def is_pending(record: Record) -> bool:
+    """Whether RECORD, which nic_of() can read, is of a NIC that could not be attached."""
+    return PENDING in json.loads(record.text)
 
 
 _NIC: dict[str, Callable[[Any], Any]] = {

@@ -46,6 +46,21 @@ def complaint(done: Done) -> str:
     return lines[0]
 
 
+def refusal(node: Node, environment: Mapping[str, str]) -> str:
+    """What the script says as it refuses a NIC and leaves everything as it was, but for a note that it was asked.
+
+    The note is there if the NIC could be attached one day: its tap lives, and nothing is wrong with its description.
+    """
+    before = shot(node)
+    said = complaint(vif_script(node, environment))
+    tap = environment.get("INTERFACE", "")
+    if noted := [nic for nic in answer(node, "status")["nics"] if nic["tap"] == tap]:
+        assert noted[0]["state"] == "not attached"
+        manage(node, "detach", tap)
+    assert shot(node) == before
+    return said
+
+
 def run(node: Node, *arguments: str, timeout: float = PATIENCE) -> Done:
     """Run the administrator's command to its end, whatever that is."""
     return node.run(["ganeti-vif", *arguments], check=False, timeout=timeout)

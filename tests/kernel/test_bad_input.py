@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import Node, Tap
 
-from .actions import complaint, ip, manage, shot, vif_script
+from .actions import complaint, ip, manage, refusal, shot, vif_script
 from .conftest import configure, installed, quick
 from .environment import CONFIG, SCRIPT, bridged, openvswitch, routed
 
@@ -29,11 +29,7 @@ def place() -> Iterator[tuple[Node, Tap]]:
 
 def refused(place: tuple[Node, Tap], environment: dict[str, str]) -> str:
     """What the script says as it refuses and leaves everything as it was."""
-    node, _ = place
-    before = shot(node)
-    said = complaint(vif_script(node, environment))
-    assert shot(node) == before
-    return said
+    return refusal(place[0], environment)
 
 
 @pytest.mark.parametrize(

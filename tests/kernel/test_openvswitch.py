@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import Node
 
-from .actions import PATIENCE, attach, complaint, differences, manage, shot, vif_script
+from .actions import PATIENCE, attach, differences, manage, shot
 from .conftest import MakeTap, configure, installed, quick
 from .environment import openvswitch, uuid
 
@@ -88,7 +88,6 @@ def test_a_nic_is_a_port_with_its_vlans_until_it_is_detached(
     assert port(switched, one.name) == {"tag": tag, "trunks": trunks}
     assert switched.run(["ovs-vsctl", "port-to-br", one.name]).stdout == "ovs1\n"
     assert differences(switched) == []
-    before = shot(switched)
     attach(switched, openvswitch(one.name, VLAN=vlan))
     assert shot(switched) == before
     manage(switched, "detach", one.name)
@@ -142,9 +141,8 @@ def test_a_port_that_a_stranger_left_is_taken_over(switched: Node, tap: MakeTap)
 def test_a_bridge_that_open_vswitch_does_not_have_is_refused(switched: Node, tap: MakeTap) -> None:
     one = tap(switched)
     before = shot(switched)
-    said = complaint(vif_script(switched, openvswitch(one.name, LINK="ovs9")))
+    said = refusal(switched, openvswitch(one.name, LINK="ovs9"))
     assert "ovs9" in said and "vm5.example.com" in said and one.name in said
-    assert shot(switched) == before
 
 
 @pytest.fixture
@@ -162,8 +160,6 @@ def test_open_vswitch_that_cannot_be_asked_is_named(broken: Node, tap: MakeTap, 
     if how == "no ovs-vsctl":
         broken.run(["rm", "/usr/bin/ovs-vsctl"])
     one = tap(broken)
-    before = shot(broken)
-    said = complaint(vif_script(broken, openvswitch(one.name)))
+    said = refusal(broken, openvswitch(one.name))
     assert "vm5.example.com" in said and one.name in said
     assert ("ovs-vsctl" if how == "no ovs-vsctl" else "Open vSwitch") in said
-    assert shot(broken) == before

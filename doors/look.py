@@ -1,0 +1,50 @@
+"""A look at the whole node, as a child process of the daemon takes it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from config.model import Config
+from engine.failure import Failure
+from engine.words import finding
+from node import whole
+from outside import lock, records
+from outside.node import Node
+
+PAUSE = 0.2
+"""Seconds between two looks: longer than an attach, whose changes would else look like something to mend."""
+YOUNG = 2.0
+"""Seconds in which a NIC's announcement is repeated."""
+
+
+def look(config: Config, *, at_once: bool = False) -> dict[str, Any]:
+    """Mend what is not as it should be. Returns what was repaired, the trouble, and the taps to tend one by one.
+
+    Looks without any lock first, and a second time if it found something: only what is still there is real, and only
+    then the locks are taken. AT_ONCE if nobody can be attaching.
+    """
+    with Node() as node:
+        found = whole.survey(config, node)
+    if found.changes and not at_once:
+        time.sleep(PAUSE)
+        former = found
+        with Node() as node:
+            found = whole.survey(config, node)
+        if not set(former.changes) & set(found.changes):
+            found.changes = ()
+    trouble = []
+    if found.changes:
+        try:
+            with lock.held("node"), lock.held("nics"), Node() as node:
+                found = whole.reconcile(config, node)
+        except Failure as failure:
+            trouble.append(failure.what)
+            found.changes = ()
+    young = {nic.tap for nic in found.nics if records.age(nic.tap) < YOUNG}
+    unattached = {nic.tap for nic in found.nics if nic.tap not in found.wanted}
+    return {
+        "repaired": [finding(change) for change in found.changes],
+        "trouble": [*trouble, *(failure.what for failure in found.trouble)],
+        "tend": sorted(young | unattached | found.pending),
+    }
