@@ -88,6 +88,7 @@ def test_a_nic_is_a_port_with_its_vlans_until_it_is_detached(
     assert port(switched, one.name) == {"tag": tag, "trunks": trunks}
     assert switched.run(["ovs-vsctl", "port-to-br", one.name]).stdout == "ovs1\n"
     assert differences(switched) == []
+    before = shot(switched)
     attach(switched, openvswitch(one.name, VLAN=vlan))
     assert shot(switched) == before
     manage(switched, "detach", one.name)
@@ -140,7 +141,6 @@ def test_a_port_that_a_stranger_left_is_taken_over(switched: Node, tap: MakeTap)
 
 def test_a_bridge_that_open_vswitch_does_not_have_is_refused(switched: Node, tap: MakeTap) -> None:
     one = tap(switched)
-    before = shot(switched)
     said = refusal(switched, openvswitch(one.name, LINK="ovs9"))
     assert "ovs9" in said and "vm5.example.com" in said and one.name in said
 
