@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import Node
 
-from .actions import PATIENCE, attach, differences, manage, shot
+from .actions import PATIENCE, attach, differences, manage, refusal, shot
 from .conftest import MakeTap, configure, installed, quick
 from .environment import openvswitch, uuid
 
