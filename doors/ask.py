@@ -5,6 +5,10 @@
 import _socket
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PATH = "/run/ganeti-vif/control.sock"
 PROTOCOL = b"ganeti-vif 1"
 PATIENCE = 10.0
@@ -14,14 +18,14 @@ ALONE = "alone"
 """The status of an answer that says: do it yourself."""
 
 
-def ask(door: str, environment: "os._Environ[str]") -> "tuple[int, str] | None":
+def ask(door: str, environment: "Mapping[str, str]", patience: float = PATIENCE) -> "tuple[int, str] | None":
     """The exit status and the text that the daemon answers to this ENVIRONMENT at its DOOR; None if there is no
     daemon that does it."""
     words = [PROTOCOL, door.encode()]
     words += [os.fsencode(name) + b"=" + os.fsencode(value) for name, value in environment.items()]
     one = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
     try:
-        one.settimeout(PATIENCE)
+        one.settimeout(patience)
         one.connect(PATH)
         one.send(b"\0".join(words))
         answer = one.recv(1 << 17).decode("utf-8", "replace")

@@ -8,10 +8,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from config import parse
 from config.model import Config, Private
 from doors import status
+from doors.ask import ask
 from doors.progress import Bar
 from doors.vif_script import complain, needs_root, tap_index, up
 from engine.difference import Change
@@ -147,7 +149,7 @@ def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
 def _status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with Node() as node:
-        shown = status.status(config, whole.survey(config, node))
+        shown = status.status(config, whole.survey(config, node), _daemon())
     if given.json:
         print(json.dumps(shown, indent=2))
     else:
@@ -155,16 +157,21 @@ def _status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     return 0
 
 
+def _daemon() -> dict[str, Any] | None:
+    """What ganeti-vifd says of itself; None if it does not run or does not answer."""
+    answer = ask("state", {}, patience=2.0)
+    return json.loads(answer[1]) if answer else None
+
+
 def _check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with Node() as node:
         found = whole.survey(config, node)
-    differences = [*(finding(change) for change in found.changes), *(failure.what for failure in found.trouble)]
     if given.json:
-        print(json.dumps({"differences": differences}, indent=2))
+        print(json.dumps({"differences": found.findings}, indent=2))
     else:
-        sys.stdout.writelines(f"{line}\n" for line in differences)
-    return 1 if differences else 0
+        sys.stdout.writelines(f"{line}\n" for line in found.findings)
+    return 1 if found.findings else 0
 
 
 def _reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:

@@ -14,9 +14,10 @@ from vif.nic import Nic
 Row = dict[str, Any]
 
 
-def status(config: Config, found: Survey) -> dict[str, Any]:
-    """The node as plain data: private networks, public links, NICs, and what is wrong."""
+def status(config: Config, found: Survey, daemon: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The node as plain data: private networks, public links, NICs, the daemon, and what is wrong."""
     return {
+        "daemon": daemon,
         "private": [_private(private, found) for private in config.private],
         "public": [_public(public, found) for public in config.public],
         "nics": [_nic(nic, found) for nic in found.nics],
@@ -123,6 +124,10 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
             for n in shown["nics"]
         ],
     )
+    daemon = shown["daemon"]
+    yield f"daemon: process {daemon['pid']}" if daemon else "daemon: ganeti-vifd does not run, or does not answer"
+    for tap, what in (daemon["retrying"] if daemon else {}).items():
+        yield f"tried again: {what or tap}"
     for left in shown["left_over"]:
         yield f"left over: {left['instance']} on {left['tap']}, which is gone (ganeti-vif reconcile clears it)"
     for trouble in shown["trouble"]:

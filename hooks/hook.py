@@ -120,7 +120,7 @@ def cluster_verify(hook: Hook, config: Config) -> int:
     """Tell `gnt-cluster verify` what is not as it should be."""
     with Node() as node:
         found = whole.survey(config, node)
-    wrong = [*(failure.what for failure in found.trouble), *(finding(change) for change in found.changes)]
+    wrong = found.findings
     if not wrong:
         return 0
     rest = f" and {len(wrong) - MOST} more" if len(wrong) > MOST else ""

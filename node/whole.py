@@ -13,6 +13,7 @@ from engine.apply import clear
 from engine.difference import Change, difference
 from engine.failure import Failure
 from engine.objects import Chain, Key, Object, State
+from engine.words import finding
 from node.setup import layout
 from outside import records
 from outside.links import Devices
@@ -40,6 +41,16 @@ class Survey:
     pending: set[str] = field(default_factory=set)
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
+
+    @property
+    def findings(self) -> list[str]:
+        """What is not as it should be, a line each; the most urgent first."""
+        pending = [nic for nic in self.nics if nic.tap in self.pending]
+        return [
+            *(f"not attached: {nic.whom}, to {nic.link}; NIC {nic.uuid}" for nic in pending),
+            *(failure.what for failure in self.trouble),
+            *(finding(change) for change in self.changes),
+        ]
 
 
 def survey(config: Config, node: Node) -> Survey:

@@ -54,8 +54,8 @@ def refusal(node: Node, environment: Mapping[str, str]) -> str:
     before = shot(node)
     said = complaint(vif_script(node, environment))
     tap = environment.get("INTERFACE", "")
-    if noted := [nic for nic in answer(node, "status")["nics"] if nic["tap"] == tap]:
-        assert noted[0]["state"] == "not attached"
+    if tap and node.path(f"/run/ganeti-vif/nics/{tap}.json").is_file():
+        assert [nic["state"] for nic in answer(node, "status")["nics"] if nic["tap"] == tap] == ["not attached"]
         manage(node, "detach", tap)
     assert shot(node) == before
     return said

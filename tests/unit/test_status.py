@@ -56,7 +56,8 @@ def survey(*, uplink: bool | None = True) -> Survey:
 
 
 def test_the_table_for_the_eye() -> None:
-    assert_golden("status", table(status(CONFIG, survey())))
+    daemon = {"pid": 4711, "retrying": {"tap2": "i1.example.com NIC 1 (tap2): the bridge pvn1 is closed"}}
+    assert_golden("status", table(status(CONFIG, survey(), daemon)))
 
 
 def test_the_table_lines_up_and_has_no_blanks_at_its_ends() -> None:
@@ -102,8 +103,16 @@ def test_each_nic_is_well_or_different_or_in_trouble() -> None:
     assert nics[2]["nic"] is None
 
 
-def test_a_node_without_anything_shows_nothing() -> None:
-    assert list(table(status(Config(), Survey(Devices())))) == []
+def test_a_nic_that_could_not_be_attached_says_so() -> None:
+    found = survey()
+    found.pending = {"tap1"}
+    nics = status(CONFIG, found)["nics"]
+    assert [nic["state"] for nic in nics] == ["ok", "not attached", "in trouble"]
+    assert found.findings[0] == f"not attached: {found.nics[1].whom}, to pvn1; NIC {found.nics[1].uuid}"
+
+
+def test_a_node_without_anything_shows_that_it_has_no_daemon() -> None:
+    assert list(table(status(Config(), Survey(Devices())))) == ["daemon: ganeti-vifd does not run, or does not answer"]
 
 
 @pytest.mark.parametrize(
