@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab import Node, PacketSocket
 
-from .actions import PATIENCE, arp_of, attach, differences, ip, run
+from .actions import PATIENCE, answer, arp_of, attach, complaint, differences, ip, run, vif_script
 from .conftest import MakeTap, configure
 from .environment import bridged, routed
 
@@ -33,6 +33,11 @@ def until(met: Callable[[], bool], what: str) -> None:
 
 def clean(node: Node) -> bool:
     return differences(node) == []
+
+
+def last(node: Node, word: str) -> str:
+    """The last line of the log in which WORD is."""
+    return [line for line in said(node).splitlines() if word in line][-1]
 
 
 def said(node: Node) -> str:
@@ -87,6 +92,9 @@ class TestWhileItRuns:
             "ip rule del pref 20000",
             "ip route flush table 222",
             "ip link set eth1 down; ip link set eth1 up",
+            "rm /var/lib/nfdhcpd/*",
+            "rm -r /var/lib/nfdhcpd",
+            "sysctl --quiet net.ipv4.conf.eth1.proxy_arp=0",
         ],
     )
     def test_what_somebody_broke_comes_back(self, ready: Node, tap: MakeTap, damage: str) -> None:
@@ -94,7 +102,7 @@ class TestWhileItRuns:
         attach(ready, bridged(one.name))
         attach(ready, routed(other.name, 6))
         assert clean(ready)
-        ready.run(["sh", "-c", damage.format(tap=one.name)])
+        ready.run(["sh", "-c", damage.format(tap=one.name)], timeout=PATIENCE)
         until(lambda: "repaired:" in said(ready).rpartition("attached")[2], "a repair")
         until(lambda: clean(ready), "the whole of it")
 
@@ -108,10 +116,49 @@ class TestWhileItRuns:
             for which in ("the first", "one after a second", "one after two"):
                 ears.expect(gratuitous, which, timeout=PATIENCE)
 
-    def test_attaching_goes_on_as_without_it(self, ready: Node, tap: MakeTap) -> None:
+    def test_it_attaches_for_ganetis_script(self, ready: Node, tap: MakeTap, vifd: subprocess.Popen[str]) -> None:
         for number in range(5, 9):
             attach(ready, bridged(tap(ready).name, number))
+            assert f"ganeti-vif[{vifd.pid}]" in last(ready, "attached")
         assert clean(ready)
+
+    def test_what_it_refuses_is_refused_in_the_same_words(self, ready: Node, tap: MakeTap) -> None:
+        said = complaint(vif_script(ready, bridged(tap(ready).name, MAC="ff:ff:ff:ff:ff:ff")))
+        assert "vm5.example.com" in said and "MAC" in said
+
+    def test_it_serves_hooks_of_instances(self, ready: Node, tap: MakeTap, vifd: subprocess.Popen[str]) -> None:
+        attach(ready, bridged(tap(ready).name))
+        hook = {
+            "GANETI_HOOKS_PATH": "instance-rename",
+            "GANETI_HOOKS_PHASE": "post",
+            "GANETI_INSTANCE_NAME": "vm5.example.com",
+            "GANETI_INSTANCE_NEW_NAME": "vm9.example.com",
+        }
+        done = ready.run(["/usr/lib/ganeti-vif/hook"], env=hook, check=False, timeout=PATIENCE)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert f"ganeti-vif[{vifd.pid}]" in last(ready, "instance-rename-post")
+        assert "vm9.example.com" in run(ready, "status").stdout
+        assert clean(ready)
+
+    def test_a_nic_that_cannot_be_attached_is_tried_until_it_can(self, ready: Node, tap: MakeTap) -> None:
+        one = tap(ready)
+        said = complaint(vif_script(ready, bridged(one.name, LINK="br9", BRIDGE="br9")))
+        assert "br9" in said
+        (nic,) = answer(ready, "status")["nics"]
+        assert (nic["tap"], nic["state"]) == (one.name, "not attached")
+        assert one.name in answer(ready, "status")["daemon"]["retrying"]
+        assert any(line.startswith("not attached: vm5.example.com") for line in differences(ready))
+        ip(ready, "link add br9 type bridge", "link set br9 up")
+        until(lambda: clean(ready), "an attempt")
+        assert answer(ready, "status")["daemon"]["retrying"] == {}
+        ip(ready, "link del br9")
+
+    def test_a_nic_that_could_not_be_attached_is_forgotten_with_its_tap(self, ready: Node, tap: MakeTap) -> None:
+        one = tap(ready)
+        complaint(vif_script(ready, bridged(one.name, LINK="br9", BRIDGE="br9")))
+        one.close()
+        until(lambda: clean(ready), "the end of it")
+        until(lambda: answer(ready, "status")["daemon"]["retrying"] == {}, "no more attempts")
 
     def test_there_is_one_of_it(self, ready: Node, vifd: subprocess.Popen[str]) -> None:
         second = ready.run(["ganeti-vifd", "--foreground"], check=False, timeout=PATIENCE)
