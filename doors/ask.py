@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 PATH = "/run/ganeti-vif/control.sock"
 PROTOCOL = b"ganeti-vif 1"
-PATIENCE = 10.0
+PATIENCE = 5.0
 """Seconds for the daemon's answer. It is there in milliseconds, or in a second or two when a node starts hundreds of
 VMs; if not, the daemon hangs, and who asks does the work itself."""
 ALONE = "alone"

@@ -69,8 +69,11 @@ def test_after_a_kill_and_the_death_of_the_guest_reconcile_leaves_nothing(ready:
 
 
 @pytest.mark.parametrize("verb", ["attach-routed", "attach-bridged"])
-def test_an_attach_that_fails_leaves_the_node_as_it_was(ready: Node, verb: str) -> None:
+def test_an_attach_that_fails_leaves_a_note_and_else_the_node_as_it_was(ready: Node, verb: str) -> None:
     for report in deaths(ready, verb, "fail"):
         assert report["status"] == 1, report
         assert len(report["errors"].splitlines()) == 2, report
-        assert report["left"] == [], report
+        assert all(line.startswith("+files:") for line in report["left"]), report
+        files = [line for line in report["left"] if line.startswith("+files: ==")]
+        assert files == ["+files: == /run/ganeti-vif/nics/tap0.json"], report
+        assert '+files:  "pending": true,' in report["left"], report
