@@ -46,6 +46,13 @@ class VxlanUplink:
         return 50 if isinstance(self.group, IPv4Address) else 70
 
 
+class LinkLocal(Enum):
+    """The IPv6 link-local addresses that a guest may have: the one that it makes from its MAC, or any."""
+
+    EUI64 = "eui64"
+    ANY = "any"
+
+
 Uplink = VlanUplink | VxlanUplink | None
 
 
@@ -57,10 +64,21 @@ class Private:
     numbers: tuple[int, ...]
     uplink: Uplink = None
     mtu: int | None = None
+    link_local: LinkLocal = LinkLocal.EUI64
 
     @property
     def bridges(self) -> Iterator[str]:
         return (f"{self.prefix}{number}" for number in self.numbers)
+
+    def has(self, bridge: str) -> bool:
+        """Whether BRIDGE is one of these, without a look at all of their names."""
+        number = bridge.removeprefix(self.prefix)
+        return (
+            bridge.startswith(self.prefix)
+            and number.isdecimal()
+            and str(int(number)) == number
+            and (int(number) in self.numbers)
+        )
 
     @property
     def devices(self) -> Iterator[str]:
@@ -80,6 +98,8 @@ class Public:
     subnets: tuple[IPv4Network | IPv6Network, ...]
     gateways: tuple[IPv4Address | IPv6Address, ...]
     arp_source: IPv4Address | None = None
+    link_local: LinkLocal = LinkLocal.EUI64
+    node_access: bool = False
 
     @property
     def mark(self) -> int:
@@ -93,6 +113,11 @@ class Public:
 
     def gateway(self, version: int) -> IPv4Address | IPv6Address | None:
         return next((gateway for gateway in self.gateways if gateway.version == version), None)
+
+    def holds(self, network: IPv4Network | IPv6Network) -> bool:
+        """Whether one of its subnets has all of NETWORK."""
+        mine = (subnet for subnet in self.subnets if subnet.version == network.version)
+        return any(network.subnet_of(subnet) for subnet in mine)  # type: ignore[arg-type]
 
     def subnet_of(self, address: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network | None:
         return next((subnet for subnet in self.subnets if address in subnet), None)
@@ -134,3 +159,7 @@ class Config:
     def public_link(self, link: str) -> Public | None:
         """The public link that a NIC's LINK names: by its name or by its table's number."""
         return next((public for public in self.public if link in (public.name, str(public.table))), None)
+
+    def private_network(self, bridge: str) -> Private | None:
+        """The family of private networks that BRIDGE is of."""
+        return next((private for private in self.private if private.has(bridge)), None)

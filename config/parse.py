@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from config import values
-from config.model import Bindings, Config, Consumer, For, Private, Public, VlanUplink, VxlanUplink
+from config.model import Bindings, Config, Consumer, For, LinkLocal, Private, Public, VlanUplink, VxlanUplink
 from engine.failure import Failure
 
 PATH = "/etc/ganeti-vif/ganeti-vif.conf"
@@ -22,6 +22,7 @@ _PRIVATE: Mapping[str, _Parser] = {
     "bridges": values.numbers,
     "uplink": values.uplink,
     "mtu": values.integer(68, 65535),
+    "link-local": values.one_of(LinkLocal),
 }
 _PUBLIC: Mapping[str, _Parser] = {
     "table": values.integer(1, 0xFFFFFFFF),
@@ -29,6 +30,8 @@ _PUBLIC: Mapping[str, _Parser] = {
     "subnets": values.subnets,
     "gateways": values.addresses,
     "arp-source": values.ipv4,
+    "link-local": values.one_of(LinkLocal),
+    "node-access": values.yes_or_no,
 }
 _BINDINGS: Mapping[str, _Parser] = {
     "directory": values.directory,
@@ -117,7 +120,13 @@ class _Section:
 
 def private_of(prefix: str, section: _Section) -> Private:
     given = section.values(_PRIVATE, ["bridges"])
-    private = Private(prefix=prefix, numbers=given["bridges"], uplink=given.get("uplink"), mtu=given.get("mtu"))
+    private = Private(
+        prefix=prefix,
+        numbers=given["bridges"],
+        uplink=given.get("uplink"),
+        mtu=given.get("mtu"),
+        link_local=given.get("link-local", LinkLocal.EUI64),
+    )
     try:
         for name in private.devices:
             values.device(name)
@@ -144,6 +153,8 @@ def _public(section: _Section) -> Public:
         subnets=given["subnets"],
         gateways=given.get("gateways", ()),
         arp_source=given.get("arp-source"),
+        link_local=given.get("link-local", LinkLocal.EUI64),
+        node_access=given.get("node-access", False),
     )
     if public.table in RESERVED_TABLES:
         what = f"table {public.table} is the kernel's own ({RESERVED_TABLES[public.table]})"

@@ -145,6 +145,13 @@ def directory(text: str) -> str:
     return text.rstrip("/")
 
 
+def yes_or_no(text: str) -> bool:
+    """`yes` or `no`."""
+    if text not in ("yes", "no"):
+        raise ValueError(f"'{text}' is none of: yes, no")
+    return text == "yes"
+
+
 def one_of(choices: type[Enum]) -> Callable[[str], Enum]:
     """A parser of the values of an enumeration."""
 

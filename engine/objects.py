@@ -10,7 +10,7 @@ No I/O here, and no strings that still need parsing, apart from names and the te
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -189,7 +189,10 @@ class Up:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route of ours. KIND is unicast or unreachable; a unicast one without gateway has scope link."""
+    """A route of ours. KIND is unicast or unreachable; a unicast one without gateway has scope link.
+
+    A SHARED one is the same whoever makes it; any other is a NIC's, and never takes another's place.
+    """
 
     table: int
     destination: Network
@@ -198,6 +201,7 @@ class Route:
     kind: str = "unicast"
     metric: int = 0
     protocol: int = PROTOCOL
+    shared: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> Key:
@@ -295,6 +299,7 @@ def unmet(wanted: Object, actual: Object) -> tuple[tuple[str, object, object], .
     """The fields in which ACTUAL is not as WANTED: (field, actual value, wanted value)."""
     if wanted == actual:
         return ()
-    pairs = ((field.name, getattr(actual, field.name), getattr(wanted, field.name)) for field in fields(wanted))
+    names = (one.name for one in fields(wanted) if one.compare)
+    pairs = ((name, getattr(actual, name), getattr(wanted, name)) for name in names)
     some = isinstance(wanted, Link)
     return tuple(pair for pair in pairs if pair[1] != pair[2] and not (some and pair[2] is None))

@@ -20,6 +20,7 @@ from engine.objects import (
     Chain,
     Key,
     Link,
+    Network,
     Object,
     OvsPort,
     ProxyNeighbour,
@@ -132,6 +133,18 @@ class Node:
             known = {chain.key: chain for chain in wanted}
             return (chain for chain in filters.all_chains(self._netfilter, known) if chain.key in known)
         return filters.chains(self._netfilter, wanted)
+
+    def routes_over(self, networks: Iterable[Network], table: int, mark: int) -> list[Route]:
+        """The routes in TABLE, to which MARK leads, that overlap with one of NETWORKS."""
+        found = []
+        for one in networks:
+            if one.num_addresses == 1:
+                route = routing.route_to(self._query, one.network_address, mark)
+                found += [route] if route and route.table == table else []
+            else:
+                routes = routing.table(self._query, one.version, table)
+                found += [route for route in routes if route.destination.overlaps(one)]
+        return found
 
     def routes_of_ours(self) -> list[Route]:
         """Every route that carries our mark."""

@@ -14,7 +14,7 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     """What NIC needs on a bridge, in no particular order."""
     # The bridge's MTU, so that the bridge does not shrink to the tap's (ganeti issue 257).
     yield Link(name=nic.tap, mac=port_mac(nic.mac), mtu=around.bridge.mtu if around.bridge else None)
-    yield guard.ingress(nic)
+    yield guard.ingress(nic, any_link_local=around.any_link_local)
     if "private-filtered" in nic.network_tags:
         yield guard.same_prefix_only(nic, around.bridge.mac if around.bridge else None)
     yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
