@@ -134,6 +134,10 @@ class Node:
             return (chain for chain in filters.all_chains(self._netfilter, known) if chain.key in known)
         return filters.chains(self._netfilter, wanted)
 
+    def counted(self, chain: Chain) -> list[filters.Counted]:
+        """What the rules of CHAIN have counted, in their order."""
+        return filters.counted(self._netfilter, chain.family, chain.name)
+
     def routes_over(self, networks: Iterable[Network], table: int, mark: int) -> list[Route]:
         """The routes in TABLE, to which MARK leads, that overlap with one of NETWORKS."""
         found = []

@@ -32,6 +32,7 @@ from vif.rules import (
     IP6_LENGTH,
     IP6_SOURCE,
     IP_DESTINATION,
+    IP_OFFSET,
     IP_PROTOCOL,
     IP_SOURCE,
     ND_OPTION_MAC,
@@ -66,7 +67,7 @@ REVERSE_REQUEST = 3
 IGMP, MEMBERSHIP_QUERY = 2, 0x11
 MLD_QUERY, MLD_REPORT, MLD_DONE, MLD2_REPORT = 130, 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
-HIP, SHIM6 = 139, 140
+AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
 LINK_LOCAL = IPv6Network("fe80::/10")
 MULTICAST = IPv6Network("ff00::/8")
 LINK_MULTICAST = IPv6Network("ff02::/16")
@@ -135,10 +136,10 @@ def _none_of(field: Field, values: Iterable[int]) -> Iterator[Match]:
 
 
 def _ipv4(nic: Nic) -> Iterator[GuardRule]:
-    this = equal(PROTOCOL, IPV4)
+    this, whole = equal(PROTOCOL, IPV4), equal(IP_OFFSET, 0)
     # By the destination alone: a client does not look at the port that an answer comes from.
-    yield _drop("DHCP server", this, equal(UDP_DESTINATION, 68))
-    yield _drop("multicast querier", equal(IP_PROTOCOL, IGMP), equal(IGMP_TYPE, MEMBERSHIP_QUERY))
+    yield _drop("DHCP server", whole, equal(UDP_DESTINATION, 68))
+    yield _drop("multicast querier", whole, equal(IP_PROTOCOL, IGMP), equal(IGMP_TYPE, MEMBERSHIP_QUERY))
     networks = nic.networks(4)
     if not networks and _any(nic):
         yield _accept("IPv4 of any address", this)
@@ -148,7 +149,7 @@ def _ipv4(nic: Nic) -> Iterator[GuardRule]:
     if networks:
         nobody, everybody = int(IPv4Address("0.0.0.0")), int(IPv4Address("255.255.255.255"))
         client = equal(IP_SOURCE, nobody), equal(IP_DESTINATION, everybody)
-        yield _accept("DHCP client", *client, equal(UDP_SOURCE, 68), equal(UDP_DESTINATION, 67))
+        yield _accept("DHCP client", *client, whole, equal(UDP_SOURCE, 68), equal(UDP_DESTINATION, 67))
     yield _drop("foreign IPv4 address", this)
 
 
@@ -193,8 +194,8 @@ def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
 def _never_ipv6() -> Iterator[GuardRule]:
     """RFC 7113: whatever headers come before it, an advertisement is one; and what cannot be told is none of ours.
 
-    The kernel walks the extension headers that it knows. It does not walk HIP's and Shim6's, and sees nothing of what
-    the later fragments of a packet hold: those go to and come from real addresses only.
+    The kernel walks options, routing and fragment headers (nft_set_pktinfo_ipv6). It stops at AH, HIP and Shim6, and
+    sees nothing of what the later fragments of a packet hold: those go to and come from real addresses only.
     """
     yield _drop("DHCPv6 server", equal(UDP_DESTINATION, 546))
     for where in (
@@ -203,7 +204,8 @@ def _never_ipv6() -> Iterator[GuardRule]:
         within(IP6_DESTINATION, MULTICAST),
     ):
         yield _drop("fragment that may hide what it is", where, equal(IP6_FRAGMENT, 1))
-    yield _drop("header that may hide what it is", within(IP6_SOURCE, LINK_LOCAL), between(UPPER, HIP, SHIM6))
+    for kind in (equal(UPPER, AUTHENTICATION), between(UPPER, HIP, SHIM6)):
+        yield _drop("header that may hide what it is", within(IP6_SOURCE, LINK_LOCAL), kind)
     yield _drop("router advertisement", equal(ICMP6_TYPE, ROUTER_ADVERTISEMENT))
     yield _drop("redirect", equal(ICMP6_TYPE, REDIRECT))
     yield _drop("multicast querier", equal(ICMP6_TYPE, MLD_QUERY))

@@ -58,6 +58,9 @@ RARP_OPERATION = Field("rarp.operation", "@nh,48", 16, Form.HEXADECIMAL)
 RARP_SENDER_MAC = Field("rarp.sender.mac", "@nh,64", 48, Form.HEXADECIMAL)
 IP_SOURCE = Field("ip.source", "ip saddr", 32, Form.IPV4)
 IP_DESTINATION = Field("ip.destination", "ip daddr", 32, Form.IPV4)
+IP_OFFSET = Field("ip.offset", "ip frag-off & 0x1fff ==", 13)
+"""0 of a whole packet and of a first fragment. A later one has no UDP header, but nft looks for one in it all the
+same, in the family netdev and for IPv4."""
 IP_PROTOCOL = Field("ip.protocol", "ip protocol", 8)
 IGMP_TYPE = Field("igmp.type", "@th,0", 8, Form.HEXADECIMAL)
 IP6_SOURCE = Field("ip6.source", "ip6 saddr", 128, Form.IPV6)
@@ -66,7 +69,7 @@ IP6_LENGTH = Field("ip6.length", "ip6 length", 16)
 """Of what follows the first header (RFC 8200, 3)."""
 IP6_FRAGMENT = Field("ip6.fragment", "exthdr frag", 1, Form.PRESENT)
 UPPER = Field("upper", "meta l4proto", 8)
-"""What comes after IPv6's extension headers: hop-by-hop and destination options, routing, fragment and AH."""
+"""What comes after IPv6's extension headers: hop-by-hop and destination options, routing and fragment."""
 UDP_SOURCE = Field("udp.source", "udp sport", 16)
 UDP_DESTINATION = Field("udp.destination", "udp dport", 16)
 ICMP6_TYPE = Field("icmp6.type", "icmpv6 type", 8)

@@ -33,7 +33,9 @@ PURE = [
     "vif/openvswitch.py",
     "vif/record.py",
     "vif/routed.py",
+    "vif/rules.py",
     "vif/surroundings.py",
+    "vif/tags.py",
     *(module for module in MODULES if module.startswith("host_setup/")),
 ]
 IMPURE = {
