@@ -16,7 +16,7 @@ RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 26, 30, 34
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 RTPROT_RA = 9
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE, RTA_MARK = 1, 4, 5, 6, 15, 16
-RTM_F_CLONED, RTM_F_FIB_MATCH = 0x200, 0x2000
+RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_PROTOCOL = 3, 6, 10, 15, 21
 NDA_DST, NDA_PROTOCOL = 1, 12
 NTF_PROXY = 8
@@ -62,8 +62,9 @@ def advertised_default_routes(query: Query) -> set[str]:
 
 def route_to(query: Query, address: IPv4Address | IPv6Address, mark: int) -> Route | None:
     """The route that a packet with MARK for ADDRESS takes; None if there is none."""
-    family = family_of(address.version)
-    body = _RTMSG.pack(family, 8 * len(address.packed), 0, 0, 0, 0, 0, 0, RTM_F_FIB_MATCH)
+    # IPv6 names the table unasked, and refuses to be asked for it.
+    flags = RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if address.version == 4 else 0)
+    body = _RTMSG.pack(family_of(address.version), 8 * len(address.packed), 0, 0, 0, 0, 0, 0, flags)
     body += attribute(RTA_DST, address.packed) + attribute(RTA_MARK, struct.pack("=I", mark))
     try:
         return _route(query.get(RTM_GETROUTE, body))

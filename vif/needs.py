@@ -44,7 +44,7 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
             own += routed.needs(nic, around)
             shared += public.desired(around.public, around.force_forwarding) if around.public else ()
         case Mode.OPENVSWITCH:
-            own += openvswitch.needs(nic)
+            own += openvswitch.needs(nic, around)
     own += _binding(nic, config, around)
     return Needs(state(own), state(shared))
 

@@ -8,12 +8,13 @@ from engine.objects import Link, Object, OvsPort, Sysctl, Up
 from vif import guard
 from vif.bridged import port_mac
 from vif.nic import Nic
+from vif.surroundings import Surroundings
 
 
-def needs(nic: Nic) -> Iterator[Object]:
+def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     """What NIC needs on an Open vSwitch bridge."""
     yield Link(name=nic.tap, mac=port_mac(nic.mac))
-    yield guard.ingress(nic)
+    yield guard.ingress(nic, any_link_local=around.any_link_local)
     yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
     yield OvsPort(device=nic.tap, bridge=nic.link, tag=nic.vlans.untagged, trunks=nic.vlans.tagged)
     yield Up(device=nic.tap)

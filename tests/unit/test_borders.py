@@ -31,6 +31,7 @@ PURE = [
     "vif/needs.py",
     "vif/nic.py",
     "vif/openvswitch.py",
+    "vif/packet.py",
     "vif/record.py",
     "vif/routed.py",
     "vif/rules.py",
