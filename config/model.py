@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from engine.failure import Failure
+
 NAME_LENGTH = 15
 """The longest name of a network device (IFNAMSIZ - 1, linux/if.h)."""
 
@@ -149,12 +151,28 @@ class Bindings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A firewall profile: its rules in nft's words, each with its place (file:line). STATEFUL is the place of the first
+    that follows connections; TROUBLE says why it cannot be used."""
+
+    name: str
+    rules: tuple[tuple[str, str], ...] = ()
+    stateful: str | None = None
+    trouble: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration of a node."""
 
     private: tuple[Private, ...] = ()
     public: tuple[Public, ...] = ()
     bindings: Bindings = Bindings()
+    profiles: tuple[Profile, ...] = ()
+
+    def profile(self, name: str | None) -> Profile | None:
+        """The profile called NAME."""
+        return next((profile for profile in self.profiles if profile.name == name), None)
 
     def public_link(self, link: str) -> Public | None:
         """The public link that a NIC's LINK names: by its name or by its table's number."""

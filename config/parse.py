@@ -6,10 +6,11 @@ import ast
 import configparser
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from config import values
+from config import profiles, values
 from config.model import Bindings, Config, Consumer, For, LinkLocal, Private, Public, VlanUplink, VxlanUplink
 from engine.failure import Failure
 
@@ -42,15 +43,16 @@ RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
 
 
 def load(path: str = PATH) -> Config:
-    """The configuration in the file at PATH. Raises Failure."""
+    """The configuration in the file at PATH, with the profiles beside it. Raises Failure."""
     try:
         with open(path, encoding="utf-8") as file:
-            return parse(file.read(), path)
+            config = parse(file.read(), path)
     except FileNotFoundError as error:
         raise Failure(f"there is no configuration file {path}", "apt install --reinstall ganeti-vif") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is no UTF-8 text"
         raise Failure(f"the configuration file {path} cannot be read: {reason}", f"see: ls -l {path}") from error
+    return replace(config, profiles=profiles.load(f"{os.path.dirname(path)}/{profiles.DIRECTORY}"))
 
 
 def parse(text: str, path: str = PATH) -> Config:

@@ -125,6 +125,7 @@ def _setup(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     private, config = _chosen(given)
     with lock.held("node"), Node() as node, Bar("changes") as bar:
         changes, refused = setup.setup(private, config.public, node, dry_run=given.dry_run, progress=bar.show)
+        refused += setup.unusable(config.profiles, node)
     _log(given, "setup", changes)
     return _report(given, changes, refused)
 

@@ -92,6 +92,42 @@ class Chain:
         return ("chain", self.family, self.name)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subchain(Chain):
+    """A chain of ours that hangs nowhere: others jump to it."""
+
+    hook: str = ""
+    device: str | None = None
+    priority: int = 0
+    policy: str = "accept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictMap:
+    """A map of nftables from the names of devices to verdicts: one rule for any number of devices."""
+
+    family: str
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return ("map", self.family, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapElement:
+    """In a verdict map of ours DEVICE leads to the subchain CHAIN."""
+
+    family: str
+    map: str
+    device: str
+    chain: str
+
+    @property
+    def key(self) -> Key:
+        return ("element", self.family, self.map, self.device)
+
+
 @dataclass(frozen=True, slots=True)
 class FilterRule:
     """One rule: what it matches and does, and why. The reason is its comment in the kernel and names its counter.
@@ -251,7 +287,10 @@ class Binding:
 Object = (
     Record
     | Link
+    | VerdictMap
+    | Subchain
     | Chain
+    | MapElement
     | Sysctl
     | OvsPort
     | BridgePort
@@ -267,7 +306,10 @@ Object = (
 ORDER: tuple[type, ...] = (
     Record,
     Link,
+    VerdictMap,
+    Subchain,
     Chain,
+    MapElement,
     Sysctl,
     OvsPort,
     BridgePort,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.failure import Gone
-from engine.objects import TABLE, Chain, FilterRule, Key
+from engine.objects import TABLE, Chain, FilterRule, Key, Subchain
 from outside.query import Query, attribute, attributes, nested, text
 
 NETLINK_NETFILTER = 12
@@ -80,10 +80,12 @@ def _header(family: str) -> bytes:
 
 def _chain(family: str, payload: bytes, comments: Iterable[str], wanted: Chain | None) -> Iterator[Chain]:
     found = attributes(payload, _NFGENMSG.size)
+    ours = {rule.comment: rule for rule in wanted.rules} if wanted else {}
+    rules = tuple(ours.get(comment, FilterRule(UNKNOWN, comment)) for comment in comments)
     if NFTA_CHAIN_HOOK not in found:
+        yield Subchain(family=family, name=text(found[NFTA_CHAIN_NAME]), rules=rules)
         return
     hook = attributes(found[NFTA_CHAIN_HOOK])
-    ours = {rule.comment: rule for rule in wanted.rules} if wanted else {}
     yield Chain(
         family=family,
         name=text(found[NFTA_CHAIN_NAME]),
@@ -91,7 +93,7 @@ def _chain(family: str, payload: bytes, comments: Iterable[str], wanted: Chain |
         device=_device(hook),
         priority=_signed(hook[NFTA_HOOK_PRIORITY]),
         policy="drop" if _signed(found.get(NFTA_CHAIN_POLICY, b"\0\0\0\1")) == 0 else "accept",
-        rules=tuple(ours.get(comment, FilterRule(UNKNOWN, comment)) for comment in comments),
+        rules=rules,
     )
 
 

@@ -20,6 +20,7 @@ from engine.objects import (
     Chain,
     Key,
     Link,
+    MapElement,
     Network,
     Object,
     OvsPort,
@@ -28,12 +29,14 @@ from engine.objects import (
     Route,
     Rule,
     State,
+    Subchain,
     Sysctl,
     TrunkVlan,
     Up,
+    VerdictMap,
 )
 from nfdhcpd_bridge import files
-from outside import filters, links, records, routing, sysctl
+from outside import filters, links, records, routing, sysctl, verdict_maps
 from outside.query import Query
 
 if TYPE_CHECKING:
@@ -114,8 +117,11 @@ class Node:
             yield from routing.rules(self._query)
         yield from routing.proxies(self._query, wanted[ProxyNeighbour])
         yield from sysctl.read(wanted[Sysctl])
-        if wanted[Chain]:
-            yield from self._chains(wanted[Chain])
+        if chains := [*wanted[Subchain], *wanted[Chain]]:
+            yield from self._chains(chains)
+        if wanted[VerdictMap] or wanted[MapElement]:
+            yield from verdict_maps.maps(self._netfilter, wanted[VerdictMap])
+            yield from verdict_maps.elements(self._netfilter, wanted[MapElement])
         if wanted[OvsPort]:
             from outside import openvswitch
 
@@ -169,10 +175,15 @@ class Node:
             *routing.rules(self._query),
             *routing.proxies_of_ours(self._query),
             *filters.all_chains(self._netfilter, wanted),
+            *verdict_maps.everything(self._netfilter),
             *files.read_ours(directory),
             *records.read_all(),
         ]
         return {thing.key: thing for thing in found}
+
+    def verify(self, chain: Chain) -> None:
+        """Raises Failure if nftables would not take CHAIN."""
+        self._nftables.verify(chain)
 
     def remove_devices(self, names: Sequence[str]) -> None:
         """Remove these devices of ours together, which is much faster than one by one. Raises Failure."""
@@ -181,7 +192,7 @@ class Node:
     def perform(self, change: Change) -> None:
         """Make CHANGE. Raises Failure; Gone if what it is about is not there."""
         match subject(change):
-            case Chain():
+            case Chain() | VerdictMap() | MapElement():
                 self._nftables.perform(change)
             case Sysctl():
                 sysctl.perform(change)

@@ -277,14 +277,18 @@ def requests_from(nic: Nic, gateway: Address) -> Chain:
     return _chain(nic, "out", "egress", "accept", rule)
 
 
-def same_prefix_only(nic: Nic, bridge_mac: str | None) -> Chain:
-    """`private-filtered`: many networks share a bridge, and each has its MAC prefix. Only its own reaches the tap.
+def egress(nic: Nic, apart: bool, bridge_mac: str | None, profile: Iterable[FilterRule]) -> Iterator[Chain]:
+    """What reaches a NIC on a bridge: what its PROFILE lets through, and if it is kept APART, its own network's.
 
-    The prefix is the NIC's own: Ganeti makes its MAC from the network's, or else from the cluster's. NFDHCPD answers
-    from BRIDGE_MAC, which no guest can send from.
+    `private-filtered`: many networks share a bridge, and each has its MAC prefix. The prefix is the NIC's own: Ganeti
+    makes its MAC from the network's, or else from the cluster's. NFDHCPD answers from BRIDGE_MAC, which no guest can
+    send from.
     """
-    rules = [FilterRule(f"ether saddr & ff:ff:ff:00:00:00 == {nic.mac[:8]}:00:00:00 accept", "same MAC prefix")]
-    if bridge_mac:
-        rules.append(FilterRule(f"ether saddr {bridge_mac} accept", "answers of NFDHCPD"))
-    rules.append(FilterRule("counter drop", "another network's MAC prefix"))
-    return _chain(nic, "out", "egress", "drop", *rules)
+    rules = []
+    if apart:
+        foreign = [f"ether saddr & ff:ff:ff:00:00:00 != {nic.mac[:8]}:00:00:00"]
+        foreign += [f"ether saddr != {bridge_mac}"] if bridge_mac else []
+        rules.append(FilterRule(f"{' '.join(foreign)} counter drop", "another network's MAC prefix"))
+    rules += profile
+    if rules:
+        yield _chain(nic, "out", "egress", "drop", *rules, FilterRule("counter accept", "the rest"))

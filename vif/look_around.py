@@ -28,6 +28,7 @@ def look_around(nic: Nic, config: Config, node: Node) -> Surroundings:
         force_forwarding=sysctl.force_forwarding(),
         any_link_local=_chosen(nic, config) is LinkLocal.ANY,
         overlapping=_overlapping(nic, public, node) if public else (),
+        profile=config.profile(nic.grants.profile),
         advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
     )
 

@@ -9,7 +9,7 @@ from config.model import Config, Consumer, For
 from engine.objects import ETHERNET_MTU, Binding, Key, Link, Object, Sysctl, TrunkVlan, state
 from host_setup import public
 from nfdhcpd_bridge import binding
-from vif import bridged, openvswitch, routed
+from vif import bridged, openvswitch, profile, routed
 from vif.nic import Mode, Nic, eui64
 from vif.record import record_of
 from vif.surroundings import Surroundings
@@ -35,7 +35,8 @@ class Needs:
 def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
     """What NIC needs, by the configuration and by what is AROUND it."""
     own: list[Object] = [record_of(nic)]
-    shared: list[Object] = []
+    shared: list[Object] = list(profile.shared(nic, around.profile))
+    own += profile.own(nic, around.profile)
     match nic.mode:
         case Mode.BRIDGED:
             for thing in bridged.needs(nic, around):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.model import Public
+from config.model import Profile, Public
 from engine.failure import Failure
 from engine.objects import Link, Route
 from host_setup import public as public_links
+from vif import profile as profiles
 from vif.nic import Mode, Nic
 
 MAIN = 254
@@ -26,13 +27,14 @@ class Surroundings:
     switch: bool = False
     any_link_local: bool = False
     overlapping: tuple[Route, ...] = ()
+    profile: Profile | None = None
     force_forwarding: bool = False
     advertised: frozenset[str] = frozenset()
 
 
 def obstacle(nic: Nic, around: Surroundings) -> Failure | None:
     """Why NIC cannot be attached here, or None."""
-    found = _tap(nic, around)
+    found = _tap(nic, around) or profiles.obstacle(nic, around.profile)
     if found is None:
         match nic.mode:
             case Mode.BRIDGED:

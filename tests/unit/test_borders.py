@@ -33,6 +33,7 @@ PURE = [
     "vif/openvswitch.py",
     "vif/packet.py",
     "vif/record.py",
+    "vif/profile.py",
     "vif/routed.py",
     "vif/rules.py",
     "vif/surroundings.py",
