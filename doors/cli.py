@@ -117,7 +117,10 @@ def parser() -> argparse.ArgumentParser:
 def _setup(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     private, config = _chosen(given)
     with lock.held("node"), Node() as node, Bar("changes") as bar:
-        changes, refused = setup.setup(private, config.public, node, dry_run=given.dry_run, progress=bar.show)
+        consumer = config.bindings.consumer
+        changes, refused = setup.setup(
+            private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
+        )
     _log(given, "setup", changes)
     return _report(given, changes, refused)
 

@@ -63,6 +63,8 @@ class Link:
     stp: bool | None = None
     forward_delay: int | None = None
     mcast_snooping: bool | None = None
+    call_iptables: bool | None = None
+    call_ip6tables: bool | None = None
     vlan_filtering: bool | None = None
     lower: str | None = None
     vlan: int | None = None

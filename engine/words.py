@@ -149,6 +149,10 @@ def _kind_words(link: Link) -> list[str]:
         words.append(f"forward_delay {link.forward_delay}")
     if link.mcast_snooping is not None:
         words.append(f"mcast_snooping {int(link.mcast_snooping)}")
+    if link.call_iptables is not None:
+        words.append(f"nf_call_iptables {int(link.call_iptables)}")
+    if link.call_ip6tables is not None:
+        words.append(f"nf_call_ip6tables {int(link.call_ip6tables)}")
     if link.vlan_filtering is not None:
         words.append(f"vlan_filtering {int(link.vlan_filtering)}")
     if link.vlan is not None:

@@ -89,7 +89,7 @@ def network_connect_pre(hook: Hook, config: Config) -> int:
 def set_up(hook: Hook, config: Config) -> int:
     """Make what is missing on this node. What could not be made is said, and does not fail the job."""
     with lock.held("node"), Node() as node:
-        changes, refused = setup.setup(config.private, config.public, node)
+        changes, refused = setup.setup(config.private, config.public, node, consumer=config.bindings.consumer)
     if changes:
         log.say(f"{hook.name}: {len(changes)} changes")
     for failure in refused:

@@ -56,7 +56,9 @@ class Survey:
 def survey(config: Config, node: Node) -> Survey:
     """Look at the whole node."""
     found = Survey(node.devices())
-    plan = layout(config.private, config.public, found.devices, identity(), node.advertised_to())
+    plan = layout(
+        config.private, config.public, found.devices, identity(), node.advertised_to(), config.bindings.consumer
+    )
     found.trouble += plan.refused
     desired = plan.wanted
     in_trouble = False

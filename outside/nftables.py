@@ -18,6 +18,7 @@ from engine.words import name
 from outside import filters
 from outside.compiled_rules import Shape, Translation, example, own_values, shape, translation
 from outside.filter_batch import FilterBatch, Message, definition, deletion
+from outside.nfqueue import is_queue, matches, target
 
 
 class Nftables:
@@ -45,16 +46,19 @@ class Nftables:
                 raise NotImplementedError(change)
 
     def _define(self, change: Change, chain: Chain, actual: Chain | None) -> None:
-        translated = self._translated(chain)
+        queued = any(map(is_queue, chain.rules))
         former = actual if actual and _moved(actual, chain) else None
+        translated = None if queued else self._translated(chain)
         if translated is None:
             script = (_deletion(former) if former else "") + _definition(chain)
             code, _, error = self._nft.cmd(script)
-            if code:
+            if not code:
+                return
+            translated = self._with_targets(chain) if queued else None
+            if translated is None:
                 raise _refused(change, error)
-        else:
-            hooked = actual is not None and former is None and actual.policy == chain.policy
-            self._run(change, [*(deletion(former) if former else ()), *definition(chain, translated, hooked=hooked)])
+        hooked = actual is not None and former is None and actual.policy == chain.policy
+        self._run(change, [*(deletion(former) if former else ()), *definition(chain, translated, hooked=hooked)])
 
     def _run(self, change: Change, messages: Iterable[Message]) -> None:
         try:
@@ -78,6 +82,17 @@ class Nftables:
             if known is None:
                 return None
             rules.append(known.rule(own_values(rule)))
+        return rules
+
+    def _with_targets(self, chain: Chain) -> list[bytes] | None:
+        """The rules of CHAIN, all of which hand packets to a queue, by xtables' target."""
+        bare = {shape(chain.family, matches(rule)): matches(rule) for rule in chain.rules}
+        found = self._translate(chain.family, bare)
+        rules = []
+        for rule, known in zip(chain.rules, found.values(), strict=True):
+            if known is None or not is_queue(rule):
+                return None
+            rules.append(known.expressions + target(rule))
         return rules
 
     def _translate(self, family: str, unknown: Mapping[Shape, FilterRule]) -> dict[Shape, Translation | None]:
