@@ -18,6 +18,8 @@ VERSION = 1
 def record_of(nic: Nic) -> Record:
     """The record of NIC. Equal NICs have equal records: sets are sorted."""
     values = {"version": VERSION} | _plain(nic)
+    if nic.tap_mac is None:
+        del values["tap_mac"]  # an older version, installed again, does not know it
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
 
 
