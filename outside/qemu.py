@@ -67,6 +67,8 @@ def taps(instance: str) -> Taps | None:
             return None
         try:
             arguments = _read(process, "cmdline").split(b"\0")
+            if not any(arguments):
+                return None  # dead, and not yet forgotten by its parent
             _check(instance, process, arguments)
             before = _held(process)
             descriptors = monitor.tap_descriptors(f"{DIRECTORY}/ctrl/{instance}.qmp")

@@ -8,11 +8,14 @@ own script does to a tap: tools/net-common.in:57-64, 141-156 and 179-210.
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.lab import Guest, Image, Node, Tap, wait_for
+from tests.lab import Guest, Image, Node, Tap
 
 from .actions import PATIENCE, ip, link, sysctl
 
@@ -64,17 +67,20 @@ class Instance:
         self.guest: Guest | None = None
         if image:
             self.guest = Guest(node, name, image, cards, ids=ids, qemu_args=arguments)
+            self.guest.wait_ready()
         else:
             self._bare(cards, ids, arguments)
-        wait_for(node, lambda: self._answers(), f"{name}'s monitor is there", timeout=PATIENCE)
 
     def _bare(self, cards: Sequence[tuple[Tap, str]], ids: Sequence[str], arguments: Sequence[str]) -> None:
         argv = ["qemu-system-x86_64", "-name", self.name, "-machine", "pc", "-accel", "tcg", "-m", "32", "-nodefaults"]
-        argv += ["-no-user-config", "-display", "none", "-S", *arguments]
+        argv += ["-no-user-config", "-display", "none", "-S", "-daemonize", *arguments]
         for (tap, mac), card in zip(cards, ids, strict=True):
             argv += ["-netdev", f"type=tap,id={card},fd={tap.fd}"]
             argv += ["-device", f"virtio-net-pci,id={card},netdev={card},mac={mac},romfile="]
-        self.qemu = self.node.popen(argv, pass_fds=[tap.fd for tap, _ in cards])
+        # Its first process ends when the second is ready.
+        with self.node.popen(argv, pass_fds=[tap.fd for tap, _ in cards]) as starter:
+            _, stderr = starter.communicate(timeout=PATIENCE)
+        assert starter.returncode == 0, stderr
         for tap, _ in cards:
             tap.hand_over()
 
@@ -87,8 +93,14 @@ class Instance:
         path = self.node.path(f"{DIRECTORY}/conf/{self.name}.runtime")
         path.write_text(json.dumps([["/usr/bin/kvm"], [entry(nic) for nic in nics], {"use_chroot": False}, []]))
 
-    def _answers(self) -> bool:
-        return self.node.path(f"{DIRECTORY}/pid/{self.name}").exists() and self.node.path(self.control).exists()
+    def crash(self) -> None:
+        """Kill its QEMU, which leaves all files."""
+        handle = os.pidfd_open(int(self.node.path(f"{DIRECTORY}/pid/{self.name}").read_text()))
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            assert select.select([handle], [], [], PATIENCE)[0], "it does not die"
+        finally:
+            os.close(handle)
 
     def hot_add(self, tap: Tap, environment: Mapping[str, str]) -> None:
         """Plug a NIC in, as QmpConnection.HotAddNic does; the runtime file is the caller's business."""
