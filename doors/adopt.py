@@ -22,9 +22,9 @@ from outside.links import Devices
 from outside.node import Node
 from vif import routed
 from vif.adopt import Here, Plugged, Verdict, judge
-from vif.attach import recorded_nics
+from vif.attach import recorded, recorded_nics
 from vif.nic import Nic
-from vif.take_over import take_over
+from vif.take_over import relieve, take_over
 
 UNTOLD = (
     "the instances' tags are in no runtime file: the next hook of an instance (gnt-instance modify, start) brings them"
@@ -44,22 +44,21 @@ def adopt(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     outcome = Outcome()
     with Node() as node:
+        here = _here(node.devices())  # before QEMU is asked: so no tap can have got its name since, see qemu.taps()
         for instance in qemu.instances():
-            verdict = _look(instance, node, outcome)
-            outcome.nics += [(nic, "recorded", ()) for nic in verdict.recorded]
+            verdict = _look(instance, here, outcome)
+            for nic in (*verdict.recorded, *verdict.adopted):
+                _take(nic, config, node, outcome, dry_run=given.dry_run)
             outcome.nics += [(nic, "not in QEMU", ()) for nic in verdict.unplugged]
             outcome.refused += verdict.refused
-            for nic in verdict.adopted:
-                _take(nic, config, node, outcome, dry_run=given.dry_run)
     _show(outcome, given)
     for failure in outcome.refused:
         complain(failure)
     return 1 if outcome.refused else 0
 
 
-def _look(name: str, node: Node, outcome: Outcome) -> Verdict:
+def _look(name: str, here: Here, outcome: Outcome) -> Verdict:
     """What is to be done with the instance NAME. Nothing, if it does not run (its runtime file is old)."""
-    devices = node.devices()  # first, so that a tap's ifindex is not younger than what QEMU says of it
     try:
         text = qemu.runtime(name)
         taps = qemu.taps(name)
@@ -73,7 +72,7 @@ def _look(name: str, node: Node, outcome: Outcome) -> Verdict:
     except Failure as failure:
         outcome.refused.append(failure)
         return Verdict()
-    return judge(instance, Plugged(taps=taps.by_netdev, by_mac=taps.netdev_by_mac), _here(devices))
+    return judge(instance, Plugged(taps=taps.by_netdev, by_mac=taps.netdev_by_mac), here)
 
 
 def _here(devices: Devices) -> Here:
@@ -88,17 +87,24 @@ def _take(nic: Nic, config: Config, node: Node, outcome: Outcome, *, dry_run: bo
     """Take over one NIC, all or nothing. The lock is held for this one only: a VM that starts does not wait for all."""
     try:
         with lock.held("nics"):
-            if any((one.tap, one.index) == (nic.tap, nic.index) for one in recorded_nics()):
-                outcome.nics.append((nic, "recorded", ()))  # meanwhile, by Ganeti's script
-                return
-            changes = take_over(nic, config, node, dry_run=dry_run)
-            if not dry_run:
+            ours = _is_recorded(nic)  # perhaps meanwhile, by Ganeti's script
+            changes = (relieve if ours else take_over)(nic, config, node, dry_run=dry_run)
+            if not ours and not dry_run:
                 announce(nic, config, node)
+            if changes and not dry_run:
                 log.say(f"{nic.whom}: adopted as {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
     except Failure as failure:
         outcome.refused.append(failure)
     else:
-        outcome.nics.append((nic, "to adopt" if dry_run else "adopted", changes))
+        outcome.nics.append((nic, "recorded" if ours else "to adopt" if dry_run else "adopted", changes))
+
+
+def _is_recorded(nic: Nic) -> bool:
+    try:
+        known = recorded(nic.tap)
+    except Failure:
+        return False  # damaged
+    return known is not None and (known.index, known.uuid) == (nic.index, nic.uuid)
 
 
 def _show(outcome: Outcome, given: argparse.Namespace) -> None:
@@ -107,16 +113,17 @@ def _show(outcome: Outcome, given: argparse.Namespace) -> None:
         print(json.dumps({"nics": [_plain(*row) for row in outcome.nics], "trouble": trouble}, indent=2))
         return
     rows = [_row(nic, state) for nic, state, _ in outcome.nics]
-    lines = list(section(("INSTANCE", "NIC", "TAP", "MODE", "LINK", "ADDRESSES", "STATE"), rows))
+    lines = [*section(("INSTANCE", "NIC", "TAP", "MODE", "LINK", "ADDRESSES", "STATE"), rows)]
     if given.dry_run:
         for nic, _, changes in outcome.nics:
             if changes:
                 lines += [f"# {nic.whom}", *(line for change in changes for line in commands(change)), ""]
-    if any(changes for _, _, changes in outcome.nics):
+    if any(state in ("adopted", "to adopt") for _, state, _ in outcome.nics):
         lines.append(f"note: {UNTOLD}")
     elif not outcome.nics:
         lines.append("no instance of Ganeti runs here" if not outcome.refused else "nothing that can be adopted")
     sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.flush()
 
 
 def _row(nic: Nic, state: str) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def judge(instance: Instance, plugged: Plugged, here: Here) -> Verdict:
                 raise Failure(f"two NICs of its runtime file are QEMU's {netdev}", _RESTART)
             nic = _with_tap(one.nic, netdev, plugged, here)
         except Failure as failure:
-            refused.append(failure.about(one.nic.whom))
+            refused.append(failure.about(_seen(one.nic, plugged.taps[netdev]).whom))
             continue
         if nic is not None:
             (recorded if _is_recorded(nic, here) else adopted).append(nic)
@@ -94,6 +94,11 @@ def judge(instance: Instance, plugged: Plugged, here: Here) -> Verdict:
 
 def _netdev(one: Described, plugged: Plugged) -> str:
     return one.netdev if one.netdev in plugged.taps else plugged.by_mac.get(one.nic.mac, one.netdev)
+
+
+def _seen(nic: Nic, taps: frozenset[str]) -> Nic:
+    """NIC with the tap that it seems to have, for a message about it."""
+    return replace(nic, tap=next(iter(taps))) if len(taps) == 1 else nic
 
 
 def _with_tap(nic: Nic, netdev: str, plugged: Plugged, here: Here) -> Nic | None:

@@ -23,20 +23,22 @@ def take_over(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) ->
 
     Raises Failure, about this NIC; the caller holds the lock `nics`.
     """
-    changes = attach(nic, config, node, dry_run=dry_run)
-    superfluous = superfluous_rules(nic, config, node)
+    return (*attach(nic, config, node, dry_run=dry_run), *relieve(nic, config, node, dry_run=dry_run))
+
+
+def relieve(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:
+    """Remove the foreign rules that say of NIC's tap what ours say: go to the table of its link, and no more.
+
+    NIC is attached: also one that somebody took over and did not get this far with. Returns and raises as take_over().
+    """
+    if nic.mode is not Mode.ROUTED:
+        return ()
+    public = config.public_link(nic.link)
+    own = {tables.table_number(nic.link), public.table if public else None}
+    superfluous = tuple(Remove(rule) for rule in node.foreign_rules(nic.tap) if rule.table in own)
     if not dry_run:
         try:
             clear(superfluous, node)
         except Failure as failure:
             raise failure.about(nic.whom) from failure
-    return (*changes, *superfluous)
-
-
-def superfluous_rules(nic: Nic, config: Config, node: Node) -> tuple[Change, ...]:
-    """The foreign rules that say of NIC's tap what ours say: go to the table of its link, and no more."""
-    if nic.mode is not Mode.ROUTED:
-        return ()
-    public = config.public_link(nic.link)
-    own = {tables.table_number(nic.link), public.table if public else None}
-    return tuple(Remove(rule) for rule in node.foreign_rules(nic.tap) if rule.table in own)
+    return superfluous

@@ -55,14 +55,19 @@ class Instance:
     """A running instance. Without an IMAGE its QEMU has no guest in it, which is enough to hold taps."""
 
     def __init__(
-        self, node: Node, name: str, nics: Sequence[tuple[Tap, Mapping[str, str]]], image: Image | None = None
+        self,
+        node: Node,
+        name: str,
+        nics: Sequence[tuple[Tap, Mapping[str, str]]],
+        image: Image | None = None,
+        *qemu_args: str,
     ) -> None:
         self.node, self.name = node, name
         for directory in ("conf", "pid", "ctrl", f"nic/{name}"):
             node.path(f"{DIRECTORY}/{directory}").mkdir(parents=True, exist_ok=True)
         self.write([environment for _, environment in nics])
         ids = [netdev(environment) for _, environment in nics]
-        arguments = ["-pidfile", f"{DIRECTORY}/pid/{name}", "-qmp", f"unix:{self.control},server,nowait"]
+        arguments = ["-pidfile", f"{DIRECTORY}/pid/{name}", "-qmp", f"unix:{self.control},server,nowait", *qemu_args]
         cards = [(tap, environment["MAC"]) for tap, environment in nics]
         self.guest: Guest | None = None
         if image:

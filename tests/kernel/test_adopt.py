@@ -332,6 +332,35 @@ def test_a_monitor_that_somebody_else_holds_is_told_and_ends_the_wait(
     assert states(ready) == {"tap0": "to adopt"}
 
 
+def test_a_guest_that_is_still_on_its_way_here_is_left_alone(ready: Node, tap: MakeTap) -> None:
+    """Its runtime file is an old one: announced now, its address would be taken from the node where it runs."""
+    one = tap(ready)
+    Instance(ready, "vm5.example.com", [(one, routed(one.name))], None, "-incoming", "defer")
+    (line,) = trouble(ready)
+    assert "is being migrated" in line
+    assert run(ready, "adopt").returncode == 1
+    assert "UP" not in link(ready, one.name)["flags"]
+
+
+def test_an_adopt_that_died_before_it_was_through_is_finished_by_the_next(
+    ready: Node, start: Callable[..., Instance]
+) -> None:
+    start(routed("tap0", 5))
+    manage(ready, "adopt")
+    ip(ready, "rule add iif tap0 table 222")
+    assert "iif tap0" in manage(ready, "adopt", "--dry-run")
+    manage(ready, "adopt")
+    assert "iif tap0" not in ready.run(["ip", "rule"]).stdout
+
+
+def test_each_adopted_nic_is_a_line_in_the_log(ready: Node, start: Callable[..., Instance]) -> None:
+    start(bridged("tap0", 5), routed("tap1", 6))
+    manage(ready, "adopt")
+    lines = ready.path("/var/log/ganeti/vif.log").read_text().splitlines()
+    for number, name in ((5, "tap0"), (6, "tap1")):
+        assert any(f"({name}): adopted as" in line and uuid(number) in line for line in lines), lines
+
+
 def test_a_rule_that_says_more_than_ours_stays(ready: Node, start: Callable[..., Instance]) -> None:
     start(routed("tap0", 5))
     ip(ready, "rule add iif tap0 to 198.51.100.0/24 table 333", "rule add iif tap0 table 444")
