@@ -15,8 +15,9 @@ from tests.lab import Image, ImageError, Node, Tap, ensure, needs, wire
 
 from .actions import PATIENCE, answer, attach, differences, ip, link, manage, run, shot, sysctl
 from .conftest import ROOT, MakeTap
-from .environment import BEYOND, GATEWAY, bridged, private, public, routed, uuid
+from .environment import BEYOND, GATEWAY, PUBLIC_NETWORK, bridged, private, public, public6, routed, uuid
 from .instance import DIRECTORY, Instance, Qmp, attach_as_ganeti_does
+from .test_hooks import hook, instance, quiet
 
 pytestmark = pytest.mark.skipif(bool(needs.guest()), reason=needs.guest())
 
@@ -351,6 +352,20 @@ def test_an_adopt_that_died_before_it_was_through_is_finished_by_the_next(
     assert "iif tap0" in manage(ready, "adopt", "--dry-run")
     manage(ready, "adopt")
     assert "iif tap0" not in ready.run(["ip", "rule"]).stdout
+
+
+def test_the_next_hook_brings_the_instances_tags_and_the_tap_keeps_its_mac(
+    ready: Node, start: Callable[..., Instance]
+) -> None:
+    start(routed("tap0", 5))
+    before = link(ready, "tap0")["address"]
+    manage(ready, "adopt")
+    assert public6(5) in answer(ready, "status")["nics"][0]["addresses"]
+    told = instance(network=PUBLIC_NETWORK) | {"INSTANCE_TAGS": "disable_ipv6"}
+    quiet(hook(ready, "instance-modify", **told))
+    assert answer(ready, "status")["nics"][0]["addresses"] == [public(5)]
+    assert link(ready, "tap0")["address"] == before
+    assert differences(ready) == []
 
 
 def test_each_adopted_nic_is_a_line_in_the_log(ready: Node, start: Callable[..., Instance]) -> None:
