@@ -76,6 +76,9 @@ def taps(instance: str) -> Taps | None:
                 raise Failure("its NICs changed while it was looked at", "ganeti-vif adopt again")
         except (FileNotFoundError, ProcessLookupError):
             return None
+        except OSError as error:
+            what = f"{instance}: what its QEMU holds cannot be read: {os.strerror(error.errno or 0)}"
+            raise Failure(what, "run it as root, outside of any container") from error
         except Failure as failure:
             raise failure.about(instance) from failure
     return Taps(

@@ -15,7 +15,7 @@ from tests.lab import Image, ImageError, Node, Tap, ensure, needs, wire
 
 from .actions import PATIENCE, answer, attach, differences, ip, link, manage, run, shot, sysctl
 from .conftest import ROOT, MakeTap
-from .environment import BEYOND, GATEWAY, PUBLIC_NETWORK, bridged, private, public, public6, routed, uuid
+from .environment import BEYOND, GATEWAY, GATEWAY6, PUBLIC_NETWORK, bridged, private, public, public6, routed, uuid
 from .instance import DIRECTORY, Instance, Qmp, attach_as_ganeti_does
 from .test_hooks import hook, instance, quiet
 
@@ -145,6 +145,39 @@ def test_a_routed_guest_is_taken_over_without_a_lost_packet(
     if setup == "by adopt":
         manage(routing, "setup")
     assert differences(routing) == []
+
+
+def test_nor_does_a_routed_guest_with_ipv6_lose_any(
+    routing: Node, gateway: Node, tap: MakeTap, image: Image, stack: ExitStack
+) -> None:
+    """Attached as snf-network does it: route and proxies for IPv6, too, and one MAC for all taps."""
+    one = tap(routing)
+    environment = routed(one.name)
+    ip(routing, f"link set {one.name} address fe:dc:ba:98:76:54")
+    attach_as_ganeti_does(routing, environment)
+    sysctl(routing, "net/ipv6/conf/all/forwarding", "1")
+    for device in ("eth1", one.name):
+        sysctl(routing, f"net/ipv6/conf/{device}/proxy_ndp", "1")
+    ip(
+        routing,
+        f"-6 route add default via {GATEWAY6} dev eth1 onlink table {TABLE}",
+        f"-6 rule add iif eth1 table {TABLE}",
+        f"-6 rule add dev {one.name} table {TABLE}",
+        f"-6 route replace {public6(5)} dev {one.name} proto static table {TABLE}",
+        f"-6 neigh add proxy {public6(5)} dev eth1",
+        f"-6 neigh add proxy {GATEWAY6} dev {one.name}",
+    )
+    vm = booted(routing, one, environment, image, stack)
+    assert vm.guest
+    vm.guest.run("echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad; ip link set eth0 up")
+    vm.guest.run(f"ip -6 addr add {public6(5)}/64 dev eth0")
+    vm.guest.run(f"ip -6 route add default via {GATEWAY6} dev eth0")
+    with pinging(gateway, public6(5)) as ping:
+        manage(routing, "adopt")
+        ping.more(200)
+        assert ping.lost() == set()
+    assert link(routing, one.name)["address"] == "fe:dc:ba:98:76:54"
+    assert f"iif {one.name}" not in routing.run(["ip", "-6", "rule"]).stdout
 
 
 def test_a_bridged_guest_is_taken_over_without_a_lost_packet(
