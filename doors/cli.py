@@ -13,6 +13,7 @@ from typing import Any
 from config import parse
 from config.model import Config, Private
 from doors import status
+from doors.adopt import adopt
 from doors.ask import ask
 from doors.progress import Bar
 from doors.vif_script import complain, needs_root, tap_index, up
@@ -106,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
         writes=False,
     )
     verb("reconcile", _reconcile, "make the node what it should be, leftovers of dead taps included", writes=True)
+    verb("adopt", adopt, "take over the NICs of running guests that somebody else attached", writes=True)
     one = verb("attach", _attach, "attach a NIC, described by flags or by Ganeti's environment", writes=True)
     for flag, text in NIC_FLAGS.items():
         one.add_argument(f"--{flag}", help=text)

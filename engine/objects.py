@@ -208,13 +208,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A routing policy rule of ours, by packet mark or by input device."""
+    """A routing policy rule, by packet mark or by input device; of another PROTOCOL than ours it is somebody else's."""
 
     family: int
     priority: int
     table: int
     mark: int | None = None
     device: str | None = None
+    protocol: int = PROTOCOL
 
     @property
     def key(self) -> Key:

@@ -198,7 +198,7 @@ def _vids(port: BridgeVlan) -> frozenset[int]:
 
 def _rule(rule: Rule) -> str:
     match = f"iif {rule.device}" if rule.device else f"fwmark {rule.mark:#x}"
-    return f"pref {rule.priority} {match} lookup {rule.table} protocol {PROTOCOL}"
+    return f"pref {rule.priority} {match} lookup {rule.table} protocol {rule.protocol}"
 
 
 def _route(route: Route) -> str:

@@ -79,7 +79,7 @@ def survey(config: Config, node: Node) -> Survey:
         found.trouble.append(
             Failure(
                 f"{orphan} is filtered as a NIC of ours, but there is no readable record of its NIC",
-                f"it stays as it is: restart its instance, or ganeti-vif attach --interface {orphan} ...",
+                "it stays as it is: ganeti-vif adopt takes it over; or restart its instance",
             )
         )
     left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node, found.nics).items()}

@@ -327,7 +327,7 @@ def _rule_message(rule: Rule) -> fibmsg:
         attributes += [("FRA_FWMARK", rule.mark), ("FRA_FWMASK", 0xFFFFFFFF)]
     if rule.device is not None:
         attributes.append(("FRA_IIFNAME", rule.device))
-    attributes.append(("FRA_PROTOCOL", PROTOCOL))
+    attributes.append(("FRA_PROTOCOL", rule.protocol))
     message["attrs"] = attributes
     return message
 

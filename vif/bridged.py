@@ -13,7 +13,7 @@ from vif.surroundings import Surroundings
 def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     """What NIC needs on a bridge, in no particular order."""
     # The bridge's MTU, so that the bridge does not shrink to the tap's (ganeti issue 257).
-    yield Link(name=nic.tap, mac=port_mac(nic.mac), mtu=around.bridge.mtu if around.bridge else None)
+    yield Link(name=nic.tap, mac=nic.tap_mac or port_mac(nic.mac), mtu=around.bridge.mtu if around.bridge else None)
     yield guard.ingress(nic)
     if "private-filtered" in nic.network_tags:
         yield guard.same_prefix_only(nic, around.bridge.mac if around.bridge else None)

@@ -40,7 +40,10 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Nic:
-    """A NIC and the tap that it has at the moment. (TAP, INDEX, UUID) is its identity: tap names are reused."""
+    """A NIC and the tap that it has at the moment. (TAP, INDEX, UUID) is its identity: tap names are reused.
+
+    TAP_MAC is the MAC that its tap keeps, if it was adopted with another than attach gives.
+    """
 
     instance: str
     uuid: str
@@ -55,6 +58,7 @@ class Nic:
     ip: IPv4Address | IPv6Address | None = None
     tags: frozenset[str] = frozenset()
     network: Network | None = field(default=None)
+    tap_mac: str | None = None
 
     @property
     def whom(self) -> str:

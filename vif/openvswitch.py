@@ -12,7 +12,7 @@ from vif.nic import Nic
 
 def needs(nic: Nic) -> Iterator[Object]:
     """What NIC needs on an Open vSwitch bridge."""
-    yield Link(name=nic.tap, mac=port_mac(nic.mac))
+    yield Link(name=nic.tap, mac=nic.tap_mac or port_mac(nic.mac))
     yield guard.ingress(nic)
     yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
     yield OvsPort(device=nic.tap, bridge=nic.link, tag=nic.vlans.untagged, trunks=nic.vlans.tagged)

@@ -25,6 +25,7 @@ PURE = [
     "engine/objects.py",
     "engine/words.py",
     "nfdhcpd_bridge/binding.py",
+    "vif/adopt.py",
     "vif/announce.py",
     "vif/bridged.py",
     "vif/guard.py",
