@@ -10,13 +10,14 @@ import json
 import os
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config.model import Config
 from doors import ask
 from doors.agenda import Agenda
 from doors.look import look
-from doors.vif_script import announce, forget, lines, obey, order_of, up
+from doors.migrations import Migrations, move
+from doors.vif_script import announce, forget, lines, obey, order_of, tap_index, up
 from engine.failure import Failure
 from engine.words import finding
 from ganeti.hook import hook_of
@@ -41,6 +42,8 @@ SHARE = 10
 """A look that took t seconds is followed by at least SHARE * t without one, so that a busy node is not kept busier."""
 LONGEST = 60.0
 """Seconds between two attempts to attach a NIC, at most; the first follows after one, then twice as many each time."""
+EXPECTED = 0.1
+"""Seconds between two looks for the taps of a guest that is on its way."""
 TURN = 0.05
 """Seconds of work after which signals and events are looked at."""
 HELD = 0.01
@@ -67,7 +70,27 @@ class Look:
     """Look at the whole node, and mend what is not as it should be."""
 
 
-Task = Tend | Announce | Look
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """See whether the taps of a guest are here that is on its way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The guest behind TAP is HERE now, or elsewhere."""
+
+    tap: str
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Make ready for the guest of NIC, whose tap is here."""
+
+    nic: Nic
+
+
+Task = Tend | Announce | Look | Expect | Prepare | Move
 
 
 class Duties:
@@ -80,6 +103,7 @@ class Duties:
         self._said: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
         self._child: Child | None = None
+        self._migrations = Migrations()
         self._began = self._earliest = self._held = 0.0
         self._first = True
         self.configure(config)
@@ -94,7 +118,7 @@ class Duties:
     @property
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
-        return [self._child.descriptor] if self._child else []
+        return [*([self._child.descriptor] if self._child else []), *self._migrations.descriptors]
 
     def patience(self) -> float:
         """Seconds until there is something to do although nothing was heard."""
@@ -130,6 +154,8 @@ class Duties:
         """Do what is due, questions and tasks in turn, until nothing is or the TURN is over."""
         if self._child and self._child.done():
             self._looked(self._child)
+        for tap, here in set(self._migrations.heard(_now())):
+            self._agenda.at(_now(), Move(tap, here))
         end = _now() + TURN
         try:
             while self._held <= _now() < end:
@@ -153,6 +179,12 @@ class Duties:
                     self._announce(nic)
                 case Look():
                     self._look()
+                case Expect():
+                    self._expect()
+                case Prepare(nic=nic):
+                    self._prepare(nic)
+                case Move(tap=tap, here=here):
+                    self._move(tap, here=here)
         except lock.Held:
             self._agenda.at(_now(), task)
             raise
@@ -171,6 +203,7 @@ class Duties:
                     if device and device.index == nic.index:
                         self._repair(nic)
                     else:
+                        self._migrations.forget(tap)
                         forget(nic, self._config, self._node)
             self._done(tap)
         except lock.Held:
@@ -180,6 +213,8 @@ class Duties:
 
     def _repair(self, nic: Nic) -> None:
         record = records.record_of(nic.tap)
+        if nic.elsewhere:
+            self._migrations.listen(nic.tap)
         if record and is_pending(record):
             up(nic, self._config, self._node)
         else:
@@ -214,6 +249,45 @@ class Duties:
         tap = self._node.devices([nic.tap]).by_name.get(nic.tap)
         if tap and tap.index == nic.index:
             announce(nic, self._config, self._node)
+
+    # NICs on their way
+
+    def _expect(self) -> None:
+        for nic in self._migrations.arrivals(_now()):
+            self._agenda.at(_now(), Prepare(nic))
+        if self._migrations.expected:
+            self._agenda.at(_now() + EXPECTED, Expect())
+
+    def _prepare(self, nic: Nic) -> None:
+        """Not to be able to is no failure: Ganeti's script attaches the NIC a second later."""
+        try:
+            with lock.held("nics", wait=0.0):
+                self._node.forget()
+                move(replace(nic, index=tap_index(nic.tap)), self._config, self._node)
+            self._migrations.listen(nic.tap)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            log.say(f"{nic.whom}: not prepared for its guest: {failure.what}", log.Level.WARNING)
+
+    def _move(self, tap: str, *, here: bool) -> None:
+        try:
+            with lock.held("nics", wait=0.0):
+                self._node.forget()
+                nic = recorded(tap)
+                if nic and nic.elsewhere and here:
+                    nic = replace(nic, elsewhere=False)
+                    up(nic, self._config, self._node)
+                    self._plan_announcements(nic)
+                elif nic and not nic.elsewhere and not here:
+                    move(nic, self._config, self._node)
+                    self._migrations.listen(tap)
+            if here:
+                self._migrations.forget(tap)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            self._failed(tap, failure)
 
     # The whole node
 
@@ -290,11 +364,16 @@ class Duties:
             return "1", lines(failure)
         if isinstance(order, Nic):
             self._done(order.tap)
+            self._migrations.forget(order.tap)
             self._plan_announcements(order)
         return "0", ""
 
     def _serve_hook(self, environment: dict[str, str]) -> tuple[str, str]:
         hook = hook_of(environment)
+        if hook.migration:
+            self._migrations.begin(hook.migration, os.uname().nodename, self._config, _now())
+            self._agenda.at(_now(), Expect())
+            return "0", ""
         if hook.instance is None or hooks.ACTIONS.get(hook.name) is not hooks.instance:
             return ask.ALONE, ""
         try:

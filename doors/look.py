@@ -43,8 +43,9 @@ def look(config: Config, *, at_once: bool = False) -> dict[str, Any]:
             found.changes = ()
     young = {nic.tap for nic in found.nics if records.age(nic.tap) < YOUNG}
     unattached = {nic.tap for nic in found.nics if nic.tap not in found.wanted}
+    elsewhere = {nic.tap for nic in found.nics if nic.elsewhere}
     return {
         "repaired": [finding(change) for change in found.changes],
         "trouble": [*trouble, *(failure.what for failure in found.trouble)],
-        "tend": sorted(young | unattached | found.pending),
+        "tend": sorted(young | unattached | elsewhere | found.pending),
     }

@@ -6,7 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.model import Config, Consumer, For
-from engine.objects import ETHERNET_MTU, Binding, Key, Link, Object, Sysctl, TrunkVlan, state
+from engine.objects import (
+    ETHERNET_MTU,
+    Binding,
+    Key,
+    Link,
+    Object,
+    ProxyNeighbour,
+    Route,
+    Rule,
+    Sysctl,
+    TrunkVlan,
+    state,
+)
 from host_setup import public
 from nfdhcpd_bridge import binding
 from vif import bridged, openvswitch, routed
@@ -41,12 +53,18 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
             for thing in bridged.needs(nic, around):
                 (shared if isinstance(thing, TrunkVlan) else own).append(thing)
         case Mode.ROUTED:
-            own += routed.needs(nic, around)
+            own += (thing for thing in routed.needs(nic, around) if not (nic.elsewhere and leads_to(nic, thing)))
             shared += public.desired(around.public, around.force_forwarding) if around.public else ()
         case Mode.OPENVSWITCH:
             own += openvswitch.needs(nic)
-    own += _binding(nic, config, around)
+    if not nic.elsewhere:
+        own += _binding(nic, config, around)
     return Needs(state(own), state(shared))
+
+
+def leads_to(nic: Nic, thing: Object) -> bool:
+    """Whether THING makes others send to NIC by this node."""
+    return isinstance(thing, Route | Rule) or (isinstance(thing, ProxyNeighbour) and thing.device != nic.tap)
 
 
 def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding]:

@@ -20,8 +20,9 @@ PENDING = "pending"
 def record_of(nic: Nic, *, pending: bool = False) -> Record:
     """The record of NIC. Equal NICs have equal records: sets are sorted. PENDING if it could not be attached."""
     values = {"version": VERSION} | ({PENDING: True} if pending else {}) | _plain(nic)
-    if nic.tap_mac is None:
-        del values["tap_mac"]  # an older version, installed again, does not know it
+    for name in ("tap_mac", "elsewhere"):
+        if not values[name]:
+            del values[name]  # an older version, installed again, does not know it
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
 
 
