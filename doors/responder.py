@@ -21,8 +21,7 @@ from config.model import Config
 from doors.vif_script import complain
 from engine.failure import Failure
 from node.serving import Serving
-from outside import lock, log, privileges
-from outside.state_socket import DIRECTORY
+from outside import lock, log, privileges, state_socket
 
 USER = "ganeti-vif-responder"
 OPEN_FILES = 65536
@@ -60,7 +59,7 @@ def main(arguments: list[str]) -> int:
         theirs.setblocking(False)
         with _context(given.foreground, ours, theirs):
             _become(given.user)
-            with lock.held("responder", wait=0.0, directory=DIRECTORY):
+            with lock.held("responder", wait=0.0, directory=state_socket.DIRECTORY):
                 _run(given.config, config, ours, theirs)
     except Failure as failure:
         complain(failure)
@@ -85,12 +84,7 @@ def _become(user: str) -> None:
     if os.geteuid() != 0:
         return
     account = privileges.account_of(user)
-    try:
-        os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
-        os.chown(DIRECTORY, account.pw_uid, account.pw_gid)
-    except OSError as error:
-        what = f"{DIRECTORY} cannot be made: {os.strerror(error.errno or 0)}"
-        raise Failure(what, "see: ls -ld /run") from error
+    state_socket.make_directory(account.pw_uid, account.pw_gid)
     if account.pw_uid:
         privileges.become(user)
 

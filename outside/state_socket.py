@@ -25,6 +25,15 @@ _ASKERS = 4
 _PEER = struct.Struct("=iII")
 
 
+def make_directory(user: int, group: int) -> None:
+    """Make the daemon's directory and give it to its user. Raises Failure. Only root can."""
+    try:
+        os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
+        os.chown(DIRECTORY, user, group)
+    except OSError as error:
+        raise Failure(f"{DIRECTORY} cannot be made: {os.strerror(error.errno or 0)}", "see: ls -ld /run") from error
+
+
 class Listener:
     """The daemon's end. Raises Failure if it cannot be made."""
 
