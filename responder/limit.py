@@ -10,7 +10,8 @@ class Bucket:
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
     def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst, self._tokens, self._at = rate, burst, burst, float("-inf")
+        self._rate, self._burst = rate, burst
+        self._tokens, self._at = 0.0, float("-inf")  # filled when it is first used
 
     def take(self, now: float) -> bool:
         """Take one token. Returns whether there was one."""

@@ -11,18 +11,14 @@ import pytest
 from tests.lab import Node
 
 from .actions import PATIENCE, attach, ip, ping
-from .conftest import MakeTap, Plug, configure
-from .environment import BEYOND, GATEWAY, bridged, mac, private, public, public6, routed
+from .conftest import Plug, configure
+from .environment import BEYOND, GATEWAY, bridged, private, public, public6, routed
 from .responder_lab import (
     RESPONDS,
     addresses,
-    bind,
-    counts,
     leases,
-    path_of,
     responding,
     script,
-    served,
     udhcpc,
     until,
 )
