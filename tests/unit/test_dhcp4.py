@@ -8,9 +8,9 @@ from typing import Any
 
 import dpkt
 import pytest
+from guest_frames import ASKED, BINDING, BROADCAST, GUEST, TAP, TOLD, dhcp, packed, serving, udp
 from hypothesis import given
 from hypothesis import strategies as st
-from guest_frames import ASKED, BINDING, BROADCAST, GUEST, TAP, TOLD, dhcp, packed, serving, udp
 
 from responder.answer import answer
 from responder.packet import Malformed

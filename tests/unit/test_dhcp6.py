@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import dpkt
 import pytest
+from guest_frames import GUEST, LINK_LOCAL, ROUTER, TAP, TOLD, dhcp6, packed, serving
 from hypothesis import given
 from hypothesis import strategies as st
-from guest_frames import GUEST, LINK_LOCAL, ROUTER, TAP, TOLD, dhcp6, packed, serving
 
 from config.model import Dhcpv6
 from responder.answer import answer

@@ -162,8 +162,10 @@ def test_an_address_without_a_subnet_is_refused() -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         found = reading(text)
-    except Invalid as invalid:
+    except Invalid as caught:
+        found, invalid = None, caught
+    if found:
+        assert len(found.mac) == 6
+    else:
         assert 0 <= invalid.line <= len(text.splitlines()) + 1
         assert invalid.reason.strip()
-    else:
-        assert len(found.mac) == 6

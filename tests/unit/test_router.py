@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import dpkt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from guest_frames import (
     GUEST,
     LINK_LOCAL,
@@ -21,6 +19,8 @@ from guest_frames import (
     router_solicitation,
     serving,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.model import Dhcpv6, Told
 from responder.answer import answer

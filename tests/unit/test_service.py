@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import dpkt
 import pytest
+from guest_frames import BINDING, GUEST, TAP, arp, packed, serving
 from hypothesis import given
 from hypothesis import strategies as st
-from guest_frames import BINDING, GUEST, TAP, arp, packed, serving
 
 from config import parse
 from nfdhcpd_bridge.reading import reading
