@@ -59,14 +59,23 @@ def _regular(path: str, flags: int) -> int:
 
 
 def stamps(directory: str) -> dict[str, Stamp]:
-    """What is in DIRECTORY, by name, and a stamp of each that changes with it. Nothing if there is no directory."""
+    """What is in DIRECTORY, by name, and a stamp of each that changes with it. Nothing if there is no directory.
+
+    Raises Failure if there is one that we may not read.
+    """
     found: dict[str, Stamp] = {}
-    with contextlib.suppress(OSError), os.scandir(directory) as entries:
-        for entry in entries:
-            if not entry.name.startswith("."):
-                with contextlib.suppress(OSError):
-                    now = entry.stat()
-                    found[entry.name] = (now.st_ino, now.st_mtime_ns, now.st_ctime_ns, now.st_size)
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):
+                        now = entry.stat()
+                        found[entry.name] = (now.st_ino, now.st_mtime_ns, now.st_ctime_ns, now.st_size)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        what = f"the bindings in {directory} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"make it readable for everybody: chmod 755 {directory}") from error
     return found
 
 

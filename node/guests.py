@@ -71,6 +71,8 @@ class Guests:
         self.invalid: dict[str, Invalid] = {}
         self.unserved: dict[str, str] = {}
         """Taps with a valid binding that cannot be served, and why. A tap that does not exist is no trouble."""
+        self.unreadable: str | None = None
+        """Why the directory itself cannot be read."""
 
     @property
     def bindings(self) -> int:
@@ -88,8 +90,13 @@ class Guests:
     def read_all(self) -> None:
         """Read what changed in the whole directory since it was read last."""
         directory = self._config.bindings.directory
-        found = files.stamps(directory) if self._config.responds else {}
-        changed = {name for name in found.keys() | self._stamps.keys() if found.get(name) != self._stamps.get(name)}
+        self.unreadable = None
+        try:
+            found = files.stamps(directory) if self._config.responds else {}
+        except Failure as failure:
+            self.unreadable, found = failure.what, {}
+        known = self._stamps.keys() | self._readings.keys() | self.invalid.keys()
+        changed = {name for name in found.keys() | known if name not in found or found[name] != self._stamps.get(name)}
         self._stamps = found
         self.read(changed)
 

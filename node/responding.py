@@ -32,6 +32,9 @@ def _trouble(state: dict[str, Any], directory: str) -> list[Failure]:
     if not state["enabled"] or state["directory"] != directory:
         what = "ganeti-vif-responder runs with another configuration"
         found.append(Failure(what, "systemctl reload ganeti-vif-responder"))
+    if state["unreadable"]:
+        do = f"make it readable for everybody: chmod 755 {directory}"
+        found.append(Failure(f"ganeti-vif-responder serves nobody: {state['unreadable']}", do))
     for bad in state["invalid"]:
         place = f"{bad['file']}:{bad['line']}" if bad["line"] else bad["file"]
         found.append(Failure(f"{place}: {bad['reason']}; its guest is not served", f"mend it, or remove {bad['file']}"))

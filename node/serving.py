@@ -76,6 +76,7 @@ class Serving:
     def serve(self, obey: Callable[[], Config | None]) -> None:
         """Until OBEY, called when a signal came, gives no configuration to go on with."""
         self._guests.read_all()
+        self._complain_at = self._began
         log.say(f"responder: {len(self._guests.served)} taps served by {self._guests.bindings} bindings")
         systemd.notify("READY=1")
         alive = time.monotonic() + self._watchdog
@@ -252,6 +253,8 @@ class Serving:
         for name, invalid in self._guests.invalid.items():
             place = f"{directory}/{name}" + (f":{invalid.line}" if invalid.line else "")
             yield f"{place}: {invalid.reason}; its guest is not served"
+        if self._guests.unreadable:
+            yield f"{self._guests.unreadable}; no guest is served"
         for name, reason in self._guests.unserved.items():
             yield f"{name} is not served: {reason}"
 
@@ -310,6 +313,7 @@ class Serving:
                 for name, bad in sorted(self._guests.invalid.items())
             ],
             "unserved": [{"tap": name, "reason": why} for name, why in sorted(self._guests.unserved.items())],
+            "unreadable": self._guests.unreadable,
             "last_error": self._error,
         }
 
