@@ -167,7 +167,8 @@ class Serving:
     def _left(self, guest: Guest) -> None:
         if self._by_descriptor.pop(guest.socket.fileno(), None):
             self._stop_hearing(guest)
-        guest.part()
+        if guest.index in self._links.by_index:
+            guest.part()
         self._past.update(guest.tally)
 
     def _stop_hearing(self, guest: Guest) -> None:
