@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> int:
     given = parser().parse_args(arguments)
     try:
         config = parse.load(given.config)
+        if os.geteuid() == 0:
+            privileges.account_of(given.user)  # said while there is a terminal to say it on
         privileges.raise_open_files(OPEN_FILES)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
