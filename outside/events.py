@@ -103,7 +103,7 @@ class Events:
         found: dict[Event, None] = {}
         for one, decode in zip(self.sockets, (self._route_event, _filter_event), strict=True):
             while (data := _receive(one)) is not None:
-                for kind, payload in _messages(data):
+                for kind, payload in messages(data):
                     if event := decode(kind, payload):
                         found[event] = None
                 if not data:
@@ -169,7 +169,8 @@ def _receive(one: socket.socket) -> bytes | None:
         raise
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The type and the payload of each netlink message in a datagram."""
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, _, _, _ = _HEADER.unpack_from(data, at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import syslog
 import time
 from enum import IntEnum
@@ -33,8 +34,12 @@ def say(line: str, level: Level = Level.INFO) -> None:
         syslog.openlog("ganeti-vif", syslog.LOG_PID, syslog.LOG_DAEMON)
         syslog.syslog(level, line)
         return
+    now = time.strftime("%Y-%m-%d %H:%M:%S%z")
+    line = f"{now} ganeti-vif[{os.getpid()}] {level.name.lower()}: {line}\n"
     with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(FILE), mode=0o750, exist_ok=True)
-        now = time.strftime("%Y-%m-%d %H:%M:%S%z")
-        with open(FILE, "a", encoding="ascii") as file:
-            file.write(f"{now} ganeti-vif[{os.getpid()}] {level.name.lower()}: {line}\n")
+        try:
+            os.makedirs(os.path.dirname(FILE), mode=0o750, exist_ok=True)
+            with open(FILE, "a", encoding="ascii") as file:
+                file.write(line)
+        except PermissionError:  # a daemon that is not root has its standard error, or nothing
+            sys.stderr.write(line)

@@ -80,8 +80,13 @@ def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding
     if subnet is None and around.public and nic.address:
         subnet = around.public.subnet_of(nic.address)  # type: ignore[assignment]
     subnet6 = network.subnet6 if network else None
+    address6 = None
     if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
-        subnet6 = None  # a binding can say no other IPv6 address than the one that SLAAC makes
+        # To NFDHCPD a binding can say no other IPv6 address than the one that SLAAC makes.
+        if config.responds and nic.address6 and nic.address6 in subnet6:
+            address6 = nic.address6
+        else:
+            subnet6 = None
     lower = around.uplink if nic.mode is Mode.ROUTED else around.bridge
     mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None
     yield Binding(
@@ -98,5 +103,6 @@ def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding
             subnet6=subnet6,
             gateway6=routed.gateway_of(nic, around.public, 6),
             mtu=mtu,
+            address6=address6,
         ),
     )

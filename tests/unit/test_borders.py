@@ -15,7 +15,18 @@ from pathlib import Path
 import pytest
 from samples import ROOT
 
-PACKAGES = ("config", "doors", "engine", "ganeti", "host_setup", "nfdhcpd_bridge", "node", "outside", "vif")
+PACKAGES = (
+    "config",
+    "doors",
+    "engine",
+    "ganeti",
+    "host_setup",
+    "nfdhcpd_bridge",
+    "node",
+    "outside",
+    "responder",
+    "vif",
+)
 MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PURE = [
     "config/model.py",
@@ -25,6 +36,7 @@ PURE = [
     "engine/objects.py",
     "engine/words.py",
     "nfdhcpd_bridge/binding.py",
+    "nfdhcpd_bridge/reading.py",
     "vif/adopt.py",
     "vif/announce.py",
     "vif/bridged.py",
@@ -35,7 +47,7 @@ PURE = [
     "vif/record.py",
     "vif/routed.py",
     "vif/surroundings.py",
-    *(module for module in MODULES if module.startswith("host_setup/")),
+    *(module for module in MODULES if module.startswith(("host_setup/", "responder/"))),
 ]
 IMPURE = {
     "os",
@@ -57,6 +69,7 @@ WRITERS = {
     "outside/lock.py",
     "outside/log.py",
     "outside/records.py",
+    "outside/state_socket.py",
     "outside/sysctl.py",
     "nfdhcpd_bridge/files.py",
 }
