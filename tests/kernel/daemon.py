@@ -78,3 +78,8 @@ def without_records(node: Node) -> bool:
     """Whether there is no record of any NIC."""
     directory = node.path(RECORDS)
     return not directory.exists() or not list(directory.iterdir())
+
+
+def impatient(node: Node) -> None:
+    """From now on who asks the daemon of NODE waits for half a second, and not for ten."""
+    node.run(["sed", "-i", "s/^PATIENCE = 10.0$/PATIENCE = 0.5/", "/usr/share/ganeti-vif/doors/ask.py"])
