@@ -327,8 +327,8 @@ class Duties:
         if question.withdrawn():
             question.client.close()
             return
-        protocol, door, *pairs = (os.fsdecode(word) for word in question.words)
-        environment = dict(pair.partition("=")[::2] for pair in pairs)
+        protocol, door, *pairs = (*map(os.fsdecode, question.words), "")  # whoever asks may have said one word only
+        environment = dict(pair.partition("=")[::2] for pair in pairs if pair)
         try:
             if protocol != ask.PROTOCOL.decode():
                 question.answer(ask.ALONE, "")
