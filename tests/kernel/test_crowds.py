@@ -11,7 +11,7 @@ import pytest
 from tests.lab import Node, TapHolder
 
 from .actions import answer, attach, differences, run, shot, vif_script
-from .daemon import clean, launched, stopped, until, without_records
+from .vifd import clean, launched, stopped, until, without_records
 from .environment import bridged, public, routed, uuid
 
 MANY, CALLERS, ALL = 50, 50, 200

@@ -10,7 +10,7 @@ from tests.lab import Node
 
 from .actions import answer, complaint, differences, manage, shot, vif_script
 from .conftest import MakeTap
-from .daemon import clean, launched, stopped, until
+from .vifd import clean, launched, stopped, until
 from .environment import bridged, mac, routed
 from .snapshot import Snapshot
 

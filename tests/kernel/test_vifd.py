@@ -18,7 +18,7 @@ from tests.lab import Node, PacketSocket
 
 from .actions import PATIENCE, arp_of, attach, ip, run
 from .conftest import MakeTap, configure
-from .daemon import clean, said, started, stopped, until
+from .vifd import clean, said, started, stopped, until
 from .environment import bridged, routed
 
 
