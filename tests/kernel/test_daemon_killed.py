@@ -14,7 +14,7 @@ from tests.lab import Node
 from .test_killed import SIGKILLED, deaths
 
 KILLER = Path(__file__).resolve().parent / "daemon_killer.py"
-KILLS = 20
+KILLS = 200
 TIMEOUT = 600.0
 
 
