@@ -10,10 +10,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bench.caller import CONFIG, MODES, Caller, environment
 from outside.inotify import Watch
 from tests.lab import Node, Tap, TapHolder, wire
-
-from bench.caller import CONFIG, MODES, Caller, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = "/run/ganeti-vif/nics"
@@ -81,7 +80,9 @@ class Machine:
         return took
 
     def _must_be_clean(self, tap: str, number: int) -> None:
-        left = self.node.run(["sh", "-c", "nft list chains; ip route show table all; ip -6 route show table all; ls /var/lib/nfdhcpd"])
+        left = self.node.run(
+            ["sh", "-c", "nft list chains; ip route show table all; ip -6 route show table all; ls /var/lib/nfdhcpd"]
+        )
         traces = [f'"{tap}', f" {tap} ", f"\n{tap}\n", f"10.77.{number >> 8}.{number & 255} "]
         assert not [trace for trace in traces if trace in left.stdout], left.stdout
 

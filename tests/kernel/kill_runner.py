@@ -283,7 +283,9 @@ class DaemonAttach(Daemon):
     def verb(self) -> int:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         words = [PROTOCOL, b"vif", *(f"{name}={value}".encode() for name, value in self.environment.items())]
-        return self.served([], [Question(words, time.monotonic(), theirs)], lambda: bool(select.select([ours], [], [], 0)[0]))
+        return self.served(
+            [], [Question(words, time.monotonic(), theirs)], lambda: bool(select.select([ours], [], [], 0)[0])
+        )
 
 
 class DaemonDetach(Daemon):

@@ -140,7 +140,9 @@ def test_a_compiled_rule_is_what_libnftables_makes(place: tuple[Node, Tap], kind
     def compared() -> None:
         knows = learned(kind, tap.name)
 
-        @settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        )
         @given(mac=macs, address4=addresses4, address6=addresses6)
         @example("02:00:00:00:00:01", IPv4Address("0.0.0.1"), IPv6Address("::1"))
         @example("02:00:00:ff:ff:ff", IPv4Address("255.255.255.254"), IPv6Address(2**128 - 1))
@@ -170,7 +172,13 @@ def test_a_mac_that_is_its_own_prefix_is_left_to_libnftables(place: tuple[Node, 
 
     def compared() -> None:
         one = Nftables()
-        for mac in ("02:00:00:00:00:00", "02:00:00:12:34:56", "02:00:00:00:00:00", "02:00:01:00:00:00", "02:00:02:00:00:00"):
+        for mac in (
+            "02:00:00:00:00:00",
+            "02:00:00:12:34:56",
+            "02:00:00:00:00:00",
+            "02:00:01:00:00:00",
+            "02:00:02:00:00:00",
+        ):
             for chain in chains(kind, tap.name, mac, IPv4Address("192.0.2.9"), IPv6Address("2001:db8::9")):
                 one.perform(Make(chain))
                 ours = in_the_kernel(chain)

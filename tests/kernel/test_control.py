@@ -20,8 +20,8 @@ from tests.lab import Node
 
 from .actions import PATIENCE, attach, differences, vif_script
 from .conftest import MakeTap
-from .vifd import RECORDS, SOCKET, answers, clean, hanging, launched, stopped, until
 from .environment import SCRIPT, bridged, routed
+from .vifd import RECORDS, SOCKET, answers, clean, hanging, launched, stopped, until
 
 NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
 CONNECT = """

@@ -11,8 +11,8 @@ import pytest
 from tests.lab import Node, TapHolder
 
 from .actions import answer, attach, differences, run, shot, vif_script
-from .vifd import clean, launched, stopped, until, without_records
 from .environment import bridged, public, routed, uuid
+from .vifd import clean, launched, stopped, until, without_records
 
 MANY, CALLERS, ALL = 50, 50, 200
 FIRST = 1000
@@ -21,7 +21,11 @@ FIRST = 1000
 def numbered(given: Callable[..., dict[str, str]], tap: str, number: int, **changes: str) -> dict[str, str]:
     """A NIC of a number that needs two octets. The routed ones have the addresses from 192.0.2.10 on."""
     address = public(10 + (number - FIRST) % 240) if given is routed else f"10.0.{number >> 8}.{number & 255}"
-    own = {"MAC": f"aa:00:00:00:{number >> 8:02x}:{number & 255:02x}", "IP": address, "INSTANCE": f"vm{number}.example.com"}
+    own = {
+        "MAC": f"aa:00:00:00:{number >> 8:02x}:{number & 255:02x}",
+        "IP": address,
+        "INSTANCE": f"vm{number}.example.com",
+    }
     return given(tap, 5, **(own | {"INTERFACE_UUID": uuid(number)} | changes))
 
 

@@ -13,13 +13,13 @@ from tests.lab import Node
 
 from .actions import PATIENCE, answer, attach, differences, ping
 from .conftest import MakeTap, Plug
-from .vifd import answers, clean, hanging, impatient, launched, started, stopped, until
 from .environment import BEYOND, bridged, private, public, routed
+from .vifd import answers, clean, hanging, impatient, launched, started, stopped, until
 
 COUNT = 10**6
 
 
-def ended(pinging: "subprocess.Popen[str]") -> tuple[int, int]:
+def ended(pinging: subprocess.Popen[str]) -> tuple[int, int]:
     """How many packets PINGING sent, and how many came back."""
     pinging.send_signal(signal.SIGINT)
     output, _ = pinging.communicate(timeout=PATIENCE)

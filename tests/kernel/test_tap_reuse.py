@@ -17,8 +17,8 @@ from vif.routed import TAP_MAC
 
 from .actions import BROADCAST, PATIENCE, answer, attach, differences, udp
 from .conftest import MakeTap
-from .vifd import answers, clean, hanging, impatient, launched, stopped, until
 from .environment import BEYOND, bridged, mac, private, public, routed
+from .vifd import answers, clean, hanging, impatient, launched, stopped, until
 
 FORMER, LATER = 6, 5
 Given = Callable[..., dict[str, str]]
@@ -118,4 +118,6 @@ def test_nothing_of_the_new_owner_meets_the_former_ones_state(
         until(lambda: clean(ready), "a clean node")
         stopped(process)
     assert differences(ready) == []
-    assert {nic["instance"] for nic in answer(ready, "status")["nics"] if nic["tap"] == second.name} == {"vm5.example.com"}
+    assert {nic["instance"] for nic in answer(ready, "status")["nics"] if nic["tap"] == second.name} == {
+        "vm5.example.com"
+    }

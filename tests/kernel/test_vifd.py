@@ -7,8 +7,7 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dpkt
@@ -18,8 +17,8 @@ from tests.lab import Node, PacketSocket
 
 from .actions import PATIENCE, arp_of, attach, ip, run
 from .conftest import MakeTap, configure
-from .vifd import clean, said, started, stopped, until
 from .environment import bridged, routed
+from .vifd import clean, said, started, stopped, until
 
 
 @pytest.fixture
