@@ -32,7 +32,7 @@ PERIOD = 60.0
 """Seconds after which it turns round although there is nothing to do."""
 
 SUCCESSION = 2.0
-"""Seconds for the lock of a predecessor that was killed: a process that it had just forked lets go of it in a moment."""
+"""Seconds for the lock of a predecessor that was killed: a process that it had forked soon lets go of it."""
 
 
 def serve(config: Config, path: str, signals: socket.socket) -> None:
