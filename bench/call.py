@@ -1,4 +1,4 @@
-"""Runs in a node: calls a program for each line of stdin, [path, environment]; answers [milliseconds, status, stderr].
+"""Runs in a node: for each line of stdin, [path, environment], it calls a program and answers [ms, status, stderr].
 
 A process of its own in the node, so that nothing but the program is measured.
 """

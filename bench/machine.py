@@ -80,8 +80,9 @@ class Machine:
         return took
 
     def _must_be_clean(self, tap: str, number: int) -> None:
-        routes = "ip route show table all; ip -6 route show table all"
-        left = self.node.run(["sh", "-c", f"nft list chains; {routes}; ls /var/lib/nfdhcpd"])
+        left = self.node.run(
+            ["sh", "-c", "nft list chains; ip route show table all; ip -6 route show table all; ls /var/lib/nfdhcpd"]
+        )
         traces = [f'"{tap}', f" {tap} ", f"\n{tap}\n", f"10.77.{number >> 8}.{number & 255} "]
         assert not [trace for trace in traces if trace in left.stdout], left.stdout
 

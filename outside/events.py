@@ -40,7 +40,7 @@ RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
 NFNLGRP_NFTABLES = 7
 
 NFT_DELTABLE, NFT_DELCHAIN, NFT_DELRULE = (10 << 8 | 2, 10 << 8 | 5, 10 << 8 | 8)
-NFTA_TABLE, NFTA_RULE_CHAIN, NFTA_CHAIN_NAME = 1, 2, 3
+NFTA_TABLE = 1
 RTA_OIF, NETCONFA_IFINDEX = 4, 1
 IFF_UP = 1
 BUFFER = 4 << 20
@@ -209,8 +209,8 @@ def _filter_event(kind: int, payload: bytes) -> Event | None:
     if kind not in (NFT_DELTABLE, NFT_DELCHAIN, NFT_DELRULE):
         return None
     found = attributes(payload, 4)
-    if text(found[NFTA_TABLE]) != TABLE:
+    table, _, chain = text(found[NFTA_TABLE]).partition("-")
+    if table != TABLE:
         return None
-    name = text(found.get(NFTA_RULE_CHAIN if kind == NFT_DELRULE else NFTA_CHAIN_NAME, b""))
-    tap, _, direction = name.rpartition("-")
+    tap, _, direction = chain.rpartition("-")
     return Changed(tap if tap and direction in ("in", "out") else None)

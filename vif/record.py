@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -26,6 +27,7 @@ def record_of(nic: Nic, *, pending: bool = False) -> Record:
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
 
 
+@lru_cache(maxsize=4096)  # the daemon reads those of a whole node again and again
 def nic_of(record: Record) -> Nic:
     """The NIC that RECORD describes. Raises Failure if it is damaged or of another version."""
     try:

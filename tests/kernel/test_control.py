@@ -20,8 +20,8 @@ from tests.lab import Node
 
 from .actions import PATIENCE, attach, differences, vif_script
 from .conftest import MakeTap
-from .daemon import RECORDS, SOCKET, answers, clean, hanging, launched, stopped, until
 from .environment import SCRIPT, bridged, routed
+from .vifd import RECORDS, SOCKET, answers, clean, hanging, launched, stopped, until
 
 NOBODY = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
 CONNECT = """
@@ -137,7 +137,7 @@ class TestWhatIsAsked:
 
     def test_who_hangs_up_gets_nothing_done(self, ready: Node, tap: MakeTap, vifd: subprocess.Popen[str]) -> None:
         one = tap(ready)
-        with hanging(vifd), closing(connected(ready)) as client:
+        with hanging(vifd, ready), closing(connected(ready)) as client:
             client.send(question(bridged(one.name)))
         assert answers(ready)  # after that one
         assert not ready.path(f"{RECORDS}/{one.name}.json").exists()
@@ -168,7 +168,7 @@ def test_who_is_left_without_an_answer_does_it_alone(ready: Node, tap: MakeTap, 
 
 def test_who_has_lost_patience_does_it_alone_and_the_daemon_does_not_do_it_again(ready: Node, tap: MakeTap) -> None:
     daemon, one = launched(ready), tap(ready)
-    with hanging(daemon):
+    with hanging(daemon, ready):
         attach(ready, bridged(one.name))
         assert differences(ready) == []
     assert answers(ready)

@@ -11,8 +11,8 @@ import pytest
 from tests.lab import Node, TapHolder
 
 from .actions import answer, attach, differences, run, shot, vif_script
-from .daemon import clean, launched, stopped, until, without_records
 from .environment import bridged, public, routed, uuid
+from .vifd import clean, launched, stopped, until, without_records
 
 MANY, CALLERS, ALL = 50, 50, 200
 FIRST = 1000

@@ -13,8 +13,8 @@ from tests.lab import Node
 
 from .actions import PATIENCE, answer, attach, differences, ping
 from .conftest import MakeTap, Plug
-from .daemon import answers, clean, hanging, impatient, launched, started, stopped, until
 from .environment import BEYOND, bridged, private, public, routed
+from .vifd import answers, clean, hanging, impatient, launched, started, stopped, until
 
 COUNT = 10**6
 
@@ -51,7 +51,7 @@ def test_no_packet_is_lost_and_an_attach_works(ready: Node, plug: Plug, tap: Mak
 
     match how:
         case "hangs":
-            with hanging(daemon):
+            with hanging(daemon, ready):
                 attach_new()
             assert answers(ready)
         case "stopped" | "killed":

@@ -20,9 +20,9 @@ from tests.lab import Node, PacketSocket, Tap, wire
 
 from .actions import PATIENCE, answer, arp, arp_of, attach, differences, ethernet, ip, link, manage, octets
 from .conftest import installed, quick
-from .daemon import until
 from .environment import GATEWAY, PATH, mac, public, routed, uuid
 from .instance import Instance
+from .vifd import until
 
 ROUTER = "0e:00:00:00:00:01"
 RARP = ethernet(mac(5), "ff:ff:ff:ff:ff:ff", 0x8035, b"\0\1\x08\0\6\4\0\3" + 2 * (octets(mac(5)) + bytes(4)))

@@ -10,9 +10,9 @@ from tests.lab import Node
 
 from .actions import answer, complaint, differences, manage, shot, vif_script
 from .conftest import MakeTap
-from .daemon import clean, launched, stopped, until
 from .environment import bridged, mac, routed
 from .snapshot import Snapshot
+from .vifd import clean, launched, stopped, until
 
 DIRECTORY = "/var/lib/nfdhcpd"
 LITTLE = "mkdir -p /var/lib && mount -t tmpfs -o size=64k,mode=755 tmpfs /var/lib && mkdir /var/lib/nfdhcpd"

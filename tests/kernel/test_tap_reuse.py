@@ -17,8 +17,8 @@ from vif.routed import TAP_MAC
 
 from .actions import BROADCAST, PATIENCE, answer, attach, differences, udp
 from .conftest import MakeTap
-from .daemon import answers, clean, hanging, impatient, launched, stopped, until
 from .environment import BEYOND, bridged, mac, private, public, routed
+from .vifd import answers, clean, hanging, impatient, launched, stopped, until
 
 FORMER, LATER = 6, 5
 Given = Callable[..., dict[str, str]]
@@ -104,7 +104,7 @@ def test_nothing_of_the_new_owner_meets_the_former_ones_state(
 
         if daemon == "hangs":
             assert process
-            with hanging(process):
+            with hanging(process, ready):
                 second = change_owner()
         else:
             second = change_owner()

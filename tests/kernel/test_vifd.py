@@ -17,8 +17,8 @@ from tests.lab import Node, PacketSocket
 
 from .actions import PATIENCE, answer, arp_of, attach, complaint, differences, ip, run, vif_script
 from .conftest import MakeTap, configure
-from .daemon import clean, said, started, stopped, until
 from .environment import bridged, routed
+from .vifd import clean, said, started, stopped, until
 
 
 def last(node: Node, word: str) -> str:

@@ -65,9 +65,17 @@ def stopped(daemon: subprocess.Popen[str], number: int = signal.SIGTERM) -> None
 
 
 @contextmanager
-def hanging(daemon: subprocess.Popen[str]) -> Iterator[None]:
-    """Meanwhile it hangs."""
-    os.kill(daemon.pid, signal.SIGSTOP)
+def hanging(daemon: subprocess.Popen[str], node: Node) -> Iterator[None]:
+    """Meanwhile it hangs, and holds no lock: if it did, others would wait for its watchdog to end it."""
+
+    def hangs() -> bool:
+        os.kill(daemon.pid, signal.SIGSTOP)
+        if node.run(["flock", "--nonblock", "/run/ganeti-vif/nics.lock", "true"], check=False).returncode == 0:
+            return True
+        os.kill(daemon.pid, signal.SIGCONT)
+        return False
+
+    until(hangs, "a moment without a lock")
     try:
         yield
     finally:
