@@ -99,4 +99,4 @@ def test_messages_of_one_datagram_are_taken_apart() -> None:
     def message(kind: int, body: bytes) -> bytes:
         return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body + bytes(-len(body) % 4)
 
-    assert list(events._messages(message(16, b"abc") + message(17, b"") + b"\0\0")) == [(16, b"abc"), (17, b"")]
+    assert list(events.messages(message(16, b"abc") + message(17, b"") + b"\0\0")) == [(16, b"abc"), (17, b"")]
