@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
         ours.setblocking(False)
         theirs.setblocking(False)
         with _context(given.foreground, ours, theirs):
+            log.last_resort = sys.stderr if given.foreground else None
             _become(given.user)
             with lock.held("responder", wait=0.0, directory=state_socket.DIRECTORY):
                 _run(given.config, config, ours, theirs)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from config.model import Config
+from engine.failure import Failure
 from node.guests import Guest, Guests
 from outside import guest_socket, log, systemd
 from outside.inotify import Watch
@@ -37,8 +38,9 @@ SETTLED = 1.0
 """Seconds after which a bad binding is complained of: a file that is being written may be read half."""
 FIRST, INITIAL = 2, 16.0
 """So many advertisements are followed by another within so many seconds, as the first may be lost (RFC 4861, 10)."""
-SPREAD = 2.0
-"""Seconds within which all guests hear of us after our start."""
+SPREAD = 1.0
+"""Seconds within which all guests hear of us after our start (a restart has told them that their router is gone)."""
+DECLINED = ("dhcp4_decline", "dhcp6_decline")
 ASKER = 5.0
 """Seconds that an asker has to take its answer."""
 
@@ -118,24 +120,37 @@ class Serving:
                 if config is None:
                     return False
                 self._configure(config)
-            elif descriptor == self._links.fileno():
-                self._guests.follow(self._links.read())
-            elif descriptor == self._watch.fileno():
-                self._reread()
-            elif descriptor == self._listener.fileno():
-                self._answer_asker()
-            else:
-                self._tell(descriptor)
+                continue
+            try:
+                self._change(descriptor)
+            except Failure as failure:  # of the kernel, which has no memory, or too many watches
+                self._complain(failure.what)
         return True
+
+    def _change(self, descriptor: int) -> None:
+        """Take in what DESCRIPTOR has to say. Raises Failure."""
+        if descriptor == self._links.fileno():
+            self._guests.follow(self._links.read())
+        elif descriptor == self._watch.fileno():
+            self._reread()
+        elif descriptor == self._listener.fileno():
+            self._answer_asker()
+        elif descriptor in self._askers:
+            self._tell(descriptor)
 
     def _configure(self, config: Config) -> None:
         if config is self._config:
             return
         if config.bindings.directory != self._config.bindings.directory:
+            try:
+                watch = Watch(config.bindings.directory)
+            except Failure as failure:
+                self._complain(f"the old configuration stays in force: {failure.what}")
+                return
             self._control.unregister(self._watch)
             self._watch.close()
-            self._watch = Watch(config.bindings.directory)
-            self._control.register(self._watch, select.EPOLLIN)
+            self._watch = watch
+            self._control.register(watch, select.EPOLLIN)
         self._config = config
         self._guests.configure(config)
         self._complain_at = time.monotonic() + SETTLED
@@ -200,6 +215,8 @@ class Serving:
                 self._complain(f"{guest.name}: a frame that nobody was prepared for: {error!r}: {frame[:400].hex()}")
                 continue
             tally[heard] += 1
+            if heard in DECLINED:
+                self._complain(f"{guest.name}: its guest declined the address, for somebody else uses it")
             if out is not None:
                 guest.send(out, said or "")
 

@@ -119,10 +119,11 @@ class GuestSocket:
         except BlockingIOError:
             return None
         except OSError as error:
-            # The device went down since the last frame: said once, and nothing is lost that was not lost with it.
-            if error.errno in (errno.ENETDOWN, errno.ENXIO, errno.ENODEV):
-                return None
-            raise
+            if error.errno == errno.EBADF:
+                raise
+            # The device went down or away since the last frame (ENETDOWN, ENXIO, ENODEV): said once, and nothing is
+            # lost that was not lost with it.
+            return None
 
     def send(self, frame: bytes) -> bool:
         """Send a frame. Returns whether the device took it."""

@@ -62,12 +62,13 @@ class Links:
     def read(self) -> set[str]:
         """The names that stand for another device than before, or for one with another MAC or bridge."""
         changed: set[str] = set()
+        lost = False
         while (data := self._receive()) is not None:
-            if not data:
-                changed |= self._look()
+            lost |= not data
             for kind, payload in messages(data):
                 changed.update(self._take(kind, payload))
-        return changed
+        # Once, and not for each loss: looking takes long enough to lose more where thousands of devices change.
+        return changed | self._look() if lost else changed
 
     def _receive(self) -> bytes | None:
         """One datagram; nothing of it if events were lost; None if there is none."""

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import syslog
 import time
 from enum import IntEnum
+from typing import TextIO
 
 from engine.failure import one_line
 
 SOCKET = "/dev/log"
 FILE = "/var/log/ganeti/vif.log"
+
+last_resort: TextIO | None = None
+"""Where lines go that FILE does not take: a daemon that is not root and has no syslog has its standard error."""
 
 
 class Level(IntEnum):
@@ -41,5 +44,6 @@ def say(line: str, level: Level = Level.INFO) -> None:
             os.makedirs(os.path.dirname(FILE), mode=0o750, exist_ok=True)
             with open(FILE, "a", encoding="ascii") as file:
                 file.write(line)
-        except PermissionError:  # a daemon that is not root has its standard error, or nothing
-            sys.stderr.write(line)
+        except PermissionError:
+            if last_resort:
+                last_resort.write(line)

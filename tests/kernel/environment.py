@@ -23,11 +23,11 @@ subnets    = 192.0.2.0/24 2001:db8::/64
 gateways   = 192.0.2.1 2001:db8::1
 arp-source = 192.0.2.254
 
-[bindings]
-for = all
-
 [responder]
 enabled = no
+
+[bindings]
+for = all
 """
 GATEWAY, GATEWAY6, ARP_SOURCE = "192.0.2.1", "2001:db8::1", "192.0.2.254"
 BEYOND, BEYOND6 = "198.51.100.1", "2001:db8:ffff::1"

@@ -19,11 +19,12 @@ from .environment import CONFIG, mac
 USER = "ganeti-vif-responder"
 DIRECTORY = "/var/lib/nfdhcpd"
 TOLD = """
+[responder]
 nameservers = 192.0.2.53 192.0.2.54 2001:db8::53
 domain = guests.example.org
 search = guests.example.org example.org
 """
-RESPONDS = CONFIG.replace("enabled = no", "enabled = yes") + TOLD
+RESPONDS = CONFIG.replace("[responder]\nenabled = no\n", "") + TOLD
 OUTPUT = "/run/responder-output"
 
 

@@ -271,7 +271,7 @@ def test_a_responder_that_does_not_run_is_missed_as_soon_as_there_is_a_binding(r
     assert line.startswith("ganeti-vif-responder does not run")
     with responding(ready):
         assert differences(ready) == []
-    configure(ready, RESPONDS.replace("enabled = yes", "enabled = no"))
+    configure(ready, RESPONDS + "enabled = no\n")
     assert differences(ready) == []
 
 
