@@ -60,6 +60,8 @@ install:
 		install -d $(ETC)/ganeti/hooks/$$directory; \
 		ln -sf /usr/lib/ganeti-vif/hook $(ETC)/ganeti/hooks/$$directory/50-ganeti-vif; done
 	install -m 644 etc/ganeti-vif.conf $(ETC)/ganeti-vif/
+	install -d $(ETC)/ganeti-vif/profiles.d
+	install -m 644 etc/profiles.d/*.nft $(ETC)/ganeti-vif/profiles.d/
 	install -m 755 kvm-vif-bridge $(ETC)/ganeti/
 	set -e; for mode in $(MODES); do \
 		install -d $(ETC)/ganeti/network/$$mode; \
