@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tests.lab import Image
 from tests.lab.guest import KERNEL_ARGS
-from tests.lab.namespace import CommandFailed
 
 from .machine import SLOW
 from .member import CLUSTER, Member
@@ -100,6 +99,10 @@ class Cluster:
         """`gnt-cluster verify`, whatever it says."""
         return self.master.try_(*VERIFY)
 
+    def watch(self) -> None:
+        """One run of the watcher, which cron would start every five minutes."""
+        self.master.do("/usr/sbin/ganeti-watcher")
+
     def hotplug(self) -> tuple[str, ...]:
         """What makes a modify reach a running guest: the default from 3.1 on (ganeti NEWS 3.1)."""
         return ("--hotplug",) if self.version < (3, 1) else ()
@@ -113,5 +116,3 @@ class Cluster:
         for member in self.members:
             member.settle()
 
-
-__all__ = ["Cluster", "CommandFailed", "Done"]

@@ -13,8 +13,6 @@ from .console import Console
 from .member import Member
 from .site import GATEWAY, GATEWAY6
 
-PRIVATE_MASK = 24
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
@@ -32,6 +30,23 @@ class Card:
         octets = bytearray.fromhex(self.mac.replace(":", ""))
         octets[0] ^= 2
         return str(IPv6Network("2001:db8::/64")[int.from_bytes(octets[:3] + b"\xff\xfe" + octets[3:], "big")])
+
+
+def _steps(card: Card, device: str, dhcp: bool) -> list[str]:
+    """The commands that give CARD, DEVICE in its guest, its addresses."""
+    steps = [f"echo 0 > /proc/sys/net/ipv6/conf/{device}/accept_dad", f"ip link set {device} up"]
+    if dhcp:
+        return [*steps, f"dhcp {device}"]
+    steps.append(f"ip -4 addr flush dev {device}")
+    if card.ip:
+        steps.append(f"ip addr add {card.ip}/24 dev {device}")
+    if card.mode == "routed":
+        steps += [
+            f"ip route replace default via {GATEWAY}",
+            f"ip -6 addr replace {card.public6}/64 dev {device}",
+            f"ip -6 route replace default via {GATEWAY6} dev {device}",
+        ]
+    return steps
 
 
 class Instance:
@@ -87,30 +102,19 @@ class Instance:
     def configure(self, *, dhcp: bool = False) -> None:
         """Give every card of the guest its addresses: by hand, as an administrator would, or by asking for a lease."""
         with self.console() as console:
-            for card in self.cards:
-                found = console.run(f"grep -l {card.mac} /sys/class/net/*/address").output
-                device = found.split("/")[4]
-                console.run(f"echo 0 > /proc/sys/net/ipv6/conf/{device}/accept_dad; ip link set {device} up")
-                if dhcp:
-                    console.run(f"dhcp {device}", timeout=60)
-                    continue
-                console.run(f"ip -4 addr flush dev {device}")
-                if card.ip:
-                    console.run(f"ip addr add {card.ip}/24 dev {device}")
-                if card.mode == "routed":
-                    console.run(
-                        f"ip route replace default via {GATEWAY};"
-                        f" ip -6 addr replace {card.public6}/64 dev {device};"
-                        f" ip -6 route replace default via {GATEWAY6} dev {device}"
-                    )
+            # A line for each card, as /sys/class/net/eth0/address:aa:00:00:...
+            found = console.run("grep -H . /sys/class/net/eth*/address").output.splitlines()
+            devices = {mac: path.split("/")[4] for path, _, mac in (line.partition(":") for line in found)}
+            steps = [step for card in self.cards for step in _steps(card, devices[card.mac], dhcp)]
+            console.run("set -e\n" + "\n".join(steps), timeout=60 + 30 * dhcp * len(steps))
 
     def reaches(self, *addresses: str) -> None:
         """The guest gets an answer to a ping from each of ADDRESSES."""
+        tries = "for i in 1 2 3 4 5; do ping $family -c 1 -W 3 $address && continue 2; done; exit 1"
+        words = " ".join(addresses)
+        script = f"for address in {words}; do case $address in *:*) family=-6;; *) family=-4;; esac; {tries}; done"
         with self.console() as console:
-            for address in addresses:
-                family = "-6 " if ":" in address else ""
-                again = f"for i in 1 2 3 4 5; do ping {family}-c 1 -W 3 {address} && exit; done; exit 1"
-                console.run(again, timeout=60)
+            console.run(script, timeout=30 * len(addresses))
 
     def rows(self, member: Member) -> list[tuple[str, str, str]]:
         """What `ganeti-vif status` says of it on MEMBER: mode, link and state of each NIC."""

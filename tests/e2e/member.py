@@ -70,6 +70,10 @@ class Member(Machine):
             util = "/usr/lib/ganeti/daemon-util"
             self.do("sh", "-c", f"{util} check-and-start ganeti-{daemon} || {util} start ganeti-{daemon}")
 
+    def stop_daemon(self) -> None:
+        """End ganeti-vifd, whose lock has its pid, and wait for its end."""
+        self.do("sh", "-c", "pid=$(cat /run/ganeti-vif/vifd.lock); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done")
+
     def findings(self) -> list[str]:
         """What `ganeti-vif check` finds."""
         done = self.try_("ganeti-vif", "check")
