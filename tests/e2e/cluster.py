@@ -38,6 +38,8 @@ class Cluster:
             self.site = stack.enter_context(Site())
             self._stack = stack
             self.members: list[Member] = []
+            self.changes = 0
+            """How often something was asked of Ganeti that may change what it says of instances."""
             self._member(1)
             self._kept = stack.pop_all()
         self._stack = self._kept
@@ -93,6 +95,7 @@ class Cluster:
 
     def gnt(self, noun: str, verb: str, *arguments: str, check: bool = True) -> Done:
         """Run a command of Ganeti's on the master. Raises CommandFailed."""
+        self.changes += verb != "list"
         return self.master.run([f"gnt-{noun}", verb, *arguments], check=check, timeout=SLOW)
 
     def verify(self) -> Done:
@@ -101,6 +104,7 @@ class Cluster:
 
     def watch(self) -> None:
         """One run of the watcher, which cron would start every five minutes."""
+        self.changes += 1
         self.master.do("/usr/sbin/ganeti-watcher")
 
     def hotplug(self) -> tuple[str, ...]:

@@ -54,13 +54,20 @@ class Instance:
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster, self.name = cluster, name
+        self._known: dict[str, str] = {}
+        self._known_at = -1
 
     def __repr__(self) -> str:
         return f"Instance({self.name!r})"
 
-    def _ask(self, field: str) -> str:
-        done = self.cluster.gnt("instance", "list", "--no-headers", "--separator=|", "-o", field, self.name)
-        return done.stdout.strip()
+    def _ask(self, fields: str) -> str:
+        """What `gnt-instance list` shows; asked again after each command that may have changed it."""
+        if self._known_at != self.cluster.changes:
+            self._known, self._known_at = {}, self.cluster.changes
+        if fields not in self._known:
+            done = self.cluster.gnt("instance", "list", "--no-headers", "--separator=|", "-o", fields, self.name)
+            self._known[fields] = done.stdout.strip()
+        return self._known[fields]
 
     @property
     def home(self) -> Member:
@@ -70,6 +77,7 @@ class Instance:
     @property
     def state(self) -> str:
         """Ganeti's word: running, ADMIN_down, USER_down, ERROR_down, …"""
+        self._known.pop("status", None)  # a guest may end by itself
         return self._ask("status")
 
     @property

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ganeti 3.0 of Debian 12: one node, two nodes, and the end."""
+"""Ganeti 3.0, of Debian 12: one node, two nodes, and the end."""
 
 from __future__ import annotations
 
-from .one_node import End, OneNode, db, in_step, web
+from .one_node import End, OneNode, db, in_step, store, web
+from .two_nodes import TwoNodes
 
-__all__ = ["db", "in_step", "web"]
+__all__ = ["db", "in_step", "store", "web"]
 
 
 class TestOneNode(OneNode):
-    pass
+    """A VM's life on one node."""
+
+
+class TestTwoNodes(TwoNodes):
+    """Moves between two."""
 
 
 class TestEnd(End):
-    pass
+    """Everything goes."""
