@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Generator, Iterator
@@ -14,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.lab import Image, ensure, needs  # noqa: E402
+
+pytest.register_assert_rewrite(*(f"{__package__}.{name}" for name in ("instance", "member", "one_node", "two_nodes")))
 
 from .cluster import Cluster  # noqa: E402
 from .member import LOG  # noqa: E402
@@ -46,6 +49,7 @@ def root() -> Path:
 def cluster(image: Image, root: Path) -> Iterator[Cluster]:
     """The cluster of the module: one member, on which Ganeti is not initialized yet."""
     with Cluster(image, root) as cluster:
+        cluster.dhcp = "E2E_DHCP" in os.environ
         CLUSTERS.append(cluster)
         yield cluster
         CLUSTERS.remove(cluster)

@@ -7,7 +7,6 @@ import socket
 
 from tests.lab import Agent, Result
 
-from .machine import SLOW
 from .member import Member
 
 CONTROL = "/var/run/ganeti/kvm-hypervisor/ctrl"

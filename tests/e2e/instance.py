@@ -36,13 +36,13 @@ def _steps(card: Card, device: str, dhcp: bool) -> list[str]:
     """The commands that give CARD, DEVICE in its guest, its addresses."""
     steps = [f"echo 0 > /proc/sys/net/ipv6/conf/{device}/accept_dad", f"ip link set {device} up"]
     if dhcp:
-        return [*steps, f"dhcp {device}"]
-    steps.append(f"ip -4 addr flush dev {device}")
-    if card.ip:
-        steps.append(f"ip addr add {card.ip}/24 dev {device}")
+        steps.append(f"dhcp {device}")
+    elif card.ip:
+        steps += [f"ip -4 addr flush dev {device}", f"ip addr add {card.ip}/24 dev {device}"]
+        if card.mode == "routed":
+            steps.append(f"ip route replace default via {GATEWAY}")
     if card.mode == "routed":
         steps += [
-            f"ip route replace default via {GATEWAY}",
             f"ip -6 addr replace {card.public6}/64 dev {device}",
             f"ip -6 route replace default via {GATEWAY6} dev {device}",
         ]
@@ -107,8 +107,10 @@ class Instance:
         with self.console() as console:
             return console.run(command, check=check, timeout=timeout).output
 
-    def configure(self, *, dhcp: bool = False) -> None:
-        """Give every card of the guest its addresses: by hand, as an administrator would, or by asking for a lease."""
+    def configure(self) -> None:
+        """Give every card of the guest its addresses: by hand, as an administrator would, or (see Cluster.dhcp) by
+        asking for a lease. IPv6 comes by hand."""
+        dhcp = self.cluster.dhcp
         with self.console() as console:
             # A line for each card, as /sys/class/net/eth0/address:aa:00:00:...
             found = console.run("grep -H . /sys/class/net/eth*/address").output.splitlines()

@@ -21,8 +21,7 @@ CLUSTER = f"cluster.{DOMAIN}"
 LOG = "/var/log/ganeti/vif.log"
 
 HOSTS = "127.0.0.1 localhost\n" + "".join(
-    f"{MANAGEMENT}.{number} {name}.{DOMAIN} {name}\n"
-    for number, name in ((1, "node1"), (2, "node2"), (100, "cluster"))
+    f"{MANAGEMENT}.{number} {name}.{DOMAIN} {name}\n" for number, name in ((1, "node1"), (2, "node2"), (100, "cluster"))
 )
 # An operating system that installs nothing: guests boot what the laboratory gives them.
 OS = "/srv/ganeti/os/noop"
@@ -72,7 +71,11 @@ class Member(Machine):
 
     def stop_daemon(self) -> None:
         """End ganeti-vifd, whose lock has its pid, and wait for its end."""
-        self.do("sh", "-c", "pid=$(cat /run/ganeti-vif/vifd.lock); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done")
+        self.do(
+            "sh",
+            "-c",
+            "pid=$(cat /run/ganeti-vif/vifd.lock); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done",
+        )
 
     def findings(self) -> list[str]:
         """What `ganeti-vif check` finds."""

@@ -15,6 +15,13 @@ from .site import BEYOND, GATEWAY, GATEWAY6, NEIGHBOUR
 WEB, DB, STORE = "web.example.com", "db.example.com", "store.example.com"
 """DB is renamed to STORE on the way."""
 PUBLIC = ("--network=192.0.2.0/24", f"--gateway={GATEWAY}", "--network6=2001:db8::/64", f"--gateway6={GATEWAY6}")
+NETWORKS = {
+    "public": ((*PUBLIC, "--tags=nfdhcpd,ip-less-routed"), "mode=routed,link=public"),
+    "private": (("--network=10.0.0.0/24", "--mac-prefix=aa:00:01"), "mode=bridged,link=pvn1"),
+    "red": (("--network=10.1.0.0/24", "--mac-prefix=aa:00:02", "--tags=private-filtered"), "mode=bridged,link=pvn2"),
+    "blue": (("--network=10.2.0.0/24", "--mac-prefix=aa:00:03", "--tags=private-filtered"), "mode=bridged,link=pvn2"),
+}
+"""Options of the network, and of its connection."""
 EVERYWHERE = (GATEWAY, BEYOND, GATEWAY6, NEIGHBOUR)
 
 
@@ -40,9 +47,19 @@ def store(cluster: Cluster) -> Instance:
     return Instance(cluster, STORE)
 
 
+def connect(cluster: Cluster, *names: str) -> None:
+    """Add those of NETWORKS, and connect them."""
+    for name in names:
+        options, link = NETWORKS[name]
+        cluster.gnt("network", "add", *options, name)
+        cluster.gnt("network", "connect", "-N", link, name)
+
+
 def add(cluster: Cluster, node: Member, name: str, *networks: str) -> Instance:
     """An instance with a card in each of NETWORKS, started."""
-    cards = [word for number, network in enumerate(networks) for word in ("--net", f"{number}:network={network},ip=pool")]
+    cards = [
+        word for number, network in enumerate(networks) for word in ("--net", f"{number}:network={network},ip=pool")
+    ]
     # From 3.1 on these checks are off and the options are gone (ganeti NEWS 3.1).
     checks = ["--no-name-check", "--no-ip-check"] if cluster.version < (3, 1) else []
     cluster.gnt(
@@ -76,14 +93,7 @@ class OneNode:
         assert done.returncode == 0, done.stdout
 
     def test_networks_of_every_kind_are_connected(self, cluster: Cluster) -> None:
-        for name, options, link in (
-            ("public", (*PUBLIC, "--tags=nfdhcpd,ip-less-routed"), "mode=routed,link=public"),
-            ("private", ("--network=10.0.0.0/24", "--mac-prefix=aa:00:01"), "mode=bridged,link=pvn1"),
-            ("red", ("--network=10.1.0.0/24", "--mac-prefix=aa:00:02", "--tags=private-filtered"), "mode=bridged,link=pvn2"),
-            ("blue", ("--network=10.2.0.0/24", "--mac-prefix=aa:00:03", "--tags=private-filtered"), "mode=bridged,link=pvn2"),
-        ):  # fmt: skip
-            cluster.gnt("network", "add", *options, name)
-            cluster.gnt("network", "connect", "-N", link, name)
+        connect(cluster, *NETWORKS)
 
     def test_a_bridge_that_nobody_configured_is_refused(self, cluster: Cluster) -> None:
         cluster.gnt("network", "add", "--network=10.3.0.0/24", "stray")
@@ -161,8 +171,8 @@ class OneNode:
         assert not cluster.master.path("/sys/class/net/tap0").exists()
 
     def test_a_new_name_is_everywhere_after_the_start(self, cluster: Cluster, web: Instance, db: Instance) -> None:
-        checks = ["--no-name-check", "--no-ip-check"] if cluster.version < (3, 1) else []
-        cluster.gnt("instance", "rename", "-f", *checks, DB, STORE)
+        options = ["-f", "--no-name-check", "--no-ip-check"] if cluster.version < (3, 1) else []
+        cluster.gnt("instance", "rename", *options, DB, STORE)
         for name in (STORE, WEB):
             cluster.gnt("instance", "start", name)
         db.gone()
@@ -172,7 +182,9 @@ class OneNode:
         assert f"HOSTNAME={STORE}\n" in binding
         works(web)
 
-    def test_a_guest_that_is_killed_leaves_nothing_and_the_watcher_starts_it(self, cluster: Cluster, web: Instance) -> None:
+    def test_a_guest_that_is_killed_leaves_nothing_and_the_watcher_starts_it(
+        self, cluster: Cluster, web: Instance
+    ) -> None:
         web.home.do("kill", "-9", str(web.pid))
         cluster.settle()
         web.gone()
@@ -216,7 +228,7 @@ class End:
             Instance(cluster, name).gone()
 
     def test_networks_are_disconnected_and_removed(self, cluster: Cluster) -> None:
-        for name in ("public", "private", "red", "blue"):
+        for name in NETWORKS:
             cluster.gnt("network", "disconnect", name)
             cluster.gnt("network", "remove", name)
 
@@ -229,6 +241,7 @@ class End:
         for member in cluster.members:
             member.stop_daemon()
             member.do("ganeti-vif", "teardown")
-            assert not [name for name in member.do("ls", "/sys/class/net").split() if name.startswith(("pvn", "vx", "tap"))]
+            assert not [
+                name for name in member.do("ls", "/sys/class/net").split() if name.startswith(("pvn", "vx", "tap"))
+            ]
             member.do("ganeti-vif", "setup")
-
