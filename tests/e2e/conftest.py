@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,19 +56,16 @@ def cluster(image: Image, root: Path) -> Iterator[Cluster]:
         CLUSTERS.remove(cluster)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """A step that failed: say what the nodes logged, and take no further one."""
-    report = yield
+    report: pytest.TestReport = (yield).get_result()
     if report.failed:
         FAILED.setdefault(item.getparent(pytest.Module), item.name)
         for cluster in CLUSTERS:
             for member in cluster.members:
                 for log in (LOG, "/var/log/ganeti/node-daemon.log"):
                     report.sections.append((f"{member.name}: {log}", member.try_("tail", "-n", "60", log).stdout))
-    return report
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
