@@ -21,7 +21,7 @@ Done = subprocess.CompletedProcess[str]
 ARGS = KERNEL_ARGS.replace("lab_agent=ttyS1", "lab_agent=ttyS0 loglevel=1")
 HYPERVISOR = (
     "kvm:kvm_path=/usr/bin/qemu-system-x86_64,kvm_flag=disabled,kernel_path=/boot/guest/kernel,"
-    f"initrd_path=/boot/guest/initrd,root_path=/dev/ram0,serial_console=True,vhost_net=False,kernel_args={ARGS}"
+    f"initrd_path=/boot/guest/initrd,root_path=/dev/ram0,serial_console=True,vhost_net=False,migration_bandwidth=1000,kernel_args={ARGS}"
 )
 SMALL = "memory-size=128,cpu-count=1,disk-count=0,disk-size=0,nic-count=0,spindle-use=0"
 LARGE = "memory-size=1024,cpu-count=4,disk-count=16,disk-size=1024,nic-count=8,spindle-use=12"

@@ -110,11 +110,10 @@ class OneNode:
         web.reaches(*(card.ip for card in db.cards[:3] if card.ip))
 
     def test_a_filtered_network_hears_nothing_of_its_bridges_others(self, web: Instance, db: Instance) -> None:
-        red = web.cards[2].ip
         with db.console() as console:
-            ask = f"ip addr add 10.1.0.99/24 dev {{}}; arping -c 3 -w 3 -I {{}} {red}; s=$?; ip addr del 10.1.0.99/24 dev {{}}; exit $s"
-            assert console.run(ask.format("eth2", "eth2", "eth2"), check=False).status == 0
-            assert console.run(ask.format("eth3", "eth3", "eth3"), check=False).status == 1
+            for card, device, status in ((db.cards[2], "eth2", 0), (db.cards[3], "eth3", 1)):
+                asked = console.run(f"arping -f -c 2 -w 3 -s {card.ip} -I {device} {web.cards[2].ip}", check=False)
+                assert asked.status == status, asked.output
 
     def test_a_card_that_is_plugged_in_works(self, cluster: Cluster, web: Instance, db: Instance) -> None:
         cluster.gnt("instance", "modify", "--net", "add:network=blue,ip=pool", *cluster.hotplug(), WEB)
@@ -140,7 +139,8 @@ class OneNode:
         cluster.gnt("instance", "reboot", "-t", "soft", WEB)
         binding = web.home.path(f"/var/lib/nfdhcpd/{tap_of(web, 'routed')}").read_text()
         assert f"IP={before}\n" in binding, "a soft reboot starts the NICs of the runtime file"
-        cluster.gnt("instance", "reboot", "-t", "hard", WEB)
+        # Its kernel may not have heard of power buttons yet.
+        cluster.gnt("instance", "reboot", "-t", "hard", "--shutdown-timeout=0", WEB)
         works(web)
         web.says(f"ping -c 1 -W 10 -I 192.0.2.77 {BEYOND}")
 
@@ -157,7 +157,7 @@ class OneNode:
         cluster.gnt("instance", "remove-tags", WEB, "disable_ipv6")
 
     def test_a_full_reboot_brings_everything_back(self, cluster: Cluster, web: Instance) -> None:
-        """Soft and hard ones were above."""
+        """Soft and hard ones were above. This guest is told to shut down, and does."""
         cluster.gnt("instance", "reboot", "-t", "full", WEB)
         works(web)
 

@@ -54,17 +54,19 @@ class Agent:
     def knock(self, timeout: float) -> None:
         """Return when the guest answers: for a line that somebody else, or nobody, held when the guest came up."""
         deadline = time.monotonic() + timeout
+        heard: list[str] = []
         while True:
             self._last_id += 1
             os.write(self._writer, f"{self._last_id} 1 {base64.b64encode(b'true').decode()}\n".encode())
             try:
                 # A terminal that is not yet ours echoes what is sent: that line ends in the command, not in a status.
-                while self._line(min(deadline, time.monotonic() + 1), "an answer") != f"{self._last_id} 0":
-                    pass
+                while (line := self._line(min(deadline, time.monotonic() + 1), "an answer")) != f"{self._last_id} 0":
+                    heard.append(line)
                 return
             except Silence:
                 if time.monotonic() >= deadline:
-                    raise GuestError(f"{self.name}: no answer within {timeout} s") from None
+                    said = "\n".join(heard[-50:]) or "nothing"
+                    raise GuestError(f"{self.name}: no answer within {timeout} s; it said: {said}") from None
 
     def run(self, command: str, *, check: bool = True, timeout: float = 10) -> Result:
         """Run a shell command in the guest.  With `check`, a status other than 0 raises GuestError.
