@@ -18,7 +18,7 @@ class Console:
     What the guest prints while nobody holds it is lost, so the guest is asked until it answers.
     """
 
-    def __init__(self, member: Member, instance: str, *, timeout: float = 20.0) -> None:
+    def __init__(self, member: Member, instance: str, *, timeout: float = 60.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._socket.connect(str(member.path(f"{CONTROL}/{instance}.serial")))
