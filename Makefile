@@ -1,4 +1,4 @@
-# demo, test, lint, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
+# demo, test, test-e2e, lint, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
 PYTHON = /usr/bin/python3
 DESTDIR =
 
@@ -6,10 +6,11 @@ RUN_TIME = python3 python3-pyroute2 python3-nftables python3-daemon iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
 TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch \
 	isc-dhcp-client dhcpcd-base ndisc6
+E2E = $(TEST) ganeti openssh-server fping socat iputils-arping mmdebstrap
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot help2man $(RUN_TIME)
 LINT = python3-venv
 
-.PHONY: demo test lint deb bench install clean
+.PHONY: demo test test-e2e lint deb bench install clean
 
 demo:
 	@tools/apt-needs $(DEMO)
@@ -18,6 +19,11 @@ demo:
 test:
 	@tools/apt-needs $(TEST)
 	$(PYTHON) -m pytest $(PYTEST)
+
+# Real Ganeti and QEMU in namespaces: docs/testing.md. bench/migration needs the same.
+test-e2e:
+	@tools/apt-needs $(E2E)
+	$(PYTHON) -m pytest tests/e2e $(PYTEST)
 
 lint: build/lint/bin/ruff
 	build/lint/bin/ruff check .
