@@ -41,14 +41,14 @@ def elements(query: Query, wanted: Iterable[MapElement]) -> Iterator[MapElement]
 def everything(query: Query) -> Iterator[VerdictMap | MapElement]:
     """All maps in our tables, and what is in them."""
     for family in FAMILIES:
-        for payload in query.dump(GET_SET, _head(family) + _OUR_TABLE):
-            found = attributes(payload, _HEADER)
-            if text(found[NFTA_TABLE]) != TABLE or text(found[NFTA_SET_NAME]).startswith("__"):
-                continue  # the second is an anonymous one, of a rule
-            name = text(found[NFTA_SET_NAME])
-            yield VerdictMap(family=family, name=name)
-            for elements_of in query.dump(GET_ELEMENT, _named(family, name)):
-                yield from _elements(family, name, elements_of)
+        with suppress(Gone):  # no table of ours there (any more)
+            for payload in query.dump(GET_SET, _head(family) + _OUR_TABLE):
+                name = text(attributes(payload, _HEADER)[NFTA_SET_NAME])
+                if name.startswith("__"):
+                    continue  # an anonymous one, of a rule
+                yield VerdictMap(family=family, name=name)
+                for elements_of in query.dump(GET_ELEMENT, _named(family, name)):
+                    yield from _elements(family, name, elements_of)
 
 
 def _elements(family: str, name: str, payload: bytes) -> Iterator[MapElement]:
