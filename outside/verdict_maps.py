@@ -41,7 +41,11 @@ def elements(query: Query, wanted: Iterable[MapElement]) -> Iterator[MapElement]
 def everything(query: Query) -> Iterator[VerdictMap | MapElement]:
     """All maps in our tables, and what is in them."""
     for family in FAMILIES:
-        for payload in query.dump(GET_SET, _head(family) + _OUR_TABLE):
+        try:
+            sets = query.dump(GET_SET, _head(family) + _OUR_TABLE)
+        except Gone:
+            continue  # no table of ours in this family
+        for payload in sets:
             found = attributes(payload, _HEADER)
             if text(found[NFTA_TABLE]) != TABLE or text(found[NFTA_SET_NAME]).startswith("__"):
                 continue  # the second is an anonymous one, of a rule
