@@ -55,6 +55,7 @@ class Member(Machine):
         self.install(ROOT)
         self.write("/etc/ganeti-vif/ganeti-vif.conf", CONFIG)
         self.do("mkdir", "-p", "-m", "700", "/root/.ssh")
+        self.path(LOG).unlink(missing_ok=True)  # this machine's own may be below
         self.boot()
 
     def boot(self) -> None:

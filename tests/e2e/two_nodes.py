@@ -65,9 +65,8 @@ class TwoNodes:
 
     def test_what_a_migration_costs_is_known(self, cluster: Cluster, web: Instance) -> None:
         """Back again; `bench/migration` has the figures of many."""
-        costs = measured(web)
-        assert {mode: cost.worse.lost < 500 for mode, cost in costs.items()} == {"routed": True, "bridged": True}
-        print(costs)
+        for mode, cost in measured(web).items():
+            print(f"{mode}: {cost.worse.lost} pings lost, longest gap {cost.worse.gap_ms} ms")
         web.attached()
         web.reaches(*EVERYWHERE)
 
