@@ -6,9 +6,10 @@ RUN_TIME = python3 python3-pyroute2 python3-nftables python3-daemon iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
 TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot help2man $(RUN_TIME)
+ROOTS = lintian mmdebstrap systemd
 LINT = python3-venv
 
-.PHONY: demo test lint deb bench install clean
+.PHONY: demo test test-package lint deb bench install clean
 
 demo:
 	@tools/apt-needs $(DEMO)
@@ -16,7 +17,7 @@ demo:
 
 test:
 	@tools/apt-needs $(TEST)
-	$(PYTHON) -m pytest $(PYTEST)
+	$(PYTHON) -m pytest --ignore=tests/package $(PYTEST)
 
 lint: build/lint/bin/ruff
 	build/lint/bin/ruff check .
@@ -28,16 +29,19 @@ build/lint/bin/ruff:
 	$(PYTHON) -m venv build/lint
 	build/lint/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1
 
-# Built in a copy: the tree stays as it is.
 deb:
 	@tools/apt-needs $(DEB)
-	rm -rf build/deb && mkdir -p build/deb/ganeti-vif
-	git ls-files -z --cached --others --exclude-standard | xargs -0 cp -a --parents -t build/deb/ganeti-vif
-	cd build/deb/ganeti-vif && dpkg-buildpackage -us -uc -b
+	tools/build-deb build/deb
 	@ls -l build/deb/*.deb
+
+# Clean Debian 12 and 13 systems, in build/roots (made once, with the network), on which the package comes and goes.
+test-package:
+	@tools/apt-needs $(DEB) $(TEST) $(ROOTS)
+	$(PYTHON) -m pytest tests/package $(PYTEST)
 
 SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif
+USR = $(DESTDIR)/usr/lib
 ETC = $(DESTDIR)/etc
 PACKAGES = config doors engine ganeti hooks host_setup nfdhcpd_bridge node outside vif
 MODES = bridged routed openvswitch
@@ -59,6 +63,11 @@ install:
 		install -d $(ETC)/ganeti/hooks/$$directory; \
 		ln -sf /usr/lib/ganeti-vif/hook $(ETC)/ganeti/hooks/$$directory/50-ganeti-vif; done
 	install -m 644 etc/ganeti-vif.conf $(ETC)/ganeti-vif/
+	install -d $(USR)/systemd/networkd.conf.d $(USR)/systemd/network $(USR)/NetworkManager/conf.d
+	install -m 644 others/networkd.conf $(USR)/systemd/networkd.conf.d/ganeti-vif.conf
+	install -m 644 others/networkd.network $(USR)/systemd/network/05-ganeti-vif.network
+	install -m 644 others/udev.link $(USR)/systemd/network/05-ganeti-vif.link
+	install -m 644 others/NetworkManager.conf $(USR)/NetworkManager/conf.d/ganeti-vif.conf
 	install -m 755 kvm-vif-bridge $(ETC)/ganeti/
 	set -e; for mode in $(MODES); do \
 		install -d $(ETC)/ganeti/network/$$mode; \
