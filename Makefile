@@ -43,7 +43,7 @@ SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif
 USR = $(DESTDIR)/usr/lib
 ETC = $(DESTDIR)/etc
-PACKAGES = config doors engine ganeti hooks host_setup nfdhcpd_bridge node outside vif
+PACKAGES = config doctor doors engine ganeti hooks host_setup migration nfdhcpd_bridge node outside vif
 MODES = bridged routed openvswitch
 INSTANCE_HOOKS = add start stop reboot migrate failover move modify rename remove export
 HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) network-connect-pre.d network-connect-post.d network-disconnect-post.d \

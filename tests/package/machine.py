@@ -47,6 +47,12 @@ if [ "$3" = systemd ]; then
     mount -t tmpfs tmpfs sys/fs/cgroup 2>/dev/null || :
     mount -t cgroup2 cgroup2 sys/fs/cgroup
 fi
+if [ "$3" != systemd ]; then
+    # As sysvinit says it: without, invoke-rc.d starts nothing.
+    rm -f usr/sbin/runlevel
+    printf '#!/bin/sh\necho N 2\n' > usr/sbin/runlevel
+    chmod 755 usr/sbin/runlevel
+fi
 rm -f etc/resolv.conf
 echo "$2" > /proc/sys/kernel/hostname
 echo "$2" > etc/hostname

@@ -39,7 +39,11 @@ def accounts(machine: Machine) -> str:
 
 
 def units(machine: Machine) -> str:
-    return sh(machine, "systemctl list-unit-files --no-legend | grep ganeti; ls /etc/rc*.d /etc/init.d | grep ganeti", check=False)
+    return sh(
+        machine,
+        "systemctl list-unit-files --no-legend | grep ganeti; ls /etc/rc*.d /etc/init.d | grep ganeti",
+        check=False,
+    )
 
 
 def test_it_comes_and_changes_and_goes(machine: Machine, stack: ExitStack) -> None:
