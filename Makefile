@@ -4,7 +4,8 @@ DESTDIR =
 
 RUN_TIME = python3 python3-pyroute2 python3-nftables python3-daemon iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
-TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch
+TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch \
+	isc-dhcp-client dhcpcd-base ndisc6
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot help2man $(RUN_TIME)
 ROOTS = lintian mmdebstrap systemd
 LINT = python3-venv
@@ -43,20 +44,20 @@ SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif
 USR = $(DESTDIR)/usr/lib
 ETC = $(DESTDIR)/etc
-PACKAGES = config doctor doors engine ganeti hooks host_setup migration nfdhcpd_bridge node outside vif
+PACKAGES = config doctor doors engine ganeti hooks host_setup migration nfdhcpd_bridge node outside responder vif
 MODES = bridged routed openvswitch
 INSTANCE_HOOKS = add start stop reboot migrate failover move modify rename remove export
-HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) network-connect-pre.d network-connect-post.d network-disconnect-post.d \
+HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) instance-migrate-pre.d network-connect-pre.d network-connect-post.d network-disconnect-post.d \
 	network-modify-post.d network-remove-post.d node-add-post.d cluster-verify-post.d watcher
 
 # What the Debian package consists of. The modules are private: no other program can import them by accident.
 install:
 	set -e; for package in $(PACKAGES); do \
 		install -d $(SHARE)/$$package; install -m 644 $$package/*.py $(SHARE)/$$package/; done
-	install -m 755 doors/ganeti-vif doors/ganeti-vifd doors/kvm-vif-bridge $(SHARE)/doors/
+	install -m 755 doors/ganeti-vif doors/ganeti-vifd doors/ganeti-vif-responder doors/kvm-vif-bridge $(SHARE)/doors/
 	install -m 755 hooks/ganeti-vif $(SHARE)/hooks/
 	install -d $(LIB) $(DESTDIR)/usr/sbin $(ETC)/ganeti-vif $(ETC)/ganeti
-	for name in ganeti-vif ganeti-vifd; do ln -sf ../share/ganeti-vif/doors/$$name $(DESTDIR)/usr/sbin/$$name; done
+	for name in ganeti-vif ganeti-vifd ganeti-vif-responder; do ln -sf ../share/ganeti-vif/doors/$$name $(DESTDIR)/usr/sbin/$$name; done
 	ln -sf ../../share/ganeti-vif/doors/kvm-vif-bridge $(LIB)/kvm-vif-bridge
 	ln -sf ../../share/ganeti-vif/hooks/ganeti-vif $(LIB)/hook
 	set -e; for directory in $(HOOKS); do \

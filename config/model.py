@@ -49,6 +49,28 @@ class VxlanUplink:
 Uplink = VlanUplink | VxlanUplink | None
 
 
+class Dhcpv6(Enum):
+    """What DHCPv6 does for guests."""
+
+    OFF = "off"
+    STATELESS = "stateless"
+    STATEFUL = "stateful"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the responder tells guests of a network besides their addresses. Times in seconds."""
+
+    lease_time: int = 7 * 86400
+    renewal_time: int = 3600
+    rebinding_time: int = 7 * 86400 * 7 // 8
+    nameservers: tuple[IPv4Address | IPv6Address, ...] = ()
+    domain: str | None = None
+    search: tuple[str, ...] = ()
+    ra_period: int = 300
+    dhcpv6: Dhcpv6 = Dhcpv6.STATELESS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Private:
     """A family of private networks: bridges PREFIX1, PREFIX2, …, each with its own uplink or none."""
@@ -57,6 +79,7 @@ class Private:
     numbers: tuple[int, ...]
     uplink: Uplink = None
     mtu: int | None = None
+    told: Told = Told()
 
     @property
     def bridges(self) -> Iterator[str]:
@@ -80,6 +103,7 @@ class Public:
     subnets: tuple[IPv4Network | IPv6Network, ...]
     gateways: tuple[IPv4Address | IPv6Address, ...]
     arp_source: IPv4Address | None = None
+    told: Told = Told()
 
     @property
     def mark(self) -> int:
@@ -124,12 +148,28 @@ class Bindings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Responder:
+    """The embedded responder. RATE: requests per second that one guest is answered; TOLD: to guests of networks that
+    have nothing of their own."""
+
+    enabled: bool = True
+    rate: int = 50
+    told: Told = Told()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration of a node."""
 
     private: tuple[Private, ...] = ()
     public: tuple[Public, ...] = ()
     bindings: Bindings = Bindings()
+    responder: Responder = Responder()
+
+    @property
+    def responds(self) -> bool:
+        """Whether our responder answers guests on this node."""
+        return self.responder.enabled and self.bindings.consumer is Consumer.RESPONDER
 
     def public_link(self, link: str) -> Public | None:
         """The public link that a NIC's LINK names: by its name or by its table's number."""

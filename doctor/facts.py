@@ -26,6 +26,7 @@ HOOKS = (
             "export",
         )
     ),
+    "instance-migrate-pre.d",
     "network-connect-pre.d",
     "network-connect-post.d",
     "network-disconnect-post.d",

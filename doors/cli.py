@@ -21,7 +21,7 @@ from engine.difference import Change
 from engine.failure import Failure
 from engine.words import commands, finding
 from ganeti import environment as ganeti
-from node import setup, whole
+from node import responding, setup, whole
 from outside import lock, log
 from outside.node import Node
 from vif.attach import detach, recorded
@@ -161,7 +161,10 @@ def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
 def _status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with Node() as node:
-        shown = status.status(config, whole.survey(config, node), _daemon())
+        found = whole.survey(config, node)
+    responder, trouble = responding.look(config)
+    found.trouble += trouble
+    shown = status.status(config, found, _daemon()) | {"responder": responder}
     if given.json:
         print(json.dumps(shown, indent=2))
     else:
@@ -179,6 +182,7 @@ def _check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with Node() as node:
         found = whole.survey(config, node)
+    found.trouble += responding.look(config)[1]
     if given.json:
         print(json.dumps({"differences": found.findings}, indent=2))
     else:

@@ -91,6 +91,8 @@ def _state(nic: Nic, found: Survey, differences: int) -> str:
         return "not attached"
     if nic.tap not in found.wanted:
         return "in trouble"
+    if nic.elsewhere and not differences:
+        return "elsewhere"
     return _count(differences) if differences else "ok"
 
 

@@ -9,7 +9,6 @@ from engine.difference import Alter, Change, Make, Remove, subject
 from engine.objects import (
     ETHERNET_MTU,
     PROTOCOL,
-    TABLE,
     Binding,
     BridgePort,
     BridgeVlan,
@@ -40,7 +39,7 @@ def commands(change: Change) -> Iterator[str]:
         case Alter(Route(), Route() as wanted):
             yield next(_make(wanted)).replace(" add ", " replace ", 1)
         case Alter(Chain(), Chain() as wanted):
-            yield f"nft flush chain {wanted.family} {TABLE} {wanted.name}"
+            yield f"nft flush chain {wanted.family} {wanted.table} {wanted.name}"
             yield from _make(wanted)
         case Alter(BridgeVlan() as actual, BridgeVlan() as wanted):
             yield from _bridge_vlan(actual, wanted)
@@ -91,8 +90,10 @@ def _remove(actual: Object) -> Iterator[str]:
     match actual:
         case Link(name=name):
             yield f"ip link del {name}"
-        case Chain(family=family, name=name):
-            yield f"nft delete chain {family} {TABLE} {name}"
+        case Chain(family="netdev", table=table):
+            yield f"nft delete table netdev {table}"
+        case Chain(family=family, table=table, name=name):
+            yield f"nft delete chain {family} {table} {name}"
         case BridgePort(device=device):
             yield f"ip link set {device} nomaster"
         case OvsPort(device=device, bridge=bridge):
@@ -175,13 +176,13 @@ def _alter_link(actual: Object, wanted: Link) -> Iterator[str]:
 
 def _chain(chain: Chain) -> Iterator[str]:
     device = f' device "{chain.device}"' if chain.device else ""
-    yield f"nft add table {chain.family} {TABLE}"
+    yield f"nft add table {chain.family} {chain.table}"
     yield (
-        f"nft add chain {chain.family} {TABLE} {chain.name} "
+        f"nft add chain {chain.family} {chain.table} {chain.name} "
         f"'{{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}'"
     )
     for rule in chain.rules:
-        yield f"nft add rule {chain.family} {TABLE} {chain.name} '{rule.text} comment \"{rule.comment}\"'"
+        yield f"nft add rule {chain.family} {chain.table} {chain.name} '{rule.text} comment \"{rule.comment}\"'"
 
 
 def _bridge_vlan(before: BridgeVlan, after: BridgeVlan) -> Iterator[str]:

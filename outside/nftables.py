@@ -13,7 +13,7 @@ import nftables
 
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
-from engine.objects import TABLE, Chain, FilterRule
+from engine.objects import Chain, FilterRule, table_of
 from engine.words import name
 from outside import filters
 from outside.compiled_rules import Shape, Translation, example, own_values, shape, translation
@@ -98,15 +98,17 @@ class Nftables:
     def _translate(self, family: str, unknown: Mapping[Shape, FilterRule]) -> dict[Shape, Translation | None]:
         """Let libnftables put the examples of these shapes into a chain that no packet passes, and read it."""
         scratch = f"scratch-{os.getpid()}"
-        where = f"{family} {TABLE} {scratch}"
-        lines = [f"add table {family} {TABLE}", f"add chain {where}", f"flush chain {where}"]
+        table = table_of(family, scratch)
+        where = f"{family} {table} {scratch}"
+        lines = [f"add table {family} {table}", f"add chain {where}", f"flush chain {where}"]
         lines += [f"add rule {where} {example(one, rule)}" for one, rule in unknown.items()]
         code, _, _ = self._nft.cmd("\n".join(lines) + "\n")
         if code:
             return dict.fromkeys(unknown)
         with closing(filters.netfilter()) as query:
             found = filters.expressions(query, family, scratch)
-        self._nft.cmd(f"flush chain {where}\ndelete chain {where}\n")
+        alone = family == "netdev"
+        self._nft.cmd(f"delete table {family} {table}\n" if alone else f"flush chain {where}\ndelete chain {where}\n")
         if len(found) != len(unknown):
             return dict.fromkeys(unknown)
         return {one: translation(one, rule) for one, rule in zip(unknown, found, strict=True)}
@@ -123,10 +125,10 @@ def _definition(chain: Chain) -> str:
     Flush and refill: of 166 082 forged frames sent during 200 such replacements none passed; of those sent while a
     chain was deleted and made again in two transactions, most did.
     """
-    where = f"{chain.family} {TABLE} {chain.name}"
+    where = f"{chain.family} {chain.table} {chain.name}"
     device = f' device "{chain.device}"' if chain.device else ""
     lines = [
-        f"add table {chain.family} {TABLE}",
+        f"add table {chain.family} {chain.table}",
         f"add chain {where} {{ type filter hook {chain.hook}{device} priority {chain.priority}; "
         f"policy {chain.policy}; }}",
         f"flush chain {where}",
@@ -136,7 +138,7 @@ def _definition(chain: Chain) -> str:
 
 
 def _deletion(chain: Chain) -> str:
-    where = f"{chain.family} {TABLE} {chain.name}"
+    where = f"{chain.family} {chain.table} {chain.name}"
     return f"flush chain {where}\ndelete chain {where}\n"
 
 

@@ -90,6 +90,32 @@ def taps(instance: str) -> Taps | None:
     )
 
 
+def incoming(instance: str) -> dict[str, str]:
+    """The tap of each netdev of INSTANCE's QEMU if that waits for its guest to come here; empty if none does.
+
+    As it was started: nobody plugs a NIC into a guest that is on its way.
+    """
+    with _process(instance) as process:
+        if process is None:
+            return {}
+        try:
+            arguments = _read(process, "cmdline").split(b"\0")
+            if b"-incoming" not in arguments:
+                return {}
+            _check(instance, process, arguments)
+            held = _held(process)
+        except (OSError, Failure):
+            return {}
+    found = {}
+    for option, value in zip(arguments, arguments[1:], strict=False):
+        if option == b"-netdev":
+            words = dict(word.partition("=")[::2] for word in value.decode("utf-8", "replace").split(","))
+            descriptor = (words.get("fd") or words.get("fds", "")).partition(":")[0]
+            if descriptor.isdigit() and int(descriptor) in held:
+                found[words.get("id", "")] = held[int(descriptor)]
+    return found
+
+
 def _unasked(held: dict[int, str], descriptors: dict[str, frozenset[int]]) -> dict[str, frozenset[str]]:
     """The taps that QEMU holds and that are behind none of its netdevs, each under its descriptor's number."""
     told = frozenset[int]().union(*descriptors.values())

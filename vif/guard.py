@@ -38,9 +38,10 @@ def ingress(nic: Nic, mark: int | None = None) -> Chain:
 
 
 def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) -> Chain:
-    own = {nic.mac, *(str(address) for address in (nic.address, nic.address6) if address)}
+    # Always in this order, whatever their values: a rule of two NICs has one shape (outside/compiled_rules.py).
+    own = [nic.mac, *(str(address) for address in (nic.address, nic.address6) if address)]
     if nic.address6:
-        own.add(_hexadecimal(nic.address6))
+        own.append(_hexadecimal(nic.address6))
     return Chain(
         family="netdev",
         name=f"{nic.tap}-{suffix}",
@@ -48,7 +49,7 @@ def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) ->
         device=nic.tap,
         priority=0,
         policy=policy,
-        rules=tuple(replace(rule, own=tuple(sorted(own.intersection(rule.text.split())))) for rule in rules),
+        rules=tuple(replace(rule, own=tuple(word for word in own if word in rule.text.split())) for rule in rules),
     )
 
 

@@ -23,6 +23,9 @@ subnets    = 192.0.2.0/24 2001:db8::/64
 gateways   = 192.0.2.1 2001:db8::1
 arp-source = 192.0.2.254
 
+[responder]
+enabled = no
+
 [bindings]
 for = all
 """

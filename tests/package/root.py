@@ -30,6 +30,8 @@ PACKAGES = (
     "systemd-sysv",
     "bash-completion",
     # what the package depends on, so that installing it needs no network
+    "adduser",
+    "iptables",
     "iproute2",
     "nftables",
     "python3",

@@ -26,6 +26,7 @@ PACKAGES = (
     "nfdhcpd_bridge",
     "node",
     "outside",
+    "responder",
     "vif",
 )
 MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -37,6 +38,7 @@ PURE = [
     "engine/objects.py",
     "engine/words.py",
     "nfdhcpd_bridge/binding.py",
+    "nfdhcpd_bridge/reading.py",
     "vif/adopt.py",
     "vif/announce.py",
     "vif/bridged.py",
@@ -47,7 +49,7 @@ PURE = [
     "vif/record.py",
     "vif/routed.py",
     "vif/surroundings.py",
-    *(module for module in MODULES if module.startswith(("doctor/", "host_setup/", "migration/"))),
+    *(module for module in MODULES if module.startswith(("doctor/", "host_setup/", "migration/", "responder/"))),
 ]
 IMPURE = {
     "os",
@@ -70,6 +72,7 @@ WRITERS = {
     "outside/log.py",
     "outside/new_file.py",
     "outside/records.py",
+    "outside/state_socket.py",
     "outside/sysctl.py",
     "nfdhcpd_bridge/files.py",
 }
