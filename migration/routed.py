@@ -126,7 +126,7 @@ def _command(stanza: Stanza, option: Option, found: Found) -> None:
     elif words[:1] == ["arptables"] and "--mangle-ip-s" in words[:-1]:
         _link(stanza, found).arp_source = words[words.index("--mangle-ip-s") + 1]
         _note(found, option, Fate.TAKEN, f"[public] of {stanza.device}: arp-source")
-    elif words[:1] == ["echo"] and "/sys/net/" in words[-1]:
+    elif words[:1] == ["echo"] and words[-1].split("/")[2:4] == ["sys", "net"]:
         _note(found, option, Fate.NEEDLESS, "setup sees to it")
     elif words[:2] == ["prv-net-helper", "up"] and len(words) == 6:
         _, _, uplink, first, last, offset = words

@@ -39,8 +39,12 @@ def units(machine: Machine) -> list[str]:
 
 def test_systemd_finds_no_fault_in_them(node: Machine) -> None:
     assert len(units(node)) >= 2
-    said = sh(node, f"systemd-analyze verify --man=yes {' '.join(units(node))}", check=False)
+    said = sh(node, f"systemd-analyze verify --man=no {' '.join(units(node))}", check=False)
     assert [line for line in said.splitlines() if "ganeti-vif" in line] == []
+    pages = re.findall(r"^Documentation=man:(.*)\((.)\)", sh(node, f"cat {' '.join(units(node))}"), re.MULTILINE)
+    assert len(pages) == len(units(node))
+    for name, section in pages:
+        sh(node, f"zcat /usr/share/man/man{section}/{name}.{section}.gz")
 
 
 def test_they_may_do_little(node: Machine) -> None:
@@ -58,9 +62,8 @@ def test_ganetis_own_units_come_after_the_networks(node: Machine) -> None:
 
 
 def test_the_daemon_does_all_its_work_in_its_cell(node: Machine, stack: ExitStack) -> None:
+    sh(node, "ip link add eth1 type bridge; ip link set eth1 up")
     configure(node)
-    node.run(["ip", "link", "add", "eth1", "type", "bridge"])
-    sh(node, "ip link set eth1 up; ganeti-vif setup")
     process = daemon(node)
     assert process
     # attaches: devices, filters, sysctls, routes, bindings, and an announcement from a packet socket
@@ -103,7 +106,7 @@ def test_the_daemon_comes_back_when_it_died_and_when_it_hangs(node: Machine) -> 
 def test_networkd_leaves_routes_rules_and_devices_alone(node: Machine, stack: ExitStack) -> None:
     everything = "[Match]\nName=*\n[Network]\nDHCP=no\nLinkLocalAddressing=no\n"
     node.path("/etc/systemd/network/20-all.network").write_text(everything)
-    node.run(["ip", "link", "add", "eth1", "type", "bridge"])
+    sh(node, "ip link add eth1 type bridge; ip link set eth1 up")
     configure(node)
     sh(node, "systemctl stop ganeti-vifd")  # who would repair it
     plug(node, stack, "tap0", 5, "192.0.2.5/24")
