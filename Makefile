@@ -6,7 +6,7 @@ RUN_TIME = python3 python3-pyroute2 python3-nftables python3-daemon iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
 TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch \
 	isc-dhcp-client dhcpcd-base ndisc6
-DEB = build-essential debhelper dh-python dpkg-dev fakeroot help2man $(RUN_TIME)
+DEB = build-essential debhelper dh-python dpkg-dev fakeroot $(RUN_TIME)
 ROOTS = lintian mmdebstrap systemd
 LINT = python3-venv
 

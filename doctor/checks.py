@@ -91,6 +91,19 @@ def networkd_devices(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def networkd_uplinks(facts: Facts) -> Iterator[Finding]:
+    """systemd-networkd sets proxy_ndp of each device that it manages, to 0 unless it is told otherwise."""
+    for public in facts.config.public if facts.networkd else ():
+        assert facts.networkd
+        first = next((file for file in facts.networkd.files if _applies(file, public.uplink)), None)
+        if 6 in public.versions and first and not first.unmanaged and not first.proxy_ndp:
+            yield Finding(
+                what=f"systemd-networkd sets proxy_ndp of {public.uplink} to 0: VMs are not reached over IPv6 until it is "
+                "repaired",
+                do=f"in {first.path}: [Network] IPv6ProxyNDP=yes; then: networkctl reload",
+            )
+
+
 def _applies(file: NetworkFile, device: str) -> bool:
     if any(fnmatchcase(device, name[1:]) for name in file.names if name.startswith("!")):
         return False
@@ -277,6 +290,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     bridge_netfilter,
     networkd_foreign_routes,
     networkd_devices,
+    networkd_uplinks,
     network_manager,
     ifupdown2_ports,
     stale_xtables,

@@ -64,11 +64,13 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFile:
-    """A .network file of systemd-networkd: to which names it applies, and whether it leaves them alone."""
+    """A .network file of systemd-networkd: to which names it applies, whether it leaves them alone, and whether they
+    answer neighbour solicitations for others."""
 
     path: str
     names: tuple[str, ...]
     unmanaged: bool
+    proxy_ndp: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,11 @@ def _ini(text: str) -> configparser.ConfigParser:
     return parser
 
 
+def _yes(text: str | None) -> bool:
+    """systemd's idea of it (systemd.syntax(7))."""
+    return (text or "").lower() in ("1", "yes", "y", "true", "t", "on")
+
+
 def _networkd() -> Networkd | None:
     """None if it does not run."""
     if not settings.exists("/run/systemd/netif/state"):
@@ -120,8 +125,14 @@ def _networkd() -> Networkd | None:
         match = dict(parser["Match"]) if parser.has_section("Match") else {}
         if match and "Name" not in match and match.get("Type") != "ether":
             continue  # matches by something that a tap has not: a MAC, a driver, a path
-        unmanaged = parser.get("Link", "Unmanaged", fallback="no").lower() in ("yes", "true", "on", "1")
-        files.append(NetworkFile(path=path, names=tuple(match.get("Name", "").split()), unmanaged=unmanaged))
+        files.append(
+            NetworkFile(
+                path=path,
+                names=tuple(match.get("Name", "").split()),
+                unmanaged=_yes(parser.get("Link", "Unmanaged", fallback="no")),
+                proxy_ndp=_yes(parser.get("Network", "IPv6ProxyNDP", fallback="no")),
+            )
+        )
     return Networkd(settings=known, files=tuple(files))
 
 

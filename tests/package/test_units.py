@@ -30,7 +30,8 @@ def node(request: pytest.FixtureRequest, boot: Boot) -> Machine:
 
 
 def journal(machine: Machine) -> str:
-    return sh(machine, "journalctl --no-pager --output=cat")
+    """What our units said."""
+    return sh(machine, "journalctl --no-pager --output=cat -u ganeti-vif -u ganeti-vifd -u ganeti-vif-responder")
 
 
 def units(machine: Machine) -> list[str]:
@@ -104,7 +105,7 @@ def test_the_daemon_comes_back_when_it_died_and_when_it_hangs(node: Machine) -> 
 
 
 def test_networkd_leaves_routes_rules_and_devices_alone(node: Machine, stack: ExitStack) -> None:
-    everything = "[Match]\nName=*\n[Network]\nDHCP=no\nLinkLocalAddressing=no\n"
+    everything = "[Match]\nName=*\n[Network]\nDHCP=no\nLinkLocalAddressing=no\nIPv6ProxyNDP=yes\n"
     node.path("/etc/systemd/network/20-all.network").write_text(everything)
     sh(node, "ip link add eth1 type bridge; ip link set eth1 up")
     configure(node)

@@ -31,7 +31,7 @@ from vif.nic import Mode, Nic
 CONFIG = Config(private=(Private(prefix="pvn", numbers=(1, 2)),), public=(PUBLIC,))
 NFDHCPD = replace(CONFIG, bindings=Bindings(consumer=Consumer.NFDHCPD))
 OURS = NetworkFile(path="/usr/lib/systemd/network/05-ganeti-vif.network", names=("tap*", "pvn*", "vx*"), unmanaged=True)
-BROAD = NetworkFile(path="/etc/systemd/network/20-all.network", names=("e*", "tap*"), unmanaged=False)
+BROAD = NetworkFile(path="/etc/systemd/network/20-all.network", names=("e*", "tap*"), unmanaged=False, proxy_ndp=True)
 LEAVES_ALONE = Networkd(
     settings={"ManageForeignRoutes": "no", "ManageForeignRoutingPolicyRules": "no"}, files=(OURS, BROAD)
 )
@@ -93,6 +93,11 @@ TAPS = {"nics": (nic("tap0"),)}
             "systemctl restart",
         ),
         ({"networkd": replace(LEAVES_ALONE, files=(BROAD, OURS))}, "manages tap0 .*20-all", r"Name=tap\*"),
+        (
+            {"networkd": replace(LEAVES_ALONE, files=(OURS, replace(BROAD, proxy_ndp=False)))},
+            "proxy_ndp of eth1 to 0",
+            "20-all.network: .*IPv6ProxyNDP=yes",
+        ),
         ({"unmanaged": ("interface-name:tap*",)}, "NetworkManager manages pvn1", r"interface-name:pvn\*"),
         (
             {"ifupdown2": True, "stanzas": (bridge(("bridge_ports", "eth0")),)}
