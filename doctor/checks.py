@@ -98,8 +98,7 @@ def networkd_uplinks(facts: Facts) -> Iterator[Finding]:
         first = next((file for file in facts.networkd.files if _applies(file, public.uplink)), None)
         if 6 in public.versions and first and not first.unmanaged and not first.proxy_ndp:
             yield Finding(
-                what=f"systemd-networkd sets proxy_ndp of {public.uplink} to 0: VMs are not reached over IPv6 until it is "
-                "repaired",
+                what=f"systemd-networkd sets proxy_ndp of {public.uplink} to 0, and IPv6 does not reach VMs",
                 do=f"in {first.path}: [Network] IPv6ProxyNDP=yes; then: networkctl reload",
             )
 

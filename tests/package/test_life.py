@@ -28,7 +28,7 @@ def files(machine: Machine) -> dict[str, str]:
     found = {}
     for line in listing.splitlines():
         first, _, rest = line.partition(" ")
-        name, rest = (first, rest) if first.startswith("/") else (f"/etc/{rest.strip(' *.')}", first)
+        name, rest = (first, rest) if first.startswith("/") else (f"/etc{rest.strip(' *.')}", first)
         if not KEPT.match(f"{name}/") and not KEPT.match(name):
             found[line if first.startswith("/") else name + " content"] = rest
     return found
