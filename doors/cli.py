@@ -27,6 +27,8 @@ from outside.node import Node
 from vif.attach import detach, recorded
 from vif.nic import Nic
 
+IMPORTED = "/etc/ganeti-vif/ganeti-vif.conf.imported"
+
 Verb = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
 NIC_FLAGS: Mapping[str, str] = {
@@ -115,6 +117,11 @@ def parser() -> argparse.ArgumentParser:
     )
     verb("reconcile", _reconcile, "make the node what it should be, leftovers of dead taps included", writes=True)
     verb("adopt", adopt, "take over the NICs of running guests that somebody else attached", writes=True)
+    verb("doctor", _doctor, "find conflicts with what else is on this node, and print what mends each", writes=False)
+    one = verb(
+        "import", _import, "turn settings of snf-network or gnt-networking into ours, in a new file", writes=True
+    )
+    one.add_argument("--output", default=IMPORTED, metavar="FILE", help="that new file (default: %(default)s)")
     one = verb("attach", _attach, "attach a NIC, described by flags or by Ganeti's environment", writes=True)
     for flag, text in NIC_FLAGS.items():
         one.add_argument(f"--{flag}", help=text)
@@ -210,6 +217,18 @@ def _reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         for change in found.changes:
             log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
     return _report(given, found.changes, found.trouble)
+
+
+def _doctor(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    from doors import doctor  # what only one verb needs, no other waits for
+
+    return doctor.run(given)
+
+
+def _import(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    from doors import importing
+
+    return importing.run(given)
 
 
 def _attach(given: argparse.Namespace, environment: Mapping[str, str]) -> int:

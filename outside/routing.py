@@ -134,6 +134,16 @@ def foreign_rules(query: Query, device: str) -> Iterator[Rule]:
                 yield rule
 
 
+def incoming_rules(query: Query) -> Iterator[tuple[int, str, int]]:
+    """IP version, device and priority of the rules of others that are for what comes in by one device."""
+    for family in FAMILIES:
+        for payload in query.dump(RTM_GETRULE, _FIBMSG.pack(family, 0, 0, 0, 0, 0, 0)):
+            found = attributes(payload, _FIBMSG.size)
+            if FRA_IIFNAME in found and number(found.get(FRA_PROTOCOL, b"\0")) != PROTOCOL:
+                version = 6 if family == socket.AF_INET6 else 4
+                yield version, text(found[FRA_IIFNAME]), number(found.get(FRA_PRIORITY, b"\0"))
+
+
 _PLAIN_RULE = {FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL, FRA_SUPPRESS_PREFIXLEN}
 _NOTHING = b"\xff" * 4
 """Suppress nothing: the kernel tells it of every rule."""
