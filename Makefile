@@ -1,14 +1,17 @@
-# demo, test, lint, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
+# demo, test, test-e2e, lint, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
 PYTHON = /usr/bin/python3
 DESTDIR =
 
 RUN_TIME = python3 python3-pyroute2 python3-nftables python3-daemon iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
-TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch
-DEB = build-essential debhelper dh-python dpkg-dev fakeroot help2man $(RUN_TIME)
+TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch \
+	isc-dhcp-client dhcpcd-base ndisc6
+E2E = $(TEST) ganeti openssh-server fping socat iputils-arping mmdebstrap
+DEB = build-essential debhelper dh-python dpkg-dev fakeroot $(RUN_TIME)
+ROOTS = lintian mmdebstrap systemd
 LINT = python3-venv
 
-.PHONY: demo test lint deb bench install clean
+.PHONY: demo test test-e2e test-package lint deb bench install clean
 
 demo:
 	@tools/apt-needs $(DEMO)
@@ -17,6 +20,11 @@ demo:
 test:
 	@tools/apt-needs $(TEST)
 	$(PYTHON) -m pytest $(PYTEST)
+
+# Real Ganeti and QEMU in namespaces: docs/testing.md. bench/migration needs the same.
+test-e2e:
+	@tools/apt-needs $(E2E)
+	$(PYTHON) -m pytest tests/e2e $(PYTEST)
 
 lint: build/lint/bin/ruff
 	build/lint/bin/ruff check .
@@ -28,31 +36,34 @@ build/lint/bin/ruff:
 	$(PYTHON) -m venv build/lint
 	build/lint/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1
 
-# Built in a copy: the tree stays as it is.
 deb:
 	@tools/apt-needs $(DEB)
-	rm -rf build/deb && mkdir -p build/deb/ganeti-vif
-	git ls-files -z --cached --others --exclude-standard | xargs -0 cp -a --parents -t build/deb/ganeti-vif
-	cd build/deb/ganeti-vif && dpkg-buildpackage -us -uc -b
+	tools/build-deb build/deb
 	@ls -l build/deb/*.deb
+
+# Clean Debian 12 and 13 systems, in build/roots (made once, with the network), on which the package comes and goes.
+test-package:
+	@tools/apt-needs $(DEB) $(TEST) $(ROOTS)
+	$(PYTHON) -m pytest tests/package $(PYTEST)
 
 SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif
+USR = $(DESTDIR)/usr/lib
 ETC = $(DESTDIR)/etc
-PACKAGES = config doors engine ganeti hooks host_setup nfdhcpd_bridge node outside vif
+PACKAGES = config doctor doors engine ganeti hooks host_setup migration nfdhcpd_bridge node outside responder vif
 MODES = bridged routed openvswitch
 INSTANCE_HOOKS = add start stop reboot migrate failover move modify rename remove export
-HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) network-connect-pre.d network-connect-post.d network-disconnect-post.d \
+HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) instance-migrate-pre.d network-connect-pre.d network-connect-post.d network-disconnect-post.d \
 	network-modify-post.d network-remove-post.d node-add-post.d cluster-verify-post.d watcher
 
 # What the Debian package consists of. The modules are private: no other program can import them by accident.
 install:
 	set -e; for package in $(PACKAGES); do \
 		install -d $(SHARE)/$$package; install -m 644 $$package/*.py $(SHARE)/$$package/; done
-	install -m 755 doors/ganeti-vif doors/ganeti-vifd doors/kvm-vif-bridge $(SHARE)/doors/
+	install -m 755 doors/ganeti-vif doors/ganeti-vifd doors/ganeti-vif-responder doors/kvm-vif-bridge $(SHARE)/doors/
 	install -m 755 hooks/ganeti-vif $(SHARE)/hooks/
 	install -d $(LIB) $(DESTDIR)/usr/sbin $(ETC)/ganeti-vif $(ETC)/ganeti
-	for name in ganeti-vif ganeti-vifd; do ln -sf ../share/ganeti-vif/doors/$$name $(DESTDIR)/usr/sbin/$$name; done
+	for name in ganeti-vif ganeti-vifd ganeti-vif-responder; do ln -sf ../share/ganeti-vif/doors/$$name $(DESTDIR)/usr/sbin/$$name; done
 	ln -sf ../../share/ganeti-vif/doors/kvm-vif-bridge $(LIB)/kvm-vif-bridge
 	ln -sf ../../share/ganeti-vif/hooks/ganeti-vif $(LIB)/hook
 	set -e; for directory in $(HOOKS); do \
@@ -61,6 +72,11 @@ install:
 	install -m 644 etc/ganeti-vif.conf $(ETC)/ganeti-vif/
 	install -d $(ETC)/ganeti-vif/profiles.d
 	install -m 644 etc/profiles.d/*.nft $(ETC)/ganeti-vif/profiles.d/
+	install -d $(USR)/systemd/networkd.conf.d $(USR)/systemd/network $(USR)/NetworkManager/conf.d
+	install -m 644 others/networkd.conf $(USR)/systemd/networkd.conf.d/ganeti-vif.conf
+	install -m 644 others/networkd.network $(USR)/systemd/network/05-ganeti-vif.network
+	install -m 644 others/udev.link $(USR)/systemd/network/05-ganeti-vif.link
+	install -m 644 others/NetworkManager.conf $(USR)/NetworkManager/conf.d/ganeti-vif.conf
 	install -m 755 kvm-vif-bridge $(ETC)/ganeti/
 	set -e; for mode in $(MODES); do \
 		install -d $(ETC)/ganeti/network/$$mode; \

@@ -58,6 +58,28 @@ class LinkLocal(Enum):
 Uplink = VlanUplink | VxlanUplink | None
 
 
+class Dhcpv6(Enum):
+    """What DHCPv6 does for guests."""
+
+    OFF = "off"
+    STATELESS = "stateless"
+    STATEFUL = "stateful"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the responder tells guests of a network besides their addresses. Times in seconds."""
+
+    lease_time: int = 7 * 86400
+    renewal_time: int = 3600
+    rebinding_time: int = 7 * 86400 * 7 // 8
+    nameservers: tuple[IPv4Address | IPv6Address, ...] = ()
+    domain: str | None = None
+    search: tuple[str, ...] = ()
+    ra_period: int = 300
+    dhcpv6: Dhcpv6 = Dhcpv6.STATELESS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Private:
     """A family of private networks: bridges PREFIX1, PREFIX2, …, each with its own uplink or none."""
@@ -66,6 +88,7 @@ class Private:
     numbers: tuple[int, ...]
     uplink: Uplink = None
     mtu: int | None = None
+    told: Told = Told()
     link_local: LinkLocal = LinkLocal.EUI64
 
     @property
@@ -100,6 +123,7 @@ class Public:
     subnets: tuple[IPv4Network | IPv6Network, ...]
     gateways: tuple[IPv4Address | IPv6Address, ...]
     arp_source: IPv4Address | None = None
+    told: Told = Told()
     link_local: LinkLocal = LinkLocal.EUI64
     node_access: bool = False
 
@@ -151,6 +175,16 @@ class Bindings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Responder:
+    """The embedded responder. RATE: requests per second that one guest is answered; TOLD: to guests of networks that
+    have nothing of their own."""
+
+    enabled: bool = True
+    rate: int = 50
+    told: Told = Told()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A firewall profile: its rules in nft's words, each with its place (file:line). STATEFUL is the place of the first
     that follows connections; TROUBLE says why it cannot be used."""
@@ -168,7 +202,13 @@ class Config:
     private: tuple[Private, ...] = ()
     public: tuple[Public, ...] = ()
     bindings: Bindings = Bindings()
+    responder: Responder = Responder()
     profiles: tuple[Profile, ...] = ()
+
+    @property
+    def responds(self) -> bool:
+        """Whether our responder answers guests on this node."""
+        return self.responder.enabled and self.bindings.consumer is Consumer.RESPONDER
 
     def profile(self, name: str | None) -> Profile | None:
         """The profile called NAME."""

@@ -11,7 +11,20 @@ from itertools import combinations
 from typing import Any
 
 from config import profiles, values
-from config.model import Bindings, Config, Consumer, For, LinkLocal, Private, Public, VlanUplink, VxlanUplink
+from config.model import (
+    Bindings,
+    Config,
+    Consumer,
+    Dhcpv6,
+    For,
+    LinkLocal,
+    Private,
+    Public,
+    Responder,
+    Told,
+    VlanUplink,
+    VxlanUplink,
+)
 from engine.failure import Failure
 
 PATH = "/etc/ganeti-vif/ganeti-vif.conf"
@@ -19,10 +32,21 @@ PATH = "/etc/ganeti-vif/ganeti-vif.conf"
 VLANS, VNIS = range(1, 4095), range(1, 1 << 24)
 
 _Parser = Callable[[str], Any]
+_TOLD: Mapping[str, _Parser] = {
+    "lease-time": values.integer(60, 0xFFFFFFFE),
+    "renewal-time": values.integer(1, 0xFFFFFFFE),
+    "rebinding-time": values.integer(1, 0xFFFFFFFE),
+    "nameservers": values.addresses,
+    "domain": values.domain,
+    "search": values.domains,
+    "ra-period": values.integer(4, 1800),
+    "dhcpv6": values.one_of(Dhcpv6),
+}
 _PRIVATE: Mapping[str, _Parser] = {
     "bridges": values.numbers,
     "uplink": values.uplink,
     "mtu": values.integer(68, 65535),
+    **_TOLD,
     "link-local": values.one_of(LinkLocal),
 }
 _PUBLIC: Mapping[str, _Parser] = {
@@ -31,14 +55,18 @@ _PUBLIC: Mapping[str, _Parser] = {
     "subnets": values.subnets,
     "gateways": values.addresses,
     "arp-source": values.ipv4,
+    **_TOLD,
     "link-local": values.one_of(LinkLocal),
-    "node-access": values.yes_or_no,
+    "node-access": values.truth,
 }
 _BINDINGS: Mapping[str, _Parser] = {
     "directory": values.directory,
     "for": values.one_of(For),
     "consumer": values.one_of(Consumer),
 }
+_RESPONDER: Mapping[str, _Parser] = {"enabled": values.truth, "rate": values.integer(1, 100000), **_TOLD}
+ALONE = ("bindings", "responder")
+"""Sections that have no name and come once."""
 RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
 
 
@@ -67,12 +95,16 @@ def parse(text: str, path: str = PATH) -> Config:
             _syntax(error, path), "mend that line; the keys are in /usr/share/doc/ganeti-vif/configuration.md"
         ) from error
     sections = [_Section(name, dict(parser[name]), path, _lines(text)) for name in parser.sections()]
-    private = tuple(private_of(s.word, s) for s in sections if s.kind == "private")
-    public = tuple(_public(s) for s in sections if s.kind == "public")
-    bindings = [_bindings(s) for s in sections if s.kind == "bindings"] or [Bindings()]
-    if len(bindings) > 1:
-        raise Failure(f"{path}: [bindings] comes twice", "leave one of them")
-    config = Config(private=private, public=public, bindings=bindings[0])
+    for kind in ALONE:
+        if sum(s.kind == kind for s in sections) > 1:
+            raise Failure(f"{path}: [{kind}] comes twice", "leave one of them")
+    responder = next((_responder(s) for s in sections if s.kind == "responder"), Responder())
+    config = Config(
+        private=tuple(private_of(s.word, s, responder.told) for s in sections if s.kind == "private"),
+        public=tuple(_public(s, responder.told) for s in sections if s.kind == "public"),
+        bindings=next((_bindings(s) for s in sections if s.kind == "bindings"), Bindings()),
+        responder=responder,
+    )
     try:
         verify(config)
     except ValueError as error:
@@ -93,10 +125,9 @@ class _Section:
         self.heading, self.given, self._path, self._lines = heading, given, path, lines
         self.kind, _, self.word = heading.partition(" ")
         self.word = self.word.strip()
-        if self.kind not in ("private", "public", "bindings") or (self.kind == "bindings") == bool(self.word):
-            raise self.failure(
-                "", f"unknown section [{heading}]", "there are [private NAME], [public NAME], [bindings]"
-            )
+        if self.kind not in ("private", "public", *ALONE) or (self.kind in ALONE) == bool(self.word):
+            there = "there are [private NAME], [public NAME], [bindings], [responder]"
+            raise self.failure("", f"unknown section [{heading}]", there)
 
     def values(self, parsers: Mapping[str, _Parser], required: Iterable[str] = ()) -> dict[str, Any]:
         for key in self.given:
@@ -120,13 +151,14 @@ class _Section:
         return Failure(f"{self._path}{f':{line}' if line else ''}: {what}", do)
 
 
-def private_of(prefix: str, section: _Section) -> Private:
+def private_of(prefix: str, section: _Section, told: Told | None = None) -> Private:
     given = section.values(_PRIVATE, ["bridges"])
     private = Private(
         prefix=prefix,
         numbers=given["bridges"],
         uplink=given.get("uplink"),
         mtu=given.get("mtu"),
+        told=_told(section, given, told or Told()),
         link_local=given.get("link-local", LinkLocal.EUI64),
     )
     try:
@@ -142,7 +174,7 @@ def private_of(prefix: str, section: _Section) -> Private:
     return private
 
 
-def _public(section: _Section) -> Public:
+def _public(section: _Section, told: Told) -> Public:
     given = section.values(_PUBLIC, ["table", "uplink", "subnets"])
     try:
         values.link(section.word)
@@ -155,6 +187,7 @@ def _public(section: _Section) -> Public:
         subnets=given["subnets"],
         gateways=given.get("gateways", ()),
         arp_source=given.get("arp-source"),
+        told=_told(section, given, told),
         link_local=given.get("link-local", LinkLocal.EUI64),
         node_access=given.get("node-access", False),
     )
@@ -175,6 +208,26 @@ def _bindings(section: _Section) -> Bindings:
     given = section.values(_BINDINGS)
     renamed = {"for": "wanted_for"}
     return Bindings(**{renamed.get(key, key): value for key, value in given.items()})
+
+
+def _responder(section: _Section) -> Responder:
+    given = section.values(_RESPONDER)
+    own = {key: given[key] for key in ("enabled", "rate") if key in given}
+    return Responder(told=_told(section, given, Told()), **own)
+
+
+def _told(section: _Section, given: Mapping[str, Any], general: Told) -> Told:
+    """What GIVEN says, and for the rest what is said in GENERAL. A lease time of its own has times of its own."""
+    said = {key.replace("-", "_"): value for key, value in given.items() if key in _TOLD}
+    if "lease_time" in said:
+        lease = said["lease_time"]
+        said = {"renewal_time": min(3600, lease // 2), "rebinding_time": lease * 7 // 8} | said
+    told = replace(general, **said)
+    for key, more in (("renewal-time", told.rebinding_time), ("rebinding-time", told.lease_time)):
+        if getattr(told, key.replace("-", "_")) >= more:
+            what = f"{key} is not before {'rebinding-time' if key == 'renewal-time' else 'lease-time'}, {more}"
+            raise section.failure(key, what, "renewal-time < rebinding-time < lease-time, or leave out the first two")
+    return told
 
 
 def verify(config: Config) -> None:

@@ -16,6 +16,7 @@ MOST_BRIDGES = 16384
 
 _DEVICE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _LINK = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,31}")
+_DOMAIN = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*", re.IGNORECASE)
 _PATH = re.compile(r"(/[A-Za-z0-9_.+-]+)+/*")
 
 
@@ -145,10 +146,23 @@ def directory(text: str) -> str:
     return text.rstrip("/")
 
 
-def yes_or_no(text: str) -> bool:
+def domain(text: str) -> str:
+    """A domain name, without a closing dot."""
+    name = text.rstrip(".")
+    if len(name) > 253 or not _DOMAIN.fullmatch(name):
+        raise ValueError(f"'{text}' is no domain name")
+    return name
+
+
+def domains(text: str) -> tuple[str, ...]:
+    """Domain names, separated by blanks or commas."""
+    return tuple(domain(word) for word in _words(text))
+
+
+def truth(text: str) -> bool:
     """`yes` or `no`."""
     if text not in ("yes", "no"):
-        raise ValueError(f"'{text}' is none of: yes, no")
+        raise ValueError(f"'{text}' is neither yes nor no")
     return text == "yes"
 
 

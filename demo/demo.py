@@ -8,6 +8,7 @@ namespaces is changed, and nothing is left running.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from tests.lab import Guest, Image, Node, Tap, ensure, wire  # noqa: E402
 CONFIG = """\
 [private pvn]
 bridges = 1-10
+mtu     = 1400
+domain  = internal.example.com
 
 [public public]
 table      = 222
@@ -32,6 +35,10 @@ arp-source = 192.0.2.254
 
 [bindings]
 for = all
+
+[responder]
+nameservers = 192.0.2.1 2001:db8::1
+search      = example.com
 """
 BEYOND, BEYOND6 = "198.51.100.1", "2001:db8:ffff::1"
 NODE_ADDRESS = "203.0.113.7"
@@ -164,16 +171,42 @@ def stopped(node: Node, vm: Vm) -> None:
         raise Failed(done.stdout)
 
 
+def respond(node: Node) -> subprocess.Popen[str]:
+    """Start the responder, which the package's unit does on a real node."""
+    node.run(["useradd", "--system", "--no-create-home", "ganeti-vif-responder"])
+    return node.popen(["ganeti-vif-responder", "--foreground"])
+
+
 def configure(guest: Guest, vm: Vm) -> None:
-    """Addresses by hand, as an administrator of the guest would."""
+    """What any guest does: its kernel makes its IPv6 address, a DHCP client gets the rest. It is told nothing by us."""
     guest.wait_ready()
-    for command in (
-        "for nic in eth0 eth1; do echo 0 > /proc/sys/net/ipv6/conf/$nic/accept_dad; ip link set $nic up; done",
-        f"ip addr add {vm.public}/24 dev eth0; ip route add default via 192.0.2.1",
-        f"ip addr add {vm.private}/24 dev eth1",
-        f"ip -6 addr add {vm.public6}/64 dev eth0; ip -6 route add default via 2001:db8::1 dev eth0",
+    guest.run("ip link set eth1 up; ip link set eth0 up")
+    attempt(guest, "DHCP on eth0, the public link", "dhcp eth0", works=True)
+    guest.run("cp /etc/resolv.conf /run/resolv.conf")
+    attempt(guest, "DHCP on eth1, the private network", "dhcp eth1", works=True)
+    ready = f"ip -6 addr show dev eth0 | grep {vm.public6}/64 | grep -v tentative"
+    attempt(guest, f"SLAAC on eth0: {vm.public6}", f"until {ready}; do sleep 0.1; done", works=True)
+
+
+def leases(guest: Guest, vm: Vm) -> None:
+    """Show what the guest was told, and that it has it."""
+    known = "ip|mask|router|staticroutes|dns|domain|hostname|mtu|lease|serverid"
+    for nic, address in (("eth0", vm.public), ("eth1", vm.private)):
+        told = guest.run(f"grep -E '^({known})=' /run/lease.{nic}").output.replace("'", "").split("\n")
+        print(f"  {guest.name} {nic}: {' '.join(told).strip()}")
+        if f"ip={address}" not in told:
+            raise Failed(f"{guest.name} {nic}: no lease of {address}")
+    for command, wanted in (
+        ("hostname", vm.name.partition(".")[0]),
+        ("cat /run/resolv.conf", "nameserver 192.0.2.1"),
+        ("cat /sys/class/net/eth1/mtu", "1400"),
+        ("ip route", "default via 192.0.2.1 dev eth0"),
+        ("ip -6 route", "default via fe80::"),
     ):
-        guest.run(command)
+        shown = guest.run(command).output
+        print(f"{guest.name}# {command}\n{shown}", end="")
+        if wanted not in shown:
+            raise Failed(f"{guest.name}: {command} does not show {wanted}")
 
 
 def public_link(guests: list[Guest]) -> None:
@@ -206,11 +239,15 @@ def main() -> int:
             show(node, "ganeti-vif", "setup")
             show(node, "ganeti-vif", "setup")
 
+            responder = respond(node)
+
             say("Two instances start: Ganeti makes two taps for each and calls kvm-vif-bridge for each tap")
             image = ensure(ROOT / "build")
             guests = [stack.enter_context(start(node, image, vm)) for vm in vms]
+            say("They know nothing of their networks: plain DHCP and SLAAC")
             for guest, vm in zip(guests, vms, strict=True):
                 configure(guest, vm)
+            leases(guests[0], vms[0])
 
             say("The public link: each guest reaches the gateway and beyond")
             public_link(guests)
@@ -231,7 +268,13 @@ def main() -> int:
             show(node, "ganeti-vif", "check")
             show(node, "ganeti-vif", "status")
             attempt(guests[0], "ping the gateway, 192.0.2.1", "ping -c 1 -W 3 192.0.2.1", works=True)
+            say("What the responder has answered")
+            counters = ["sh", "-c", "ganeti-vif status --json | grep -A 20 '\"counts\"' | sed '/}/q'"]
+            show(node, *counters)
+
             say("The log, and the end")
+            responder.terminate()
+            responder.wait(timeout=30)
             show(node, "tail", "-n", "3", "/var/log/ganeti/vif.log")
             guests[0].stop()
             show(node, "ganeti-vif", "reconcile")

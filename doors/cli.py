@@ -13,6 +13,7 @@ from typing import Any
 from config import parse
 from config.model import Config, Private
 from doors import explain, status
+from doors.adopt import adopt
 from doors.ask import ask
 from doors.progress import Bar
 from doors.vif_script import complain, needs_root, tap_index, up
@@ -20,11 +21,13 @@ from engine.difference import Change
 from engine.failure import Failure
 from engine.words import commands, finding
 from ganeti import environment as ganeti
-from node import setup, whole
+from node import responding, setup, whole
 from outside import lock, log
 from outside.node import Node
 from vif.attach import detach, recorded
 from vif.nic import Nic
+
+IMPORTED = "/etc/ganeti-vif/ganeti-vif.conf.imported"
 
 Verb = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
@@ -113,6 +116,12 @@ def parser() -> argparse.ArgumentParser:
         writes=False,
     )
     verb("reconcile", _reconcile, "make the node what it should be, leftovers of dead taps included", writes=True)
+    verb("adopt", adopt, "take over the NICs of running guests that somebody else attached", writes=True)
+    verb("doctor", _doctor, "find conflicts with what else is on this node, and print what mends each", writes=False)
+    one = verb(
+        "import", _import, "turn settings of snf-network or gnt-networking into ours, in a new file", writes=True
+    )
+    one.add_argument("--output", default=IMPORTED, metavar="FILE", help="that new file (default: %(default)s)")
     one = verb("attach", _attach, "attach a NIC, described by flags or by Ganeti's environment", writes=True)
     for flag, text in NIC_FLAGS.items():
         one.add_argument(f"--{flag}", help=text)
@@ -124,7 +133,10 @@ def parser() -> argparse.ArgumentParser:
 def _setup(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     private, config = _chosen(given)
     with lock.held("node"), Node() as node, Bar("changes") as bar:
-        changes, refused = setup.setup(private, config.public, node, dry_run=given.dry_run, progress=bar.show)
+        consumer = config.bindings.consumer
+        changes, refused = setup.setup(
+            private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
+        )
         refused += setup.unusable(config.profiles, node)
     _log(given, "setup", changes)
     return _report(given, changes, refused)
@@ -157,7 +169,10 @@ def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
 def _status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with Node() as node:
-        shown = status.status(config, whole.survey(config, node), _daemon())
+        found = whole.survey(config, node)
+    responder, trouble = responding.look(config)
+    found.trouble += trouble
+    shown = status.status(config, found, _daemon()) | {"responder": responder}
     if given.json:
         print(json.dumps(shown, indent=2))
     else:
@@ -186,6 +201,7 @@ def _check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with Node() as node:
         found = whole.survey(config, node)
+    found.trouble += responding.look(config)[1]
     if given.json:
         print(json.dumps({"differences": found.findings}, indent=2))
     else:
@@ -201,6 +217,18 @@ def _reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         for change in found.changes:
             log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
     return _report(given, found.changes, found.trouble)
+
+
+def _doctor(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    from doors import doctor  # what only one verb needs, no other waits for
+
+    return doctor.run(given)
+
+
+def _import(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    from doors import importing
+
+    return importing.run(given)
 
 
 def _attach(given: argparse.Namespace, environment: Mapping[str, str]) -> int:

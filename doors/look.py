@@ -24,15 +24,10 @@ def look(config: Config, *, at_once: bool = False) -> dict[str, Any]:
     Looks without any lock first, and a second time if it found something: only what is still there is real, and only
     then the locks are taken. AT_ONCE if nobody can be attaching.
     """
-    with Node() as node:
-        found = whole.survey(config, node)
-    if found.changes and not at_once:
-        time.sleep(PAUSE)
-        former = found
-        with Node() as node:
-            found = whole.survey(config, node)
-        if not set(former.changes) & set(found.changes):
-            found.changes = ()
+    try:
+        found = _real(config, at_once=at_once)
+    except Failure as failure:
+        return {"repaired": [], "trouble": [failure.what], "tend": []}
     trouble = []
     if found.changes:
         try:
@@ -43,8 +38,23 @@ def look(config: Config, *, at_once: bool = False) -> dict[str, Any]:
             found.changes = ()
     young = {nic.tap for nic in found.nics if records.age(nic.tap) < YOUNG}
     unattached = {nic.tap for nic in found.nics if nic.tap not in found.wanted}
+    elsewhere = {nic.tap for nic in found.nics if nic.elsewhere}
     return {
         "repaired": [finding(change) for change in found.changes],
         "trouble": [*trouble, *(failure.what for failure in found.trouble)],
-        "tend": sorted(young | unattached | found.pending),
+        "tend": sorted(young | unattached | elsewhere | found.pending),
     }
+
+
+def _real(config: Config, *, at_once: bool) -> whole.Survey:
+    """The node without what only seems to be wrong with it, because it is being changed at this moment."""
+    with Node() as node:
+        found = whole.survey(config, node)
+    if found.changes and not at_once:
+        time.sleep(PAUSE)
+        former = found
+        with Node() as node:
+            found = whole.survey(config, node)
+        if not set(former.changes) & set(found.changes):
+            found.changes = ()
+    return found

@@ -93,20 +93,22 @@ def _state(nic: Nic, found: Survey, differences: int) -> str:
         return "not attached"
     if nic.tap not in found.wanted:
         return "in trouble"
+    if nic.elsewhere and not differences:
+        return "elsewhere"
     guarded = "unguarded" if nic.grants.unguarded else "ok"
     return _count(differences) if differences else guarded
 
 
 def table(shown: dict[str, Any]) -> Iterator[str]:
     """The same for the eye."""
-    yield from _section(
+    yield from section(
         ("PRIVATE", "BRIDGES", "UPLINK", "UP", "PORTS"),
         [
             (p["prefix"], p["bridges"], p["uplink"], f"{p['up']} of {p['configured']}", p["ports"])
             for p in shown["private"]
         ],
     )
-    yield from _section(
+    yield from section(
         ("PUBLIC", "TABLE", "UPLINK", "SUBNETS", "GATEWAYS", "NICS"),
         [
             (
@@ -119,7 +121,7 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
             for p in shown["public"]
         ],
     )
-    yield from _section(
+    yield from section(
         ("INSTANCE", "NIC", "TAP", "MODE", "LINK", "ADDRESSES", "BINDING", "STATE"),
         [
             (n["instance"], n["name"] or _shown(n["nic"]), n["tap"], n["mode"], n["link"], *_lists(n["addresses"]))
@@ -151,7 +153,8 @@ def _lists(*lists: Sequence[str]) -> tuple[str, ...]:
     return tuple(" ".join(one) or "-" for one in lists)
 
 
-def _section(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+def section(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """A table with the line HEAD, and an empty line after it; nothing if there are no ROWS."""
     if not rows:
         return
     lines = [head, *([str(cell) for cell in row] for row in rows)]

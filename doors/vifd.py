@@ -31,6 +31,9 @@ LOADED = (netlink, nftables)
 PERIOD = 60.0
 """Seconds after which it turns round although there is nothing to do."""
 
+SUCCESSION = 2.0
+"""Seconds for the lock of a predecessor that was killed: a process that it had forked soon lets go of it."""
+
 
 def serve(config: Config, path: str, signals: socket.socket) -> None:
     """Until SIGTERM or SIGINT. SIGNALS gives the number of each signal as a byte; PATH is the configuration's."""
@@ -93,7 +96,7 @@ def main(arguments: list[str]) -> int:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        with _context(given.foreground, ours, theirs), lock.held("vifd", wait=0.0):
+        with _context(given.foreground, ours, theirs), lock.held("vifd", wait=SUCCESSION):
             signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)

@@ -28,7 +28,7 @@ LEAVING_GROUP = 7688
 """Marks devices of ours in the moment in which they are removed together."""
 
 TABLE = "ganeti_vif"
-"""The name of our nftables tables, one in each family that we use."""
+"""The name of our nftables tables, one in each family; in the family netdev it begins the names of many."""
 
 ETHERNET_MTU = 1500
 """The MTU of a device that was told no other."""
@@ -63,6 +63,8 @@ class Link:
     stp: bool | None = None
     forward_delay: int | None = None
     mcast_snooping: bool | None = None
+    call_iptables: bool | None = None
+    call_ip6tables: bool | None = None
     vlan_filtering: bool | None = None
     lower: str | None = None
     vlan: int | None = None
@@ -73,6 +75,19 @@ class Link:
     @property
     def key(self) -> Key:
         return ("link", self.name)
+
+
+BELOW = "-profile"
+"""Ends the name of a device's subchain, which is in the table of the chain that jumps to it."""
+
+
+def table_of(family: str, chain: str) -> str:
+    """The table of our CHAIN of that name.
+
+    A device's chain has one of its own: with each transaction the kernel goes through all rules of the tables that
+    change (net/netfilter/nf_tables_api.c, nft_table_validate()), which takes 6 ms if a thousand NICs share one.
+    """
+    return f"{TABLE}-{chain.removesuffix(BELOW)}" if family == "netdev" else TABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +105,11 @@ class Chain:
     @property
     def key(self) -> Key:
         return ("chain", self.family, self.name)
+
+    @property
+    def table(self) -> str:
+        """The table that it is in."""
+        return table_of(self.family, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,13 +266,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A routing policy rule of ours, by packet mark or by input device."""
+    """A routing policy rule, by packet mark or by input device; of another PROTOCOL than ours it is somebody else's."""
 
     family: int
     priority: int
     table: int
     mark: int | None = None
     device: str | None = None
+    protocol: int = PROTOCOL
 
     @property
     def key(self) -> Key:

@@ -42,7 +42,7 @@ def commands(change: Change) -> Iterator[str]:
         case Alter(Route(), Route() as wanted):
             yield next(_make(wanted)).replace(" add ", " replace ", 1)
         case Alter(Chain(), Chain() as wanted):
-            yield f"nft flush chain {wanted.family} {TABLE} {wanted.name}"
+            yield f"nft flush chain {wanted.family} {wanted.table} {wanted.name}"
             yield from _make(wanted)
         case Alter(BridgeVlan() as actual, BridgeVlan() as wanted):
             yield from _bridge_vlan(actual, wanted)
@@ -100,8 +100,10 @@ def _remove(actual: Object) -> Iterator[str]:
     match actual:
         case Link(name=name):
             yield f"ip link del {name}"
-        case Chain(family=family, name=name):
-            yield f"nft delete chain {family} {TABLE} {name}"
+        case Chain(family="netdev", hook=hook, table=table) if hook:
+            yield f"nft delete table netdev {table}"
+        case Chain(family=family, table=table, name=name):
+            yield f"nft delete chain {family} {table} {name}"
         case VerdictMap(family=family, name=map_name):
             yield f"nft delete map {family} {TABLE} {map_name}"
         case MapElement():
@@ -162,6 +164,10 @@ def _kind_words(link: Link) -> list[str]:
         words.append(f"forward_delay {link.forward_delay}")
     if link.mcast_snooping is not None:
         words.append(f"mcast_snooping {int(link.mcast_snooping)}")
+    if link.call_iptables is not None:
+        words.append(f"nf_call_iptables {int(link.call_iptables)}")
+    if link.call_ip6tables is not None:
+        words.append(f"nf_call_ip6tables {int(link.call_ip6tables)}")
     if link.vlan_filtering is not None:
         words.append(f"vlan_filtering {int(link.vlan_filtering)}")
     if link.vlan is not None:
@@ -185,10 +191,10 @@ def _alter_link(actual: Object, wanted: Link) -> Iterator[str]:
 def _chain(chain: Chain) -> Iterator[str]:
     device = f' device "{chain.device}"' if chain.device else ""
     hook = f" '{{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}'"
-    yield f"nft add table {chain.family} {TABLE}"
-    yield f"nft add chain {chain.family} {TABLE} {chain.name}{hook if chain.hook else ''}"
+    yield f"nft add table {chain.family} {chain.table}"
+    yield f"nft add chain {chain.family} {chain.table} {chain.name}{hook if chain.hook else ''}"
     for rule in chain.rules:
-        yield f"nft add rule {chain.family} {TABLE} {chain.name} '{rule.text} comment \"{rule.comment}\"'"
+        yield f"nft add rule {chain.family} {chain.table} {chain.name} '{rule.text} comment \"{rule.comment}\"'"
 
 
 def _element(element: MapElement) -> str:
@@ -209,7 +215,7 @@ def _vids(port: BridgeVlan) -> frozenset[int]:
 
 def _rule(rule: Rule) -> str:
     match = f"iif {rule.device}" if rule.device else f"fwmark {rule.mark:#x}"
-    return f"pref {rule.priority} {match} lookup {rule.table} protocol {PROTOCOL}"
+    return f"pref {rule.priority} {match} lookup {rule.table} protocol {rule.protocol}"
 
 
 def _route(route: Route) -> str:

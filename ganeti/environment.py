@@ -61,13 +61,20 @@ def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Ni
         tags=variables.optional("TAGS", tags) or frozenset(),
         network=network_of(environment),
         tap=tap,
-        index=index_of(tap),
+        index=_index(tap, index_of, variables),
     )
     try:
         granted = grants_of(nic.tags, nic.network_tags, index=nic.number, name=nic.name, uuid=nic.uuid)
     except Failure as failure:
         raise failure.about(nic.whom) from failure
     return replace(nic, grants=granted)
+
+
+def _index(tap: str, index_of: Callable[[str], int], variables: _Variables) -> int:
+    try:
+        return index_of(tap)
+    except Failure as failure:
+        raise failure.about(variables.whom()) from failure
 
 
 def network_of(environment: Mapping[str, str]) -> Network | None:
@@ -97,7 +104,7 @@ class _Variables:
         value = self.optional(name, parser)
         if value is None:
             raise Failure(
-                f"{self._whom()}: the variable {name} is missing or empty",
+                f"{self.whom()}: the variable {name} is missing or empty",
                 "this script is for Ganeti to call; by hand use: ganeti-vif attach --help",
             )
         return value
@@ -110,9 +117,10 @@ class _Variables:
             return parser(text)
         except ValueError as error:
             reason = str(error) if text in str(error) else f"'{text}': {error}"
-            raise Failure(f"{self._whom()}: {name}: {reason}", _remedy(name)) from error
+            raise Failure(f"{self.whom()}: {name}: {reason}", _remedy(name)) from error
 
-    def _whom(self) -> str:
+    def whom(self) -> str:
+        """What messages call the NIC before it is one."""
         instance = self._environment.get("INSTANCE") or "(unknown instance)"
         return f"{instance} NIC {self._environment.get('INTERFACE_INDEX', '?')}"
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from engine.failure import Failure
-from ganeti.environment import network_of, tags
-from vif.nic import Network
+from ganeti.environment import network_of, nic_of, tags
+from vif.nic import Network, Nic
 
 _NIC = re.compile(r"INSTANCE_NIC([0-9]{1,3})_UUID")
 
@@ -29,11 +29,22 @@ class Hook:
     mode: str | None = None
     link: str | None = None
     instance: Instance | None = None
+    migration: Migration | None = None
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return f"{self.path}-{self.phase}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """An instance that is about to move from the node SOURCE to TARGET. The taps of its NICS are not known."""
+
+    instance: str
+    source: str
+    target: str
+    nics: tuple[Nic, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +69,29 @@ def hook_of(environment: Mapping[str, str]) -> Hook:
         mode=given.get("GROUP_NETWORK_MODE"),
         link=given.get("GROUP_NETWORK_LINK"),
         instance=_instance(given) if given.get("INSTANCE_NAME") else None,
+        migration=_migration(given) if given.get("INSTANCE_NAME") and "MIGRATE_LIVE" in given else None,
     )
+
+
+def _migration(given: Mapping[str, str]) -> Migration | None:
+    """The move before it begins; after it, Ganeti has OLD_PRIMARY wrong. A cleanup moves nobody."""
+    source, target = given.get("OLD_PRIMARY"), given.get("NEW_PRIMARY")
+    if not source or not target or given.get("HOOKS_PHASE") != "pre" or given.get("MIGRATE_CLEANUP") == "True":
+        return None
+    nics = []
+    for key in given:
+        if match := _NIC.fullmatch(key):
+            prefix = f"INSTANCE_NIC{match[1]}_"
+            nic = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+            names = {"UUID": "INTERFACE_UUID", "NAME": "INTERFACE_NAME"}
+            environment = {names.get(name, name): value for name, value in nic.items()}
+            environment |= {"INSTANCE": given["INSTANCE_NAME"], "INTERFACE": "unknown", "INTERFACE_INDEX": match[1]}
+            environment["TAGS"] = given.get("INSTANCE_TAGS", "")
+            try:
+                nics.append(nic_of(environment, lambda tap: 0))
+            except Failure:
+                continue  # said when Ganeti asks for it
+    return Migration(instance=given["INSTANCE_NAME"], source=source, target=target, nics=tuple(nics))
 
 
 def _instance(given: Mapping[str, str]) -> Instance:

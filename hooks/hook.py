@@ -17,7 +17,7 @@ from config.model import Config
 from engine.failure import Failure, one_line
 from engine.words import finding
 from ganeti.hook import Hook, Instance, hook_of
-from node import setup, whole
+from node import responding, setup, whole
 from outside import lock, log
 from outside.node import Node
 from vif.refresh import refresh
@@ -89,7 +89,7 @@ def network_connect_pre(hook: Hook, config: Config) -> int:
 def set_up(hook: Hook, config: Config) -> int:
     """Make what is missing on this node. What could not be made is said, and does not fail the job."""
     with lock.held("node"), Node() as node:
-        changes, refused = setup.setup(config.private, config.public, node)
+        changes, refused = setup.setup(config.private, config.public, node, consumer=config.bindings.consumer)
     if changes:
         log.say(f"{hook.name}: {len(changes)} changes")
     for failure in refused:
@@ -120,6 +120,7 @@ def cluster_verify(hook: Hook, config: Config) -> int:
     """Tell `gnt-cluster verify` what is not as it should be."""
     with Node() as node:
         found = whole.survey(config, node)
+    found.trouble += responding.look(config)[1]
     wrong = found.findings
     if not wrong:
         return 0

@@ -71,8 +71,9 @@ def _mtu(private: Private, links: Mapping[str, Link]) -> int:
     return private.mtu or largest
 
 
-def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str) -> Iterator[Object]:
-    """What NETWORK needs. NODE is something that tells this node from others: the bridge's MAC comes from it."""
+def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str, *, queued: bool = False) -> Iterator[Object]:
+    """What NETWORK needs. NODE is something that tells this node from others: the bridge's MAC comes from it. QUEUED
+    if a real NFDHCPD is to hear its guests."""
     yield Link(
         name=network.bridge,
         kind="bridge",
@@ -86,6 +87,9 @@ def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str) -> It
         # Multicast goes to all, like broadcast: nobody asks for memberships here, and a snooping bridge joins a group
         # of its own, whose timers walk all devices of the node.
         mcast_snooping=False,
+        # For NFDHCPD alone, which hears what a bridge forwards by netfilter's rules for routed packets.
+        call_iptables=queued or None,
+        call_ip6tables=queued or None,
     )
     yield Sysctl(path=f"net/ipv6/conf/{network.bridge}/disable_ipv6", value="1")
     # 8: answer no ARP request for any address of this node (kernel doc ip-sysctl).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from engine.objects import Address
 
@@ -22,8 +22,10 @@ def text(
     subnet6: IPv6Network | None,
     gateway6: Address | None,
     mtu: int | None,
+    address6: IPv6Address | None = None,
 ) -> str:
     """The file's text. DEVICE is where the router's side is: the tap of a routed NIC, the bridge of a bridged one.
+    ADDRESS6 is for our responder alone: an IPv6 address that SLAAC would not make.
 
     A key without value is left out: NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes,
     and looks up anything that is no address in the DNS.
@@ -37,6 +39,7 @@ def text(
         "SUBNET": subnet if address else None,
         "GATEWAY": gateway if address and subnet else None,
         "SUBNET6": subnet6,
+        "IP6": address6 if subnet6 else None,
         "GATEWAY6": gateway6 if subnet6 else None,
         "MTU": mtu,
     }
@@ -58,4 +61,4 @@ def identity(text: str) -> tuple[str | None, ...]:
     """Whom a binding serves. If that changes, the old file goes first: a rewrite that NFDHCPD cannot read would
     leave the old address being served."""
     values = parse(text)
-    return tuple(values.get(key) for key in (MARK, "MAC", "IP", "SUBNET6"))
+    return tuple(values.get(key) for key in (MARK, "MAC", "IP", "SUBNET6", "IP6"))

@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from engine.difference import Alter, Change, Make, Remove
 from engine.failure import Failure, Gone
 from engine.objects import Binding
 from nfdhcpd_bridge.binding import identity, is_ours
+
+Stamp = tuple[int, int, int, int]
+LARGEST = 1 << 16
+"""Characters of a binding that are read."""
 
 
 def read(wanted: Iterable[Binding]) -> Iterator[Binding]:
@@ -35,13 +40,43 @@ def read_ours(directory: str) -> Iterator[Binding]:
 def binding_of(directory: str, tap: str) -> Binding | None:
     """The binding of the tap of that name, or None."""
     try:
-        with open(f"{directory}/{tap}", encoding="ascii", errors="replace", newline="") as file:
-            return Binding(directory=directory, tap=tap, text=file.read(1 << 16))
+        with open(f"{directory}/{tap}", encoding="ascii", errors="replace", newline="", opener=_regular) as file:
+            return Binding(directory=directory, tap=tap, text=file.read(LARGEST))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:
         what = f"the binding {directory}/{tap} cannot be read: {os.strerror(error.errno or 0)}"
         raise Failure(what, f"see: ls -la {directory}") from error
+
+
+def _regular(path: str, flags: int) -> int:
+    """A pipe is opened without waiting for its writer, and is no binding."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IsADirectoryError(path)
+    return descriptor
+
+
+def stamps(directory: str) -> dict[str, Stamp]:
+    """What is in DIRECTORY, by name, and a stamp of each that changes with it. Nothing if there is no directory.
+
+    Raises Failure if there is one that we may not read.
+    """
+    found: dict[str, Stamp] = {}
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    with contextlib.suppress(FileNotFoundError):
+                        now = entry.stat()
+                        found[entry.name] = (now.st_ino, now.st_mtime_ns, now.st_ctime_ns, now.st_size)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        what = f"the bindings in {directory} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"make it readable for everybody: chmod 755 {directory}") from error
+    return found
 
 
 def perform(change: Change) -> None:

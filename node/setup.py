@@ -10,13 +10,14 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from config.model import Private, Profile, Public
+from config.model import Consumer, Private, Profile, Public
 from engine.apply import apply, clear
 from engine.difference import Change, Remove, difference
 from engine.failure import Failure
 from engine.objects import ADOPTED_GROUP, Chain, Key, Link, Object, Route, Rule, State, state
 from host_setup import private as private_networks
 from host_setup import public as public_links
+from host_setup.nfdhcpd import queues
 from host_setup.private import MADE, OURS, networks, obstacle, seclusion
 from outside import records, sysctl
 from outside.links import Devices
@@ -57,11 +58,14 @@ def layout(
     devices: Devices,
     node: str,
     advertised: Collection[str] = (),
+    consumer: Consumer = Consumer.RESPONDER,
 ) -> Layout:
     """What these networks and links need on a node with these DEVICES.
 
     NODE tells it from other nodes; ADVERTISED are the devices that would lose their router: public.obstacle().
+    CONSUMER reads the bindings: a real NFDHCPD has needs of its own.
     """
+    queued = consumer is Consumer.NFDHCPD
     links = {name: device.link for name, device in devices.by_name.items()}
     ports = {bridge: [port.link for port in members] for bridge, members in devices.ports().items()}
     result = Layout()
@@ -73,7 +77,8 @@ def layout(
                 if failure := obstacle(network, links, ports, masters, attached):
                     result.refused.append(failure)
                     continue
-                result.units.append(Unit(network.bridge, state(private_networks.desired(network, links, node))))
+                wanted = private_networks.desired(network, links, node, queued=queued)
+                result.units.append(Unit(network.bridge, state(wanted)))
         except Failure as reason:
             result.refused.append(reason)
     if result.units or _in_our_care(links):
@@ -84,6 +89,8 @@ def layout(
             result.refused.append(failure)
         else:
             result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
+    if queued:
+        result.units.append(Unit("NFDHCPD", state(queues())))
     return result
 
 
@@ -97,6 +104,7 @@ def setup(
     public: tuple[Public, ...],
     node: Node,
     *,
+    consumer: Consumer = Consumer.RESPONDER,
     dry_run: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[list[Change], list[Failure]]:
@@ -105,7 +113,7 @@ def setup(
     The caller holds the lock `node`.
     """
     devices = node.devices()
-    plan = layout(private, public, devices, identity(), node.advertised_to())
+    plan = layout(private, public, devices, identity(), node.advertised_to(), consumer)
     changes = list(difference(plan.wanted, node.read(plan.wanted.values(), devices)))
     if not dry_run:
         try:
@@ -123,7 +131,7 @@ def unusable(profiles: Iterable[Profile], node: Node) -> list[Failure]:
             if profile.trouble:
                 raise profile.trouble
             if profile.rules:
-                node.verify(subchain(profile, "inet"))
+                node.verify(subchain(profile))
         except Failure as failure:
             found.append(failure)
     return found
@@ -179,7 +187,7 @@ def teardown(
         ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
     if not _in_our_care(links) - names:
-        ours |= state(seclusion())
+        ours |= state([*seclusion(), *queues()])
     desired = state(released)
     changes = list(difference(desired, node.read([*ours.values(), *released]), ours))
     if not dry_run:

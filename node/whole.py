@@ -57,7 +57,9 @@ class Survey:
 def survey(config: Config, node: Node) -> Survey:
     """Look at the whole node."""
     found = Survey(node.devices())
-    plan = layout(config.private, config.public, found.devices, identity(), node.advertised_to())
+    plan = layout(
+        config.private, config.public, found.devices, identity(), node.advertised_to(), config.bindings.consumer
+    )
     found.trouble += plan.refused
     desired = plan.wanted
     in_trouble = False
@@ -78,7 +80,7 @@ def survey(config: Config, node: Node) -> Survey:
         found.trouble.append(
             Failure(
                 f"{orphan} is filtered as a NIC of ours, but there is no readable record of its NIC",
-                f"it stays as it is: restart its instance, or ganeti-vif attach --interface {orphan} ...",
+                "it stays as it is: ganeti-vif adopt takes it over; or restart its instance",
             )
         )
     left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node, found.nics).items()}

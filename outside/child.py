@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.failure import Failure
+from outside import log
 
 MOST = 1 << 20
 """Bytes of an answer: a thousand lines of trouble."""
@@ -69,5 +70,7 @@ def _work(work: Callable[[], Any], answer: int) -> None:
         while data:
             select.select([], [3], [])
             data = data[os.write(3, data) :]
+    except Exception as error:
+        log.say(f"bug: {error!r}", log.Level.ERROR)
     finally:
         os._exit(0)

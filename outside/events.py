@@ -40,7 +40,7 @@ RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
 NFNLGRP_NFTABLES = 7
 
 NFT_DELTABLE, NFT_DELCHAIN, NFT_DELRULE = (10 << 8 | 2, 10 << 8 | 5, 10 << 8 | 8)
-NFTA_TABLE, NFTA_RULE_CHAIN, NFTA_CHAIN_NAME = 1, 2, 3
+NFTA_TABLE = 1
 RTA_OIF, NETCONFA_IFINDEX = 4, 1
 IFF_UP = 1
 BUFFER = 4 << 20
@@ -103,7 +103,7 @@ class Events:
         found: dict[Event, None] = {}
         for one, decode in zip(self.sockets, (self._route_event, _filter_event), strict=True):
             while (data := _receive(one)) is not None:
-                for kind, payload in _messages(data):
+                for kind, payload in messages(data):
                     if event := decode(kind, payload):
                         found[event] = None
                 if not data:
@@ -169,7 +169,8 @@ def _receive(one: socket.socket) -> bytes | None:
         raise
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The type and the payload of each netlink message in a datagram."""
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, _, _, _ = _HEADER.unpack_from(data, at)
@@ -208,8 +209,8 @@ def _filter_event(kind: int, payload: bytes) -> Event | None:
     if kind not in (NFT_DELTABLE, NFT_DELCHAIN, NFT_DELRULE):
         return None
     found = attributes(payload, 4)
-    if text(found[NFTA_TABLE]) != TABLE:
+    table, _, chain = text(found[NFTA_TABLE]).partition("-")
+    if table != TABLE:
         return None
-    name = text(found.get(NFTA_RULE_CHAIN if kind == NFT_DELRULE else NFTA_CHAIN_NAME, b""))
-    tap, _, direction = name.rpartition("-")
+    tap, _, direction = chain.rpartition("-")
     return Changed(tap if tap and direction in ("in", "out") else None)

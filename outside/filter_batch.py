@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
-from engine.objects import TABLE, Chain
+from engine.objects import Chain
 from outside.filters import (
     COMMENT,
     FAMILIES,
@@ -33,7 +33,9 @@ from outside.query import NLM_F_REQUEST, NLMSG_ERROR, attribute
 
 NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND, NLA_F_NESTED = 0x4, 0x400, 0x800, 0x8000
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
-NEW_TABLE, NEW_CHAIN, DELETE_CHAIN, NEW_RULE, DELETE_RULE = (NFNL_SUBSYS_NFTABLES | kind for kind in (0, 3, 5, 6, 8))
+NEW_TABLE, DELETE_TABLE, NEW_CHAIN, DELETE_CHAIN, NEW_RULE, DELETE_RULE = (
+    NFNL_SUBSYS_NFTABLES | kind for kind in (0, 2, 3, 5, 6, 8)
+)
 NFTA_CHAIN_TYPE = 7
 DROP, ACCEPT = 0, 1
 PATIENCE = 30
@@ -104,13 +106,16 @@ def definition(chain: Chain, expressions: Iterable[bytes], *, hooked: bool) -> I
 
 
 def deletion(chain: Chain) -> Iterator[Message]:
-    """What removes CHAIN and its rules."""
+    """What removes CHAIN and its rules, and its table if it is its own."""
+    if chain.family == "netdev" and chain.hook:
+        yield DELETE_TABLE, 0, _body(chain, (NFTA_TABLE, None))
+        return
     yield DELETE_RULE, 0, _body(chain, (NFTA_TABLE, None), (NFTA_RULE_CHAIN, chain.name))
     yield DELETE_CHAIN, 0, _body(chain, (NFTA_TABLE, None), (NFTA_CHAIN_NAME, chain.name))
 
 
 def _body(chain: Chain, *names: tuple[int, str | None]) -> bytes:
-    texts = (attribute(kind, (name or TABLE).encode() + b"\0") for kind, name in names)
+    texts = (attribute(kind, (name or chain.table).encode() + b"\0") for kind, name in names)
     return _NFGENMSG.pack(FAMILIES[chain.family], 0, 0) + b"".join(texts)
 
 

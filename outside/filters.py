@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from engine.failure import Gone
-from engine.objects import TABLE, Chain, FilterRule, Key, Subchain
+from engine.objects import TABLE, Chain, FilterRule, Key, Subchain, table_of
 from outside.query import Query, attribute, attributes, nested, text
 
 NETLINK_NETFILTER = 12
@@ -32,7 +32,6 @@ HOOKS: Mapping[str, tuple[str, ...]] = {
 }
 UNKNOWN = "(not as we made it)"
 _NFGENMSG = struct.Struct("=BBH")
-_OUR_TABLE = attribute(NFTA_TABLE, TABLE.encode() + b"\0")
 
 
 def netfilter() -> Query:
@@ -43,18 +42,19 @@ def netfilter() -> Query:
 def chains(query: Query, wanted: Iterable[Chain]) -> Iterator[Chain]:
     """The chains with the names of WANTED that exist. A rule that is not as wanted has the text UNKNOWN."""
     for chain in wanted:
-        header, name = _header(chain.family), chain.name.encode() + b"\0"
+        table, name = _in_table(chain.family, chain.table), chain.name.encode() + b"\0"
         try:
-            found = query.get(GET_CHAIN, header + _OUR_TABLE + attribute(NFTA_CHAIN_NAME, name))
+            found = query.get(GET_CHAIN, table + attribute(NFTA_CHAIN_NAME, name))
         except Gone:
             continue
-        rules = query.dump(GET_RULE, header + _OUR_TABLE + attribute(NFTA_RULE_CHAIN, name))
+        rules = query.dump(GET_RULE, table + attribute(NFTA_RULE_CHAIN, name))
         yield from _chain(chain.family, found, [_comment(attributes(rule, _NFGENMSG.size)) for rule in rules], chain)
 
 
 def expressions(query: Query, family: str, name: str) -> list[bytes]:
     """The rules of a chain in our table, as the kernel keeps them."""
-    rules = query.dump(GET_RULE, _header(family) + _OUR_TABLE + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))
+    table = _in_table(family, table_of(family, name))
+    rules = query.dump(GET_RULE, table + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))
     return [attributes(rule, _NFGENMSG.size)[NFTA_RULE_EXPRESSIONS] for rule in rules]
 
 
@@ -62,20 +62,25 @@ def all_chains(query: Query, wanted: Mapping[Key, object]) -> Iterator[Chain]:
     """Every chain in our tables; WANTED tells which rules are as they should be."""
     for family in FAMILIES:
         comments: dict[str, list[str]] = {}
-        for rule in query.dump(GET_RULE, _header(family) + _OUR_TABLE):
+        for rule in query.dump(GET_RULE, _header(family) if family == "netdev" else _in_table(family, TABLE)):
             found = attributes(rule, _NFGENMSG.size)
-            if text(found[NFTA_TABLE]) == TABLE:
-                comments.setdefault(text(found[NFTA_RULE_CHAIN]), []).append(_comment(found))
+            name = text(found[NFTA_RULE_CHAIN])
+            if text(found[NFTA_TABLE]) == table_of(family, name):
+                comments.setdefault(name, []).append(_comment(found))
         for chain in query.dump(GET_CHAIN, _header(family)):
             found = attributes(chain, _NFGENMSG.size)
-            if text(found[NFTA_TABLE]) == TABLE:
-                name = text(found[NFTA_CHAIN_NAME])
+            name = text(found[NFTA_CHAIN_NAME])
+            if text(found[NFTA_TABLE]) == table_of(family, name):
                 known = wanted.get(("chain", family, name))
                 yield from _chain(family, chain, comments.get(name, []), known if isinstance(known, Chain) else None)
 
 
 def _header(family: str) -> bytes:
     return _NFGENMSG.pack(FAMILIES[family], 0, 0)
+
+
+def _in_table(family: str, table: str) -> bytes:
+    return _header(family) + attribute(NFTA_TABLE, table.encode() + b"\0")
 
 
 def _chain(family: str, payload: bytes, comments: Iterable[str], wanted: Chain | None) -> Iterator[Chain]:
@@ -129,7 +134,8 @@ class Counted:
 def counted(query: Query, family: str, name: str) -> list[Counted]:
     """What the rules of a chain of ours have counted, in their order. Empty if there is no such chain."""
     try:
-        rules = query.dump(GET_RULE, _header(family) + _OUR_TABLE + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))
+        table = _in_table(family, table_of(family, name))
+        rules = query.dump(GET_RULE, table + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))
     except Gone:
         return []
     found = (attributes(rule, _NFGENMSG.size) for rule in rules)

@@ -20,6 +20,7 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 
 IFLA_AF_SPEC, IFLA_GROUP, IFLA_EXT_MASK = 26, 27, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BR_MCAST_SNOOPING = 1, 5, 7, 23
+IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES = 36, 37
 IFLA_VXLAN_ID, IFLA_VXLAN_GROUP, IFLA_VXLAN_LINK, IFLA_VXLAN_PORT, IFLA_VXLAN_GROUP6 = 1, 2, 3, 15, 16
 IFLA_VLAN_ID = 1
 IFLA_BRIDGE_VLAN_INFO = 2
@@ -148,6 +149,8 @@ def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dic
                 "stp": bool(number(data[IFLA_BR_STP_STATE])),
                 "forward_delay": number(data[IFLA_BR_FORWARD_DELAY]),
                 "mcast_snooping": bool(number(data.get(IFLA_BR_MCAST_SNOOPING, b"\0"))),
+                "call_iptables": bool(number(data.get(IFLA_BR_NF_CALL_IPTABLES, b"\0"))),
+                "call_ip6tables": bool(number(data.get(IFLA_BR_NF_CALL_IP6TABLES, b"\0"))),
                 "vlan_filtering": bool(number(data.get(IFLA_BR_VLAN_FILTERING, b"\0"))),
             }
         case "vlan":

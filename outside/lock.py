@@ -20,15 +20,15 @@ class Held(Failure):
 
 
 @contextmanager
-def held(name: str, wait: float = WAIT) -> Iterator[None]:
+def held(name: str, wait: float = WAIT, directory: str = DIRECTORY) -> Iterator[None]:
     """Hold the lock NAME while the block runs. Raises Held, with the holder's pid, if it takes over WAIT seconds.
 
     Two locks: `nics` for attach, detach and reconcile; `node` for setup and teardown. Whoever needs both takes
     `node` first, so that a long setup never keeps a VM waiting.
     """
-    path = f"{DIRECTORY}/{name}.lock"
+    path = f"{directory}/{name}.lock"
     try:
-        os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
+        os.makedirs(directory, mode=0o755, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Failure(f"{path} cannot be opened: {os.strerror(error.errno or 0)}", "run it as root") from error

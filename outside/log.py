@@ -11,11 +11,15 @@ import os
 import syslog
 import time
 from enum import IntEnum
+from typing import TextIO
 
 from engine.failure import one_line
 
 SOCKET = "/dev/log"
 FILE = "/var/log/ganeti/vif.log"
+
+last_resort: TextIO | None = None
+"""Where lines go that FILE does not take: a daemon that is not root and has no syslog has its standard error."""
 
 
 class Level(IntEnum):
@@ -33,8 +37,13 @@ def say(line: str, level: Level = Level.INFO) -> None:
         syslog.openlog("ganeti-vif", syslog.LOG_PID, syslog.LOG_DAEMON)
         syslog.syslog(level, line)
         return
+    now = time.strftime("%Y-%m-%d %H:%M:%S%z")
+    line = f"{now} ganeti-vif[{os.getpid()}] {level.name.lower()}: {line}\n"
     with contextlib.suppress(OSError):
-        os.makedirs(os.path.dirname(FILE), mode=0o750, exist_ok=True)
-        now = time.strftime("%Y-%m-%d %H:%M:%S%z")
-        with open(FILE, "a", encoding="ascii") as file:
-            file.write(f"{now} ganeti-vif[{os.getpid()}] {level.name.lower()}: {line}\n")
+        try:
+            os.makedirs(os.path.dirname(FILE), mode=0o750, exist_ok=True)
+            with open(FILE, "a", encoding="ascii") as file:
+                file.write(line)
+        except PermissionError:
+            if last_resort:
+                last_resort.write(line)

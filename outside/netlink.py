@@ -269,6 +269,8 @@ _BRIDGE = {
     "stp": "IFLA_BR_STP_STATE",
     "forward_delay": "IFLA_BR_FORWARD_DELAY",
     "mcast_snooping": "IFLA_BR_MCAST_SNOOPING",
+    "call_iptables": "IFLA_BR_NF_CALL_IPTABLES",
+    "call_ip6tables": "IFLA_BR_NF_CALL_IP6TABLES",
     "vlan_filtering": "IFLA_BR_VLAN_FILTERING",
 }
 
@@ -325,7 +327,7 @@ def _rule_message(rule: Rule) -> fibmsg:
         attributes += [("FRA_FWMARK", rule.mark), ("FRA_FWMASK", 0xFFFFFFFF)]
     if rule.device is not None:
         attributes.append(("FRA_IIFNAME", rule.device))
-    attributes.append(("FRA_PROTOCOL", PROTOCOL))
+    attributes.append(("FRA_PROTOCOL", rule.protocol))
     message["attrs"] = attributes
     return message
 

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import nftables
 
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
-from engine.objects import TABLE, Chain, FilterRule, MapElement, VerdictMap
+from engine.objects import TABLE, Chain, FilterRule, MapElement, Subchain, VerdictMap, table_of
 from engine.words import name
 from outside import filters
 from outside.compiled_rules import Shape, Translation, example, own_values, shape, translation
 from outside.filter_batch import FilterBatch, Message, definition, deletion
+from outside.nfqueue import is_queue, matches, target
 
 NEWLINE = "\n"
 
@@ -42,6 +43,9 @@ class Nftables:
                 self._define(change, chain, None)
             case Alter(Chain() as actual, Chain() as chain):
                 self._define(change, chain, actual)
+            case Remove(Subchain(family="netdev") as chain):
+                with suppress(Gone):  # with the chain that jumped to it, and its table
+                    self._run(change, deletion(chain))
             case Remove(Chain() as chain):
                 self._run(change, deletion(chain))
             case Make(VerdictMap() as one):
@@ -59,15 +63,19 @@ class Nftables:
                 raise NotImplementedError(change)
 
     def _define(self, change: Change, chain: Chain, actual: Chain | None) -> None:
-        translated = self._translated(chain)
+        queued = any(map(is_queue, chain.rules))
         former = actual if actual and _moved(actual, chain) else None
+        translated = None if queued else self._translated(chain)
         if translated is None:
-            code, _, error = self._nft.cmd((_deletion(former) if former else "") + _definition(chain))
-            if code:
+            script = (_deletion(former) if former else "") + _definition(chain)
+            code, _, error = self._nft.cmd(script)
+            if not code:
+                return
+            translated = self._with_targets(chain) if queued else None
+            if translated is None:
                 raise self._refused_rule(change, chain, error)
-        else:
-            hooked = actual is not None and former is None and actual.policy == chain.policy
-            self._run(change, [*(deletion(former) if former else ()), *definition(chain, translated, hooked=hooked)])
+        hooked = actual is not None and former is None and actual.policy == chain.policy
+        self._run(change, [*(deletion(former) if former else ()), *definition(chain, translated, hooked=hooked)])
 
     def verify(self, chain: Chain) -> None:
         """Raises Failure if nftables would not take CHAIN. Changes nothing."""
@@ -123,18 +131,31 @@ class Nftables:
             rules.append(known.rule(own_values(rule)))
         return rules
 
+    def _with_targets(self, chain: Chain) -> list[bytes] | None:
+        """The rules of CHAIN, all of which hand packets to a queue, by xtables' target."""
+        bare = {shape(chain.family, matches(rule)): matches(rule) for rule in chain.rules}
+        found = self._translate(chain.family, bare)
+        rules = []
+        for rule, known in zip(chain.rules, found.values(), strict=True):
+            if known is None or not is_queue(rule):
+                return None
+            rules.append(known.expressions + target(rule))
+        return rules
+
     def _translate(self, family: str, unknown: Mapping[Shape, FilterRule]) -> dict[Shape, Translation | None]:
         """Let libnftables put the examples of these shapes into a chain that no packet passes, and read it."""
         scratch = f"scratch-{os.getpid()}"
-        where = f"{family} {TABLE} {scratch}"
-        lines = [f"add table {family} {TABLE}", f"add chain {where}", f"flush chain {where}"]
+        table = table_of(family, scratch)
+        where = f"{family} {table} {scratch}"
+        lines = [f"add table {family} {table}", f"add chain {where}", f"flush chain {where}"]
         lines += [f"add rule {where} {example(one, rule)}" for one, rule in unknown.items()]
         code, _, _ = self._nft.cmd("\n".join(lines) + "\n")
         if code:
             return dict.fromkeys(unknown)
         with closing(filters.netfilter()) as query:
             found = filters.expressions(query, family, scratch)
-        self._nft.cmd(f"flush chain {where}\ndelete chain {where}\n")
+        alone = family == "netdev"
+        self._nft.cmd(f"delete table {family} {table}\n" if alone else f"flush chain {where}\ndelete chain {where}\n")
         if len(found) != len(unknown):
             return dict.fromkeys(unknown)
         return {one: translation(one, rule) for one, rule in zip(unknown, found, strict=True)}
@@ -151,11 +172,11 @@ def _definition(chain: Chain) -> str:
     Flush and refill: of 166 082 forged frames sent during 200 such replacements none passed; of those sent while a
     chain was deleted and made again in two transactions, most did.
     """
-    where = f"{chain.family} {TABLE} {chain.name}"
+    where = f"{chain.family} {chain.table} {chain.name}"
     device = f' device "{chain.device}"' if chain.device else ""
     hook = f" {{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}"
     lines = [
-        f"add table {chain.family} {TABLE}",
+        f"add table {chain.family} {chain.table}",
         f"add chain {where}{hook if chain.hook else ''}",
         f"flush chain {where}",
     ]
@@ -164,7 +185,7 @@ def _definition(chain: Chain) -> str:
 
 
 def _deletion(chain: Chain) -> str:
-    where = f"{chain.family} {TABLE} {chain.name}"
+    where = f"{chain.family} {chain.table} {chain.name}"
     return f"flush chain {where}\ndelete chain {where}\n"
 
 

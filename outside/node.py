@@ -160,6 +160,14 @@ class Node:
         """Every route that carries our mark."""
         return list(routing.routes_of_ours(self._query))
 
+    def incoming_rules(self) -> list[tuple[int, str, int]]:
+        """IP version, device and priority of the policy rules of others for what comes in by one device."""
+        return list(routing.incoming_rules(self._query))
+
+    def foreign_rules(self, device: str) -> list[Rule]:
+        """The policy rules of others that send what comes in by DEVICE to a table, and say nothing else."""
+        return list(routing.foreign_rules(self._query, device))
+
     def advertised_to(self) -> frozenset[str]:
         """The devices that would lose their IPv6 default route if this node forwarded IPv6; none if it does."""
         if sysctl.force_forwarding() or sysctl.value("net/ipv6/conf/all/forwarding") == "1":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -17,7 +17,9 @@ RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 RTPROT_RA = 9
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE, RTA_MARK = 1, 4, 5, 6, 15, 16
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
-FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_PROTOCOL = 3, 6, 10, 15, 21
+FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL = 3, 6, 10, 14, 15, 21
+FR_ACT_TO_TBL = 1
+FIB_RULE_PERMANENT, FIB_RULE_INVERT = 1, 2
 NDA_DST, NDA_PROTOCOL = 1, 12
 NTF_PROXY = 8
 IP6_RT_PRIO_USER = 1024
@@ -114,13 +116,48 @@ def rules(query: Query) -> Iterator[Rule]:
         for payload in query.dump(RTM_GETRULE, _FIBMSG.pack(family, 0, 0, 0, 0, 0, 0)):
             found = attributes(payload, _FIBMSG.size)
             if number(found.get(FRA_PROTOCOL, b"\0")) == PROTOCOL:
-                yield Rule(
-                    family=6 if family == socket.AF_INET6 else 4,
-                    priority=number(found.get(FRA_PRIORITY, b"\0")),
-                    table=number(found[FRA_TABLE]),
-                    mark=number(found[FRA_FWMARK]) if FRA_FWMARK in found else None,
-                    device=text(found[FRA_IIFNAME]) if FRA_IIFNAME in found else None,
-                )
+                yield _rule(family, found)
+
+
+def foreign_rules(query: Query, device: str) -> Iterator[Rule]:
+    """The policy rules of others that send what comes in by DEVICE to a table, and say nothing else."""
+    for family in FAMILIES:
+        for payload in query.dump(RTM_GETRULE, _FIBMSG.pack(family, 0, 0, 0, 0, 0, 0)):
+            _, to, source, tos, _, action, flags = _FIBMSG.unpack_from(payload)
+            found = attributes(payload, _FIBMSG.size)
+            plain = (to, source, tos, action) == (0, 0, 0, FR_ACT_TO_TBL) and found.keys() <= _PLAIN_RULE
+            suppressed = found.get(FRA_SUPPRESS_PREFIXLEN, _NOTHING) != _NOTHING
+            if not plain or suppressed or flags & (FIB_RULE_PERMANENT | FIB_RULE_INVERT):
+                continue
+            rule = _rule(family, found)
+            if rule.device == device and rule.protocol != PROTOCOL:
+                yield rule
+
+
+def incoming_rules(query: Query) -> Iterator[tuple[int, str, int]]:
+    """IP version, device and priority of the rules of others that are for what comes in by one device."""
+    for family in FAMILIES:
+        for payload in query.dump(RTM_GETRULE, _FIBMSG.pack(family, 0, 0, 0, 0, 0, 0)):
+            found = attributes(payload, _FIBMSG.size)
+            if FRA_IIFNAME in found and number(found.get(FRA_PROTOCOL, b"\0")) != PROTOCOL:
+                version = 6 if family == socket.AF_INET6 else 4
+                yield version, text(found[FRA_IIFNAME]), number(found.get(FRA_PRIORITY, b"\0"))
+
+
+_PLAIN_RULE = {FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL, FRA_SUPPRESS_PREFIXLEN}
+_NOTHING = b"\xff" * 4
+"""Suppress nothing: the kernel tells it of every rule."""
+
+
+def _rule(family: int, found: Mapping[int, bytes]) -> Rule:
+    return Rule(
+        family=6 if family == socket.AF_INET6 else 4,
+        priority=number(found.get(FRA_PRIORITY, b"\0")),
+        table=number(found[FRA_TABLE]),
+        mark=number(found[FRA_FWMARK]) if FRA_FWMARK in found else None,
+        device=text(found[FRA_IIFNAME]) if FRA_IIFNAME in found else None,
+        protocol=number(found.get(FRA_PROTOCOL, b"\0")),
+    )
 
 
 def proxies(query: Query, wanted: Iterable[ProxyNeighbour]) -> Iterator[ProxyNeighbour]:

@@ -15,11 +15,16 @@ def table_number(name: str) -> int | None:
     """The number of the routing table called NAME (or written as a number), or None if there is none."""
     if name.isdigit():
         return int(name) if 0 < int(name) < 1 << 32 else None
+    return names().get(name)
+
+
+def names() -> dict[str, int]:
+    """The number of each routing table that has a name."""
     numbers = dict(BUILT_IN)
     for pattern in FILES:
         for path in sorted(glob.glob(pattern)):
             numbers.update(_entries(path))
-    return numbers.get(name)
+    return numbers
 
 
 def _entries(path: str) -> Iterator[tuple[str, int]]:

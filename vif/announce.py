@@ -15,6 +15,7 @@ from engine.objects import Address
 ETH_P_ARP, ETH_P_IPV6, IPPROTO_ICMPV6 = 0x0806, 0x86DD, 58
 ARP_REQUEST, ARP_REPLY = 1, 2
 NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER = 136, 0x20000000, 2
+SOLICITED = 0x40
 BROADCAST = b"\xff" * 6
 ALL_NODES = IPv6Address("ff02::1")
 
@@ -28,6 +29,17 @@ def announcements(addresses: Iterable[Address], mac: str) -> Iterator[bytes]:
             yield gratuitous_arp(ARP_REPLY, address, hardware)
         else:
             yield neighbour_advertisement(address, hardware)
+
+
+def announced(frame: bytes) -> Address | None:
+    """The address that FRAME says is somewhere else now: gratuitous ARP, or an advertisement that nobody asked for."""
+    kind = frame[12:14]
+    if kind == b"\x08\x06" and len(frame) >= 42 and frame[14:20] == b"\0\1\x08\0\6\4" and frame[28:32] == frame[38:42]:
+        return IPv4Address(frame[28:32])
+    if kind != b"\x86\xdd" or len(frame) < 78 or frame[20] != IPPROTO_ICMPV6 or frame[38:54] != ALL_NODES.packed:
+        return None
+    unsolicited = frame[54] == NEIGHBOUR_ADVERTISEMENT and not frame[58] & SOLICITED
+    return IPv6Address(frame[62:78]) if unsolicited else None
 
 
 def gratuitous_arp(operation: int, address: IPv4Address, hardware: bytes) -> bytes:

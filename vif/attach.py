@@ -135,8 +135,9 @@ def removable(nic: Nic, config: Config, node: Node, others: Iterable[Nic] | None
         own = {key: thing for key, thing in own.items() if not _of_the_device(thing, nic.tap)}
     if any(isinstance(thing, ProxyNeighbour) for thing in own.values()):
         # Its address may live behind another tap by now: a restarted VM gets the same address and a new tap.
+        addresses = set(routed.addresses(nic))
         for other in recorded_nics() if others is None else others:
-            if other.tap != nic.tap and set(routed.addresses(other)) & set(routed.addresses(nic)):
+            if other.tap != nic.tap and not addresses.isdisjoint(routed.addresses(other)):
                 kept = needs(other, config, look_around(other, config, node)).own
                 own = {key: thing for key, thing in own.items() if key not in kept}
     return own

@@ -301,13 +301,17 @@ def _any(nic: Nic) -> bool:
     return nic.mode is not Mode.ROUTED
 
 
-def _own_words(nic: Nic) -> frozenset[str]:
-    """The words of rules that tell NIC from others: its MACs and addresses, in each form in which rules have them."""
+def _own_words(nic: Nic) -> tuple[str, ...]:
+    """The words of rules that tell NIC from others: its MACs and addresses, in each form in which rules have them.
+
+    Always in this order, whatever their values: a rule of two NICs has one shape (outside/compiled_rules.py).
+    """
     addresses: list[Address] = [n.network_address for v in (4, 6) for n in nic.networks(v) if n.num_addresses == 1]
     addresses.append(nic.link_local)
-    words = {*map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)}
-    words |= {f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses}
-    return frozenset(words | {f"{mac_number(nic.mac) << 16 | kind:#018x}" for kind in (IPV4, IPV6)} | set(nic.macs))
+    words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
+    words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
+    words += (f"{mac_number(nic.mac) << 16 | kind:#018x}" for kind in (IPV4, IPV6))
+    return tuple(dict.fromkeys(words))
 
 
 def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) -> Chain:

@@ -6,7 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.model import Config, Consumer, For
-from engine.objects import ETHERNET_MTU, Binding, Key, Link, Object, Sysctl, TrunkVlan, state
+from engine.objects import (
+    ETHERNET_MTU,
+    Binding,
+    Key,
+    Link,
+    Object,
+    ProxyNeighbour,
+    Route,
+    Rule,
+    Sysctl,
+    TrunkVlan,
+    state,
+)
 from host_setup import public
 from nfdhcpd_bridge import binding
 from vif import bridged, openvswitch, profile, routed
@@ -42,12 +54,18 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
             for thing in bridged.needs(nic, around):
                 (shared if isinstance(thing, TrunkVlan) else own).append(thing)
         case Mode.ROUTED:
-            own += routed.needs(nic, around)
+            own += (thing for thing in routed.needs(nic, around) if not (nic.elsewhere and leads_to(nic, thing)))
             shared += public.desired(around.public, around.force_forwarding) if around.public else ()
         case Mode.OPENVSWITCH:
             own += openvswitch.needs(nic, around)
-    own += _binding(nic, config, around)
+    if not nic.elsewhere:
+        own += _binding(nic, config, around)
     return Needs(state(own), state(shared))
+
+
+def leads_to(nic: Nic, thing: Object) -> bool:
+    """Whether THING makes others send to NIC by this node."""
+    return isinstance(thing, Route | Rule) or (isinstance(thing, ProxyNeighbour) and thing.device != nic.tap)
 
 
 def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding]:
@@ -63,8 +81,13 @@ def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding
     if subnet is None and around.public and nic.address:
         subnet = around.public.subnet_of(nic.address)  # type: ignore[assignment]
     subnet6 = network.subnet6 if network else None
+    address6 = None
     if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
-        subnet6 = None  # a binding can say no other IPv6 address than the one that SLAAC makes
+        # To NFDHCPD a binding can say no other IPv6 address than the one that SLAAC makes.
+        if config.responds and nic.address6 and nic.address6 in subnet6:
+            address6 = nic.address6
+        else:
+            subnet6 = None
     lower = around.uplink if nic.mode is Mode.ROUTED else around.bridge
     mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None
     yield Binding(
@@ -81,5 +104,6 @@ def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding
             subnet6=subnet6,
             gateway6=routed.gateway_of(nic, around.public, 6),
             mtu=mtu,
+            address6=address6,
         ),
     )

@@ -43,7 +43,11 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Nic:
-    """A NIC and the tap that it has at the moment. (TAP, INDEX, UUID) is its identity: tap names are reused."""
+    """A NIC and the tap that it has at the moment. (TAP, INDEX, UUID) is its identity: tap names are reused.
+
+    TAP_MAC is the MAC that its tap keeps, if it was adopted with another than attach gives. ELSEWHERE if its guest
+    runs on another node: it is on its way to this one, or has left.
+    """
 
     instance: str
     uuid: str
@@ -58,6 +62,8 @@ class Nic:
     ip: IPv4Address | IPv6Address | None = None
     tags: frozenset[str] = frozenset()
     network: Network | None = field(default=None)
+    tap_mac: str | None = None
+    elsewhere: bool = False
     grants: Grants = Grants()
 
     @property
@@ -65,6 +71,11 @@ class Nic:
         """What messages call this NIC."""
         number = self.uuid[:8] if self.number is None else str(self.number)
         return f"{self.instance} NIC {self.name or number} ({self.tap})"
+
+    @property
+    def netdev(self) -> str:
+        """What Ganeti calls it in QEMU (ganeti lib/hypervisor/hv_kvm/__init__.py:213-228 at 3.0.2)."""
+        return "-".join(["nic", *self.uuid.split("-")[:3]])
 
     @property
     def network_tags(self) -> frozenset[str]:

@@ -13,9 +13,9 @@ from vif.surroundings import Surroundings
 
 def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     """What NIC needs on an Open vSwitch bridge."""
-    yield Link(name=nic.tap, mac=port_mac(nic.mac))
+    yield Link(name=nic.tap, mac=nic.tap_mac or port_mac(nic.mac))
     yield guard.ingress(nic, any_link_local=around.any_link_local)
-    yield from guard.egress(nic, False, None, profile.egress(around.profile))
+    yield from guard.egress(nic, False, None, profile.egress(nic, around.profile))
     yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
     yield OvsPort(device=nic.tap, bridge=nic.link, tag=nic.vlans.untagged, trunks=nic.vlans.tagged)
     yield Up(device=nic.tap)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from config.model import Profile
 from engine.failure import Failure
-from engine.objects import Chain, FilterRule, Key, MapElement, Object, Subchain, VerdictMap
+from engine.objects import BELOW, Chain, FilterRule, Key, MapElement, Object, Subchain, VerdictMap
 from vif.nic import Mode, Nic
 
 MAP = "profiles"
@@ -28,10 +28,9 @@ def shared(nic: Nic, profile: Profile | None) -> Iterator[Object]:
     if profile is None:
         return
     if nic.mode is not Mode.ROUTED:
-        yield subchain(profile, "netdev")
         return
     yield VerdictMap(family="inet", name=MAP)
-    yield subchain(profile, "inet")
+    yield subchain(profile)
     yield Chain(
         family="inet",
         name=MAP,
@@ -45,13 +44,16 @@ def shared(nic: Nic, profile: Profile | None) -> Iterator[Object]:
 
 def idle(profiles: Iterable[Profile]) -> frozenset[Key]:
     """What may stay though no NIC needs it at the moment: it is shared, and the next NIC finds it made."""
-    chains = [subchain(profile, family) for profile in profiles for family in ("inet", "netdev")]
+    chains = [subchain(profile) for profile in profiles]
     return frozenset([*(chain.key for chain in chains), ("map", "inet", MAP), ("chain", "inet", MAP)])
 
 
-def subchain(profile: Profile, family: str) -> Subchain:
-    """PROFILE's rules as a chain. Their reasons are their places in the file."""
-    return Subchain(family=family, name=name(profile), rules=tuple(FilterRule(rule, at) for at, rule in profile.rules))
+def subchain(profile: Profile, nic: Nic | None = None) -> Subchain:
+    """PROFILE's rules as a chain, for all routed NICs or for NIC alone. Their reasons are their places in the file."""
+    rules = tuple(FilterRule(rule, at) for at, rule in profile.rules)
+    if nic:
+        return Subchain(family="netdev", name=f"{nic.tap}-out{BELOW}", rules=rules)
+    return Subchain(family="inet", name=name(profile), rules=rules)
 
 
 def name(profile: Profile) -> str:
@@ -59,16 +61,19 @@ def name(profile: Profile) -> str:
 
 
 def own(nic: Nic, profile: Profile | None) -> Iterator[Object]:
-    """What leads from a routed NIC's tap to its profile."""
+    """What leads from a routed NIC's tap to its profile; on a bridge, the profile itself."""
     if profile and nic.mode is Mode.ROUTED:
         yield MapElement(family="inet", map=MAP, device=nic.tap, chain=name(profile))
+    elif profile:
+        yield subchain(profile, nic)
 
 
-def egress(profile: Profile | None) -> list[FilterRule]:
+def egress(nic: Nic, profile: Profile | None) -> list[FilterRule]:
     """The same for a NIC on a bridge: rules for its egress chain."""
     if profile is None:
         return []
-    jumps = [FilterRule(f"meta protocol {kind} jump {name(profile)}", "its profile") for kind in ("ip", "ip6")]
+    below = subchain(profile, nic).name
+    jumps = [FilterRule(f"meta protocol {kind} jump {below}", "its profile") for kind in ("ip", "ip6")]
     return [*(FilterRule(text, reason) for text, reason in PASSES_FIRST), *jumps]
 
 

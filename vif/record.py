@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import fields
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -21,9 +22,13 @@ PENDING = "pending"
 def record_of(nic: Nic, *, pending: bool = False) -> Record:
     """The record of NIC. Equal NICs have equal records: sets are sorted. PENDING if it could not be attached."""
     values = {"version": VERSION} | ({PENDING: True} if pending else {}) | _plain(nic)
+    for name in ("tap_mac", "elsewhere"):
+        if not values[name]:
+            del values[name]  # an older version, installed again, does not know it
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
 
 
+@lru_cache(maxsize=4096)  # the daemon reads those of a whole node again and again
 def nic_of(record: Record) -> Nic:
     """The NIC that RECORD describes. Raises Failure if it is damaged or of another version."""
     try:

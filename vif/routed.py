@@ -13,14 +13,14 @@ from vif.nic import Nic
 from vif.surroundings import MAIN, Surroundings
 
 TAP_MAC = "fe:00:56:49:46:01"
-"""Of every routed tap on every node: a guest keeps its gateway's entry when it moves (with random MACs it was cut
-off for 22 to 52 s after a live migration)."""
+"""Of every routed tap on every node, adopted ones apart: a guest keeps its gateway's entry when it moves (with random
+MACs it was cut off for 22 to 52 s after a live migration)."""
 
 
 def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     """What NIC needs on its public link, or in a routing table that is nobody's public link."""
     public = around.public
-    yield Link(name=nic.tap, mac=TAP_MAC, mtu=around.uplink.mtu if around.uplink else None)
+    yield Link(name=nic.tap, mac=nic.tap_mac or TAP_MAC, mtu=around.uplink.mtu if around.uplink else None)
     yield guard.ingress(nic, public.mark if public else None, any_link_local=around.any_link_local)
     if gateway := gateway_of(nic, public, 4):
         yield guard.requests_from(nic, gateway)

@@ -6,7 +6,7 @@ even by "other than", so a rule says nothing of packets of another kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
@@ -204,10 +204,10 @@ def decision(rules: Iterable[GuardRule], packet: Packet) -> GuardRule:
     return next(rule for rule in rules if isinstance(rule.verdict, Verdict) and rule.holds(packet))
 
 
-def filter_rule(rule: GuardRule, own: frozenset[str]) -> FilterRule:
+def filter_rule(rule: GuardRule, own: Sequence[str]) -> FilterRule:
     """RULE as it is given to the kernel; OWN are the words that only this NIC's rules have."""
-    text = rule.text
-    return FilterRule(text, rule.reason, tuple(sorted(own.intersection(text.split()))))
+    words = rule.text.split()
+    return FilterRule(rule.text, rule.reason, tuple(word for word in own if word in words))
 
 
 def mac_number(mac: str) -> int:

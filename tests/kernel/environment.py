@@ -13,6 +13,9 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 SCRIPT = "/etc/ganeti/kvm-vif-bridge"
 
 CONFIG = """\
+[responder]
+enabled = no
+
 [private pvn]
 bridges = 1-3
 

@@ -5,7 +5,7 @@
     kill_runner.py VERB HOW AFTERWARDS
 
 VERB is one of SCENES. HOW it dies: killed `after` the k-th change, killed before the k-th file that it wrote has its name
-(`rename`), or not killed, but its k-th change will `fail`. AFTERWARDS: the same `again`, or the tap goes (`vanish`) and
+(`rename`), or not killed, but its k-th change will `fail`. AFTERWARDS: the same `again`, or a daemon's `restart`, or the tap goes (`vanish`) and
 `reconcile` runs; nothing after a failure. Prints a JSON list: for each death the change at which it came, how what came then ended, and what `check` finds.
 
 Each run is a fork of this process, which has imported the product already: a hundred runs take seconds.
@@ -17,10 +17,13 @@ import fcntl
 import io
 import json
 import os
+import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
@@ -33,14 +36,20 @@ sys.path[:0] = ["/usr/share/ganeti-vif", str(HERE)]
 import environment as gives  # noqa: E402
 import snapshot  # noqa: E402
 
+import config.parse  # noqa: E402
 import doors.cli  # noqa: E402
 import doors.vif_script  # noqa: E402
 import outside.netlink  # noqa: E402
 import outside.nftables  # noqa: E402
 import outside.node  # noqa: E402
+from doors.ask import PROTOCOL  # noqa: E402
+from doors.duties import Duties  # noqa: E402
+from doors.look import look  # noqa: E402
 from engine.difference import Change  # noqa: E402
 from engine.failure import Failure  # noqa: E402
 from engine.words import finding  # noqa: E402
+from outside.control import Question  # noqa: E402
+from outside.events import Event, Gone  # noqa: E402
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 NOTHING = 10**6
@@ -236,7 +245,7 @@ class Reconcile(Scene):
         for one in dead:
             one.close()
         for command in (
-            f"nft flush chain netdev ganeti_vif {self.tap.name}-in",
+            f"nft flush chain netdev ganeti_vif-{self.tap.name}-in {self.tap.name}-in",
             f"ip route flush table 222 dev {self.tap.name}",
             f"rm /var/lib/nfdhcpd/{self.tap.name}",
             "ip link set pvn1 down mtu 1400",
@@ -249,7 +258,74 @@ class Reconcile(Scene):
         return doors.cli.main(["reconcile"], {})
 
 
+class Daemon(Scene):
+    """What the daemon does for one NIC, in a process of the test's own."""
+
+    def __init__(self) -> None:
+        self.tap = Tap()
+        self.environment = gives.routed(self.tap.name)
+
+    def served(self, events: list[Event], questions: list[Question], met: Callable[[], bool]) -> int:
+        """It does what EVENTS and QUESTIONS ask for, until that is MET."""
+        with outside.node.Node() as node:
+            duties = Duties(config.parse.load(), node)
+            for event in events:
+                duties.hear(event)
+            for question in questions:
+                duties.ask(question)
+            while not met():
+                duties.work()
+                time.sleep(0.001)
+        return 0
+
+
+class DaemonAttach(Daemon):
+    def verb(self) -> int:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        words = [PROTOCOL, b"vif", *(f"{name}={value}".encode() for name, value in self.environment.items())]
+        return self.served(
+            [], [Question(words, time.monotonic(), theirs)], lambda: bool(select.select([ours], [], [], 0)[0])
+        )
+
+
+class DaemonDetach(Daemon):
+    def __init__(self) -> None:
+        super().__init__()
+        assert self.tap
+        well(forked(script(self.environment)))
+        self.gone = Gone(self.tap.name, socket.if_nametoindex(self.tap.name))
+        self.vanish()
+
+    def verb(self) -> int:
+        record = f"/run/ganeti-vif/nics/{self.gone.name}.json"
+        return self.served([self.gone], [], lambda: not os.path.exists(record))
+
+
+class DaemonLook(Reconcile):
+    """The look is a process of its own, which goes on when its daemon dies: so it is that which is killed."""
+
+    def verb(self) -> int:
+        look(config.parse.load(), at_once=True)
+        return 0
+
+
+def successor() -> int:
+    """A daemon that starts, until it has looked at the node and done what came of that."""
+    with outside.node.Node() as node:
+        duties = Duties(config.parse.load(), node)
+        duties.work()
+        while duties.descriptors:
+            select.select(duties.descriptors, [], [])
+            duties.work()
+        while duties.patience() == 0:
+            duties.work()
+    return 0
+
+
 SCENES = {
+    "daemon-attach": DaemonAttach,
+    "daemon-detach": DaemonDetach,
+    "daemon-look": DaemonLook,
     "attach-routed": AttachRouted,
     "attach-bridged": AttachBridged,
     "attach-again": AttachAgain,
@@ -273,8 +349,8 @@ def deaths(kind: type[Scene], how: str, afterwards: str) -> Iterator[dict[str, A
         report: dict[str, Any] = {"at": run["at"], "status": run["status"], "errors": run["err"]}
         if how == "fail":
             report["left"] = compared(before, shot())
-        elif afterwards == "again":
-            then = forked(scene.verb)
+        elif afterwards in ("again", "restart"):
+            then = forked(scene.verb if afterwards == "again" else successor)
             report |= {"then": [then["status"], then["err"]], "check": forked(manage("check"))["out"].splitlines()}
         else:
             scene.vanish()

@@ -25,6 +25,8 @@ RECORDED = [
 ]
 
 CONFIG = """\
+[responder]
+enabled = no
 [private pvn]
 bridges = 1-3
 

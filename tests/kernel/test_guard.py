@@ -277,7 +277,7 @@ def test_explain_says_what_it_does_not_know_or_understand(ready: Node, tap: Make
     attach(ready, bridged(guest.name))
     assert "tap77" in complaint(run(ready, "explain", "tap77"))
     assert "colour" in complaint(run(ready, "explain", guest.name, "--packet", "colour=red"))
-    ready.run(["nft", "flush", "chain", "netdev", "ganeti_vif", f"{guest.name}-in"])
+    ready.run(["nft", "flush", "chain", "netdev", f"ganeti_vif-{guest.name}-in", f"{guest.name}-in"])
     assert "not as it should be" in manage(ready, "explain", guest.name)
 
 
@@ -326,15 +326,15 @@ def test_a_filter_that_cannot_be_written_leaves_the_nic_without_a_way_out(ready:
     """Somebody's chain of our name that is no base chain is one that nftables refuses to replace."""
     one, other = tap(ready), tap(ready)
     attach(ready, bridged(other.name, 6))
+    table = f"ganeti_vif-{one.name}-in"
     ready.run(
         ["nft", "-f", "-"],
-        input=f"add chain netdev ganeti_vif {one.name}-in\n"
-        "add chain netdev ganeti_vif user\n"
-        f"add rule netdev ganeti_vif user jump {one.name}-in\n",
+        input=f"add table netdev {table}\nadd chain netdev {table} {one.name}-in\nadd chain netdev {table} user\n"
+        f"add rule netdev {table} user jump {one.name}-in\n",
     )
     said = complaint(vif_script(ready, bridged(one.name, 5)))
     assert one.name in said
     assert ready.run(["ip", "-o", "link", "show", one.name, "up"]).stdout == ""
     assert "master" not in ready.run(["ip", "-o", "link", "show", one.name]).stdout
-    ready.run(["nft", "-f", "-"], input="delete table netdev ganeti_vif\n")
+    ready.run(["nft", "-f", "-"], input=f"delete table netdev {table}\n")
     attach(ready, bridged(one.name, 5))

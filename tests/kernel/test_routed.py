@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
@@ -41,6 +40,7 @@ from .environment import (
     public6,
     routed,
 )
+from .responder_lab import RESPONDS, responding
 
 TAP_MAC = "fe:00:56:49:46:01"
 
@@ -82,25 +82,23 @@ def test_a_guest_reaches_the_gateway_and_beyond(node: Node, plug: Plug, rp_filte
     everything(guest)
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        public,
-        pytest.param(
-            public6,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="with an on-link /64 guests ask for each other, which takes a responder (NFDHCPD, or ours)",
-            ),
-        ),
-    ],
-)
-def test_two_guests_of_one_node_reach_each_other(ready: Node, plug: Plug, address: Callable[[int], str]) -> None:
+def test_two_guests_of_one_node_reach_each_other(ready: Node, plug: Plug) -> None:
     one, other = (dual(ready, plug, number) for number in (5, 6))
     for number in (5, 6):
         attach(ready, routed(f"tap{number}", number))
-    ping(one, address(6))
-    ping(other, address(5))
+    ping(one, public(6))
+    ping(other, public(5))
+
+
+def test_two_guests_that_take_their_ipv6_prefix_for_on_link_reach_each_other(ready: Node, plug: Plug) -> None:
+    """They ask for each other on the link, and the responder answers."""
+    configure(ready, RESPONDS)
+    one, other = (dual(ready, plug, number) for number in (5, 6))
+    for number in (5, 6):
+        attach(ready, routed(f"tap{number}", number))
+    with responding(ready):
+        ping(one, public6(6))
+        ping(other, public6(5))
 
 
 def test_two_guests_without_an_on_link_prefix_reach_each_other_over_ipv6(ready: Node, plug: Plug) -> None:

@@ -7,8 +7,7 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import dpkt
@@ -19,44 +18,12 @@ from tests.lab import Node, PacketSocket
 from .actions import PATIENCE, answer, arp_of, attach, complaint, differences, ip, run, vif_script
 from .conftest import MakeTap, configure
 from .environment import bridged, routed
-
-LOG = "/var/log/ganeti/vif.log"
-
-
-def until(met: Callable[[], bool], what: str) -> None:
-    """Wait for what no event tells of: files, and the daemon's own log."""
-    deadline = time.monotonic() + PATIENCE
-    while not met():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
-
-
-def clean(node: Node) -> bool:
-    return differences(node) == []
+from .vifd import clean, said, started, stopped, until
 
 
 def last(node: Node, word: str) -> str:
     """The last line of the log in which WORD is."""
     return [line for line in said(node).splitlines() if word in line][-1]
-
-
-def said(node: Node) -> str:
-    return node.path(LOG).read_text() if node.path(LOG).exists() else ""
-
-
-def started(node: Node) -> subprocess.Popen[str]:
-    """A daemon that has looked at the node once: it repairs something that was broken for that."""
-    ip(node, "link set pvn1 mtu 1400")
-    daemon = node.popen(["ganeti-vifd", "--foreground"])
-    until(lambda: clean(node) or daemon.poll() is not None, "the first look")
-    assert daemon.poll() is None, daemon.communicate()
-    return daemon
-
-
-def stopped(daemon: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:
-    daemon.send_signal(signal.SIGCONT)
-    daemon.send_signal(number)
-    daemon.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from .agent import Agent, GuestError, Result
 from .events import wait_for
 from .guest import Guest
 from .guest_image import Image, ImageError, ensure
+from .holder import TapHolder
 from .namespace import CommandFailed, Node, wire
 from .tap import PacketSocket, Tap
 
@@ -30,6 +31,7 @@ __all__ = [
     "PacketSocket",
     "Result",
     "Tap",
+    "TapHolder",
     "ensure",
     "wait_for",
     "wire",

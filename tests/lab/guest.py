@@ -35,11 +35,15 @@ class Guest:
         image: Image,
         nics: Sequence[tuple[Tap, str]] = (),
         *,
+        ids: Sequence[str] = (),
         memory_mb: int = 96,
         kernel_args: str = "",
         qemu_args: Sequence[str] = (),
     ) -> None:
-        """`nics`: each card's tap and MAC, eth0 first; a tap with IFF_VNET_HDR is recognized by QEMU itself."""
+        """`nics`: each card's tap and MAC, eth0 first; a tap with IFF_VNET_HDR is recognized by QEMU itself.
+
+        `ids`: what QEMU calls the cards (nic0, nic1, …).
+        """
         self.node = node
         self.name = name
         self._console = f"/run/lab-console-{name}"
@@ -73,8 +77,9 @@ class Guest:
             "chardev:agent",
         ]
         for number, (tap, mac) in enumerate(nics):
-            argv += ["-netdev", f"tap,id=nic{number},fd={tap.fd}"]
-            argv += ["-device", f"virtio-net-pci,netdev=nic{number},mac={mac},romfile="]
+            card = ids[number] if ids else f"nic{number}"
+            argv += ["-netdev", f"tap,id={card},fd={tap.fd}"]
+            argv += ["-device", f"virtio-net-pci,netdev={card},mac={mac},romfile="]
         self._qemu = node.popen(
             [*argv, *qemu_args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[tap.fd for tap, _ in nics]
         )

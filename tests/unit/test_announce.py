@@ -10,7 +10,7 @@ import dpkt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vif.announce import announcements
+from vif.announce import announced, announcements
 
 MACS = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
 BROADCAST = b"\xff" * 6
@@ -70,3 +70,29 @@ def test_each_address_is_announced_in_turn() -> None:
     frames = list(announcements([four, six], "02:00:00:00:00:01"))
     assert [dpkt.ethernet.Ethernet(frame).type for frame in frames] == [0x0806, 0x0806, 0x86DD]
     assert list(announcements([], "02:00:00:00:00:01")) == []
+
+
+@given(st.ip_addresses(), MACS)
+def test_what_is_announced_is_understood(address: IPv4Address | IPv6Address, mac: str) -> None:
+    assert {announced(frame) for frame in announcements([address], mac)} == {address}
+
+
+@given(st.ip_addresses(v=4), st.ip_addresses(v=4), MACS)
+def test_an_ordinary_question_announces_nothing(sender: IPv4Address, target: IPv4Address, mac: str) -> None:
+    packet = dpkt.arp.ARP(op=1, sha=raw(mac), spa=sender.packed, tpa=target.packed)
+    frame = bytes(dpkt.ethernet.Ethernet(dst=BROADCAST, src=raw(mac), type=0x0806, data=packet))
+    assert announced(frame) == (sender if sender == target else None)
+
+
+@given(st.ip_addresses(v=6), MACS)
+def test_an_answer_to_somebodys_solicitation_announces_nothing(address: IPv6Address, mac: str) -> None:
+    (frame,) = announcements([address], mac)
+    assert announced(frame[:58] + bytes([frame[58] | 0x40]) + frame[59:]) is None
+
+
+@given(st.binary(max_size=200), st.ip_addresses(), MACS, st.integers(0, 90))
+def test_anything_may_come(junk: bytes, address: IPv4Address | IPv6Address, mac: str, length: int) -> None:
+    whole = next(announcements([address], mac))
+    assert announced(whole[:length]) in (None, address)
+    announced(whole[:14] + junk)
+    assert announced(junk[:12] + b"\x86\x00" + junk) is None

@@ -146,8 +146,16 @@ def test_a_nic_with_ipv6_only_is_served_ipv6_only() -> None:
 
 
 def test_no_prefix_is_told_to_a_guest_whose_ipv6_address_it_would_not_make() -> None:
-    assert served(text_for(nic_of(ROUTED, IP="2001:db8:77::5")))["SUBNET6"] is None
-    assert served(text_for(nic_of(ROUTED, NETWORK_SUBNET6="2001:db8:77::/48")))["SUBNET6"] is None
+    config = with_bindings(consumer=Consumer.NFDHCPD)
+    assert served(text_for(nic_of(ROUTED, IP="2001:db8:77::5"), config))["SUBNET6"] is None
+    assert served(text_for(nic_of(ROUTED, NETWORK_SUBNET6="2001:db8:77::/48"), config))["SUBNET6"] is None
+
+
+def test_our_responder_is_told_of_an_ipv6_address_that_slaac_would_not_make() -> None:
+    text = text_for(nic_of(ROUTED, IP="2001:db8:77::5"))
+    assert (served(text)["SUBNET6"], served(text)["GATEWAY6"]) == (ip_network("2001:db8:77::/64"), "2001:db8:77::1")
+    assert "IP6=2001:db8:77::5\n" in text
+    assert "IP6" not in text_for(nic_of(ROUTED))
 
 
 def test_an_address_without_a_subnet_is_not_told() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from samples import ROOT, outcome, proper
 
 from config import values
-from config.model import Bindings, Config, Consumer, For, Private, Public, VlanUplink, VxlanUplink
+from config.model import Bindings, Config, Consumer, Dhcpv6, For, Private, Public, VlanUplink, VxlanUplink
 from config.parse import load, one_off, parse
 from doors.status import ranges
 from engine.failure import Failure
@@ -315,3 +316,77 @@ def test_any_file_is_understood_or_refused_and_never_ends_in_a_traceback(lines: 
         for link in config.public:
             for thing in state(public.desired(link, False)).values():
                 assert not isinstance(thing, Chain) or "{  }" not in thing.rules[0].text
+
+
+RESPONDER = """
+[private pvn]
+bridges = 1-3
+domain = inner.example.org
+lease-time = 600
+[responder]
+nameservers = 192.0.2.53, 2001:db8::53
+domain = example.org.
+search = a.example.org b.example.org
+ra-period = 60
+dhcpv6 = stateful
+rate = 10
+[public public]
+table = 222
+uplink = eth1
+subnets = 192.0.2.0/24
+dhcpv6 = off
+"""
+
+
+def test_what_guests_are_told_is_said_once_and_for_each_network() -> None:
+    config = parse(RESPONDER)
+    general, (inner,), (outer,) = config.responder.told, config.private, config.public
+    assert [str(server) for server in general.nameservers] == ["192.0.2.53", "2001:db8::53"]
+    assert (general.domain, general.search) == ("example.org", ("a.example.org", "b.example.org"))
+    assert (general.ra_period, general.dhcpv6, config.responder.rate) == (60, Dhcpv6.STATEFUL, 10)
+    assert inner.told == replace(
+        general, domain="inner.example.org", lease_time=600, renewal_time=300, rebinding_time=525
+    )
+    assert outer.told == replace(general, dhcpv6=Dhcpv6.OFF)
+
+
+@pytest.mark.parametrize(
+    ("text", "responds"),
+    [
+        ("", True),
+        ("[responder]\nenabled = no\n", False),
+        ("[bindings]\nconsumer = nfdhcpd\n", False),
+        ("[bindings]\nconsumer = none\n[responder]\nenabled = yes\n", False),
+    ],
+)
+def test_who_responds(text: str, responds: bool) -> None:
+    assert parse(text).responds is responds
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("enabled = maybe", "neither yes nor no"),
+        ("lease-time = 1", "no number from"),
+        ("renewal-time = 600000", "not before rebinding-time"),
+        ("rebinding-time = 604800", "not before lease-time"),
+        ("nameservers = dns.example.org", "dns.example.org"),
+        ("domain = two words", "no domain name"),
+        ("search = a..b", "no domain name"),
+        ("ra-period = 3", "no number from 4"),
+        ("dhcpv6 = yes", "off, stateless, stateful"),
+        ("table = 5", "unknown key"),
+    ],
+)
+def test_a_mistake_in_what_guests_are_told_is_named(line: str, words: str) -> None:
+    with pytest.raises(Failure) as caught:
+        parse(f"\n[responder]\n{line}\n", "the.conf")
+    assert caught.value.what.startswith("the.conf:3: ") and words in caught.value.what
+    if "responder" not in words and not line.startswith(("enabled", "table")):
+        with pytest.raises(Failure, match=r"the\.conf:4: "):
+            parse(f"\n[private pvn]\nbridges = 1\n{line}\n", "the.conf")
+
+
+def test_a_responder_twice_is_a_mistake() -> None:
+    with pytest.raises(Failure, match="twice"):
+        parse("[responder]\nenabled = yes\n[responder]\nenabled = no\n")

@@ -12,6 +12,7 @@ from samples import variables
 
 from ganeti.hook import Hook, hook_of
 from hooks.hook import ACTIONS
+from vif.nic import Mode
 
 HOOKS = sorted((Path(__file__).parent / "captures" / "hooks").glob("*.env"))
 
@@ -38,6 +39,26 @@ def test_a_start_tells_each_nics_network() -> None:
 def test_a_rename_tells_both_names() -> None:
     instance = recorded("instance-rename-post").instance
     assert instance and (instance.former_name, instance.name) == ("inst1.gnt.test", "inst1b.gnt.test")
+
+
+def test_a_migration_is_told_before_it_begins_with_its_nics() -> None:
+    migration = recorded("instance-migrate-pre").migration
+    assert migration and (migration.source, migration.target) == ("node1.gnt.test", "node2.gnt.test")
+    public, private = migration.nics
+    assert (public.mode, public.link, str(public.ip)) == (Mode.ROUTED, "rt_pub", "10.77.1.2")
+    assert public.netdev == "nic-99716d24-b5fa-4c04" and public.network_tags == {"nfdhcpd"}
+    assert private.mode is Mode.BRIDGED
+
+
+def test_after_it_nothing_is_about_to_move() -> None:
+    """Ganeti then has the target for the old primary (ganeti lib/hooksmaster.py:112-152 at 3.0.2)."""
+    assert recorded("instance-migrate-post").migration is None
+
+
+def test_a_cleanup_and_a_start_move_nobody() -> None:
+    (path,) = (path for path in HOOKS if path.name.endswith(".hook-instance-migrate-pre.env"))
+    assert hook_of(variables(path) | {"GANETI_MIGRATE_CLEANUP": "True"}).migration is None
+    assert recorded("instance-start-post").migration is None
 
 
 def test_connecting_a_network_tells_mode_and_link() -> None:

@@ -1,0 +1,95 @@
+"""The daemon's answers to who asks on its socket: Ganeti's script, hooks of instances, and `ganeti-vif status`.
+
+What it does not do itself it leaves to who asks, who then does it alone: another version's question, and hooks that
+take longer than a VM should wait for the next answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+
+from doors import ask
+from doors.agenda import Agenda
+from doors.tasks import Expect, Task
+from doors.tending import Tending
+from doors.vif_script import lines, obey, order_of
+from engine.failure import Failure
+from ganeti.hook import hook_of
+from hooks import hook as hooks
+from outside import lock, log, records
+from outside.control import Question
+from vif.nic import Nic
+
+Answer = tuple[str, str]
+"""An exit status, and what to print."""
+ALONE: Answer = (ask.ALONE, "")
+
+
+class Answers:
+    """Answers questions about the NICs that TENDING cares for."""
+
+    def __init__(self, tending: Tending, agenda: Agenda[Task]) -> None:
+        self._tending = tending
+        self._agenda = agenda
+
+    def answer(self, question: Question) -> None:
+        """Answer QUESTION. Raises Held if that has to wait."""
+        if question.withdrawn():
+            question.client.close()
+            return
+        protocol, door, *pairs = (*map(os.fsdecode, question.words), "")  # whoever asks may have said one word only
+        environment = dict(pair.partition("=")[::2] for pair in pairs if pair)
+        doors = {"vif": self._vif, "hook": self._hook, "state": self._state}
+        try:
+            known = protocol == ask.PROTOCOL.decode() and door in doors
+            question.answer(*(doors[door](environment) if known else ALONE))
+        except lock.Held:
+            raise
+        except Exception as error:  # a bug of ours; who asks finds the same, and says more of it
+            log.say(f"bug: {door}: {error!r}", log.Level.ERROR)
+            question.answer(*ALONE)
+
+    def _vif(self, environment: Mapping[str, str]) -> Answer:
+        order = None
+        try:
+            order = order_of(environment)
+            if order:
+                with self._tending.locked() as node:
+                    obey(order, self._tending.config, node)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            if isinstance(order, Nic) and records.exists(order.tap):
+                self._tending.failed(order.tap, failure)
+            else:
+                log.say(failure.what, log.Level.ERROR)
+            return "1", lines(failure)
+        if isinstance(order, Nic):
+            self._tending.attached(order)
+        return "0", ""
+
+    def _hook(self, environment: Mapping[str, str]) -> Answer:
+        hook = hook_of(environment)
+        if hook.migration:
+            now = time.monotonic()
+            self._tending.migrations.begin(hook.migration, os.uname().nodename, self._tending.config, now)
+            self._agenda.at(now, Expect())
+            return "0", ""
+        if hook.instance is None or hooks.ACTIONS.get(hook.name) is not hooks.instance:
+            return ALONE
+        try:
+            with self._tending.locked() as node:
+                hooks.in_step(hook, hook.instance, self._tending.config, node)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            text = f"{hook.name}: {failure.what} ({failure.do})"
+            log.say(text, log.Level.ERROR)
+            return "1", hooks.said(text) + "\n"
+        return "0", ""
+
+    def _state(self, _: Mapping[str, str]) -> Answer:
+        return "0", json.dumps({"pid": os.getpid(), "retrying": self._tending.retrying})

@@ -1,0 +1,132 @@
+"""Routed NICs on their way from one node to another, so that their packets find them the moment their guest moves.
+
+Ganeti configures a routed NIC on the target only when the source's QEMU is gone, a second or more after the guest runs
+there (ganeti lib/hypervisor/hv_kvm/__init__.py:2550-2560 at 3.0.2). So its hook, which comes before, names the NICs. On
+the target each is attached as *elsewhere*, filtered and up and reachable from nowhere, as soon as QEMU has its tap; the
+guest's first frame, or QEMU's announcement of it, says that it lives here. On the source, that announcement on the
+uplink says that it does not live here any more. If the migration fails, its next frame on the source says that it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from config.model import Config
+from engine.failure import Failure
+from engine.objects import Address
+from ganeti.hook import Migration
+from outside import ears, log, qemu, records
+from outside.ears import Ear
+from outside.node import Node
+from vif import routed
+from vif.announce import announced
+from vif.attach import attach, recorded_nics
+from vif.nic import Mode, Nic
+
+LONGEST = 3600.0
+"""Seconds for which a NIC is expected, or may leave: a guest that writes fast takes long."""
+
+
+@dataclass(slots=True)
+class Leaving:
+    """Addresses whose NICs may be leaving by an uplink, by the tap; and the ears for who announces them elsewhere."""
+
+    taps: dict[Address, str]
+    ears: tuple[Ear, ...]
+    until: float
+
+
+class Migrations:
+    """What is known of NICs on their way. All of it may be lost: then Ganeti's own order attaches them, later."""
+
+    def __init__(self) -> None:
+        self._expected: dict[str, tuple[Migration, float]] = {}
+        self._leaving: dict[str, Leaving] = {}
+        self._taps: dict[str, Ear] = {}
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What to poll for reading."""
+        uplinks = (ear for leaving in self._leaving.values() for ear in leaving.ears)
+        return [ear.fileno() for ear in (*self._taps.values(), *uplinks)]
+
+    @property
+    def expected(self) -> list[str]:
+        """The instances whose NICs have not come yet."""
+        return list(self._expected)
+
+    def begin(self, migration: Migration, here: str, config: Config, now: float) -> None:
+        """An instance is about to move. HERE is this node's name."""
+        if _short(migration.target) == _short(here):
+            if any(_has_way(nic, config) for nic in migration.nics):
+                self._expected[migration.instance] = migration, now + LONGEST
+        elif _short(migration.source) == _short(here):
+            self._watch(migration.instance, config, now)
+
+    def _watch(self, instance: str, config: Config, now: float) -> None:
+        self._forget_leaving(instance)
+        nics = [nic for nic in recorded_nics() if nic.instance == instance and _has_way(nic, config)]
+        links = [config.public_link(nic.link) for nic in nics]
+        uplinks = sorted({public.uplink for public in links if public})
+        try:
+            listening = tuple(Ear(name, kind) for name in uplinks for kind in (ears.ETH_P_ARP, ears.ETH_P_IPV6))
+        except Failure as failure:
+            log.say(f"{instance}: {failure.what}", log.Level.ERROR)
+            return
+        taps = {address: nic.tap for nic in nics for address in routed.addresses(nic)}
+        self._leaving[instance] = Leaving(taps, listening, now + LONGEST)
+
+    def arrivals(self, now: float) -> Iterator[Nic]:
+        """The expected NICs whose QEMU has taps by now, each once, with their taps."""
+        for instance, (migration, until) in list(self._expected.items()):
+            if now > until:
+                del self._expected[instance]
+                continue
+            taps = qemu.incoming(instance)
+            if taps:
+                del self._expected[instance]
+                known = {nic.uuid for nic in recorded_nics()}
+                for nic in migration.nics:
+                    if nic.mode is Mode.ROUTED and nic.uuid not in known and (tap := taps.get(nic.netdev)):
+                        yield replace(nic, tap=tap)
+
+    def listen(self, tap: str) -> None:
+        """Hear the guest behind TAP, whose NIC is elsewhere. Raises Failure."""
+        if tap not in self._taps:
+            self._taps[tap] = Ear(tap)
+
+    def forget(self, tap: str) -> None:
+        """TAP is gone, or its NIC is here."""
+        if ear := self._taps.pop(tap, None):
+            ear.close()
+
+    def heard(self, now: float) -> Iterator[tuple[str, bool]]:
+        """The taps that are to change sides: (tap, whether its guest is here)."""
+        for tap, ear in self._taps.items():
+            if any(True for _ in ear.frames()):
+                yield tap, True
+        for instance, leaving in list(self._leaving.items()):
+            told = {found for ear in leaving.ears for frame in ear.frames() if (found := announced(frame))}
+            yield from {(leaving.taps[address], False) for address in told if address in leaving.taps}
+            if now > leaving.until or not any(map(records.exists, leaving.taps.values())):
+                self._forget_leaving(instance)
+
+    def _forget_leaving(self, instance: str) -> None:
+        if leaving := self._leaving.pop(instance, None):
+            for ear in leaving.ears:
+                ear.close()
+
+
+def move(nic: Nic, config: Config, node: Node) -> None:
+    """Attach NIC as elsewhere: filtered, up, and reachable from nowhere. Raises Failure; the caller holds `nics`."""
+    changes = attach(replace(nic, elsewhere=True), config, node)
+    log.say(f"{nic.whom}: its guest is on another node, {len(changes)} changes; NIC {nic.uuid}")
+
+
+def _has_way(nic: Nic, config: Config) -> bool:
+    return nic.mode is Mode.ROUTED and config.public_link(nic.link) is not None
+
+
+def _short(name: str) -> str:
+    return name.partition(".")[0]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The daemon `ganeti-vif-responder`: gives guests the addresses that their bindings say.
+
+It is no writer of anything but its own state: it reads bindings and listens to taps. So it is not root, and of root's
+rights it has the one to open packet sockets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import signal
+import socket
+import sys
+
+import daemon
+
+from config import parse
+from config.model import Config
+from doors.vif_script import complain
+from engine.failure import Failure
+from node.serving import Serving
+from outside import lock, log, privileges, state_socket
+
+USER = "ganeti-vif-responder"
+OPEN_FILES = 65536
+"""One for each tap, and some."""
+
+
+class _Orders:
+    """What signals want: SIGHUP that the configuration is read again, SIGTERM and SIGINT the end."""
+
+    def __init__(self, path: str, config: Config, signals: socket.socket) -> None:
+        self._path, self._config, self._signals = path, config, signals
+
+    def obey(self) -> Config | None:
+        """The configuration to go on with, or None."""
+        numbers = self._signals.recv(256)
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            return None
+        if signal.SIGHUP in numbers:
+            try:
+                self._config = parse.load(self._path)
+                log.say("responder: configuration read again")
+            except Failure as failure:
+                log.say(f"responder: the old configuration stays in force: {failure.what}", log.Level.ERROR)
+        return self._config
+
+
+def main(arguments: list[str]) -> int:
+    """Run the daemon. Returns the exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        config = parse.load(given.config)
+        if os.geteuid() == 0:
+            privileges.account_of(given.user)  # said while there is a terminal to say it on
+        privileges.raise_open_files(OPEN_FILES)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        with _context(given.foreground, ours, theirs):
+            log.last_resort = sys.stderr if given.foreground else None
+            _become(given.user)
+            with lock.held("responder", wait=0.0, directory=state_socket.DIRECTORY):
+                _run(given.config, config, ours, theirs)
+    except Failure as failure:
+        complain(failure)
+        return 1
+    return 0
+
+
+def _run(path: str, config: Config, ours: socket.socket, theirs: socket.socket) -> None:
+    signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    serving = Serving(config, ours)
+    gc.freeze()  # what is there by now stays; looking for garbage in it would make guests wait
+    try:
+        serving.serve(_Orders(path, config, ours).obey)
+    finally:
+        serving.close()
+
+
+def _become(user: str) -> None:
+    """Be nobody who could do harm. Not root already: the service manager has seen to it."""
+    if os.geteuid() != 0:
+        return
+    account = privileges.account_of(user)
+    state_socket.make_directory(account.pw_uid, account.pw_gid)
+    if account.pw_uid:
+        privileges.become(user)
+
+
+def _context(foreground: bool, *kept: socket.socket) -> daemon.DaemonContext:
+    output = {"stdout": sys.stdout, "stderr": sys.stderr} if foreground else {}
+    return daemon.DaemonContext(detach_process=not foreground, umask=0o022, files_preserve=list(kept), **output)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, complete with its help."""
+    top = argparse.ArgumentParser(
+        prog="ganeti-vif-responder", description="Answers the DHCP and IPv6 requests of a Ganeti node's guests."
+    )
+    top.add_argument("--config", default=parse.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    top.add_argument("--foreground", action="store_true", help="do not detach, as systemd wants it")
+    top.add_argument("--user", default=USER, help="whom to become when started by root (default: %(default)s)")
+    return top

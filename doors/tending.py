@@ -1,0 +1,148 @@
+"""How the daemon keeps single NICs: attached as they should be, tried again, announced, moved, and cleared away.
+
+Whatever changes a NIC takes the lock `nics` without waiting for it, and raises Held if somebody else has it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from config.model import Config
+from doors.agenda import Agenda
+from doors.migrations import Migrations, move
+from doors.tasks import AGAIN, EXPECTED, LONGEST, Announce, Expect, Prepare, Task, Tend
+from doors.vif_script import announce, forget, tap_index, up
+from engine.failure import Failure
+from engine.words import finding
+from outside import lock, log, records
+from outside.node import Node
+from vif.attach import attach, recorded
+from vif.nic import Mode, Nic
+from vif.record import is_pending
+
+
+class Tending:
+    """What is known of NICs that need care. All of it is read again from the node when the daemon starts anew."""
+
+    def __init__(self, config: Config, node: Node, agenda: Agenda[Task]) -> None:
+        self.config = config
+        self.migrations = Migrations()
+        self._node = node
+        self._agenda = agenda
+        self._said: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
+
+    @property
+    def retrying(self) -> dict[str, str]:
+        """The taps whose NICs are tried again, and what was wrong the last time."""
+        return {tap: self._said.get(tap, "") for tap in sorted(self._attempts)}
+
+    @contextmanager
+    def locked(self) -> Iterator[Node]:
+        """The node, to be changed. Names may mean other devices than the last time. Raises Held."""
+        with lock.held("nics", wait=0.0):
+            self._node.forget()
+            yield self._node
+
+    def tend(self, tap: str) -> None:
+        """See that the NIC of TAP has what it needs; or, if its tap is gone, that it leaves nothing behind."""
+        try:
+            with self.locked() as node:
+                nic = recorded(tap)
+                if nic:
+                    device = node.devices([tap]).by_name.get(tap)
+                    if device and device.index == nic.index:
+                        self._repair(nic, node)
+                    else:
+                        self.migrations.forget(tap)
+                        forget(nic, self.config, node)
+            self._said.pop(tap, None)
+            self._attempts.pop(tap, None)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            self.failed(tap, failure)
+
+    def _repair(self, nic: Nic, node: Node) -> None:
+        if nic.elsewhere:
+            self.migrations.listen(nic.tap)
+        record = records.record_of(nic.tap)
+        if record and is_pending(record):
+            up(nic, self.config, node)
+        else:
+            for change in attach(nic, self.config, node):
+                log.say(f"{nic.whom}: repaired: {finding(change)}", log.Level.WARNING)
+        self._plan_announcements(nic)
+
+    def attached(self, nic: Nic) -> None:
+        """NIC was attached, as Ganeti asked."""
+        self._said.pop(nic.tap, None)
+        self._attempts.pop(nic.tap, None)
+        self.migrations.forget(nic.tap)
+        self._plan_announcements(nic)
+
+    def failed(self, tap: str, failure: Failure) -> None:
+        """Say it, unless it was said, and plan another attempt."""
+        if self._said.get(tap) != failure.what:
+            log.say(failure.what, log.Level.ERROR)
+        self._said[tap] = failure.what
+        attempts = self._attempts.get(tap, 0)
+        self._attempts[tap] = attempts + 1
+        self._agenda.at(_now() + min(LONGEST, 2.0**attempts), Tend(tap))
+
+    def _plan_announcements(self, nic: Nic) -> None:
+        age = records.age(nic.tap) if nic.mode is Mode.ROUTED and not nic.elsewhere else AGAIN[-1]
+        for after in AGAIN:
+            if age < after:
+                self._agenda.at(_now() + after - age, Announce(nic, after))
+
+    def announce(self, nic: Nic) -> None:
+        """Tell the neighbours once more where NIC lives, if it does."""
+        self._node.forget()
+        tap = self._node.devices([nic.tap]).by_name.get(nic.tap)
+        if tap and tap.index == nic.index:
+            announce(nic, self.config, self._node)
+
+    def expect(self) -> None:
+        """See whether the taps of a guest are here that is on its way."""
+        for nic in self.migrations.arrivals(_now()):
+            self._agenda.at(_now(), Prepare(nic))
+        if self.migrations.expected:
+            self._agenda.at(_now() + EXPECTED, Expect())
+
+    def prepare(self, nic: Nic) -> None:
+        """Make ready for NIC's guest. Not to be able to is no failure: Ganeti's script attaches it a second later."""
+        try:
+            with self.locked() as node:
+                move(replace(nic, index=tap_index(nic.tap)), self.config, node)
+            self.migrations.listen(nic.tap)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            log.say(f"{nic.whom}: not prepared for its guest: {failure.what}", log.Level.WARNING)
+
+    def move(self, tap: str, *, here: bool) -> None:
+        """The guest behind TAP is HERE now, or elsewhere."""
+        try:
+            with self.locked() as node:
+                nic = recorded(tap)
+                if nic and nic.elsewhere and here:
+                    nic = replace(nic, elsewhere=False)
+                    up(nic, self.config, node)
+                    self._plan_announcements(nic)
+                elif nic and not nic.elsewhere and not here:
+                    move(nic, self.config, node)
+                    self.migrations.listen(tap)
+            if here:
+                self.migrations.forget(tap)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            self.failed(tap, failure)
+
+
+def _now() -> float:
+    return time.monotonic()

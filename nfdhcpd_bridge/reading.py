@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A binding as the responder reads it: typed and checked, or refused with the line and the reason.
+
+It takes what the writers of NFDHCPD's files produce: an empty value (`MTU=`), `None`, quotes, a MAC in upper case or
+with dashes, a subnet with host bits, keys that nobody knows. Names are never looked up. What cannot be served as it
+stands is refused whole: half of an identity is another identity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_MAC = re.compile(r"[0-9a-f]{2}([:-][0-9a-f]{2}){5}", re.IGNORECASE)
+_HOSTNAME = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
+)
+_DEVICE = re.compile(r"[^\s/:\x00-\x1f\x7f-\uffff]{1,15}")
+MTUS = range(68, 65536)
+"""The smallest IPv4 MTU (RFC 791) to what option 26 and Linux can carry."""
+
+
+class Invalid(Exception):
+    """A binding that is not served. LINE counts from 1; 0 is the whole file."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line, self.reason = line, reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """Whom a tap belongs to. ROUTER is where the router's side is, INDEV: the tap itself, its bridge, or not said.
+
+    PRIVATE: the guest is told of no router.
+    """
+
+    mac: bytes
+    router: str | None = None
+    hostname: str | None = None
+    address: IPv4Address | None = None
+    subnet: IPv4Network | None = None
+    gateway: IPv4Address | None = None
+    address6: IPv6Address | None = None
+    subnet6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
+    mtu: int | None = None
+    private: bool = False
+
+
+def reading(text: str) -> Reading:
+    """The binding in TEXT. Raises Invalid."""
+    given = _Given(text)
+    mac = given.value("MAC", _mac)
+    if mac is None:
+        raise Invalid(0, "it has no MAC")
+    found = Reading(
+        mac=mac,
+        router=given.value("INDEV", _device),
+        hostname=given.value("HOSTNAME", _hostname),
+        address=given.value("IP", _address),
+        subnet=given.value("SUBNET", _subnet),
+        gateway=given.value("GATEWAY", _address),
+        address6=given.value("IP6", _address6),
+        subnet6=given.value("SUBNET6", _subnet6),
+        gateway6=given.value("GATEWAY6", _gateway6),
+        mtu=given.value("MTU", _mtu),
+        private=given.value("PRIVATE", str) is not None,
+    )
+    _agrees(found, given.lines)
+    return found
+
+
+class _Given:
+    """The keys of a file: the last of a key wins, as NFDHCPD has it."""
+
+    def __init__(self, text: str) -> None:
+        if "\0" in text:
+            raise Invalid(text[: text.index("\0")].count("\n") + 1, "it is no text")
+        self.lines: dict[str, int] = {}
+        self._values: dict[str, str] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            key, separator, value = line.partition("=")
+            if separator:
+                key, value = key.strip(), value.strip()
+                if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+                    value = value[1:-1].strip()
+                self._values[key], self.lines[key] = value, number
+
+    def value(self, key: str, parser: Callable[[str], T]) -> T | None:
+        """The value of KEY, or None if there is none."""
+        text = self._values.get(key, "")
+        if text in ("", "None"):
+            return None
+        try:
+            return parser(text)
+        except ValueError as error:
+            raise Invalid(self.lines[key], f"{key}: {error}") from error
+
+
+def _agrees(found: Reading, lines: Mapping[str, int]) -> None:
+    """Whether the values fit each other. Raises Invalid."""
+
+    def refuse(key: str, reason: str) -> None:
+        raise Invalid(lines[key], reason)
+
+    if found.address:
+        if not found.subnet:
+            refuse("IP", "IP without SUBNET")
+        elif found.address not in found.subnet:
+            refuse("IP", f"IP: {found.address} is not in SUBNET {found.subnet}")
+        elif found.subnet.prefixlen < 31 and found.address in (
+            found.subnet.network_address,
+            found.subnet.broadcast_address,
+        ):
+            refuse("IP", f"IP: {found.address} is no host's address in {found.subnet}")
+        elif found.address == found.gateway:
+            refuse("GATEWAY", f"GATEWAY: {found.gateway} is the guest's own IP")
+    if found.address6 and not (found.subnet6 and found.address6 in found.subnet6):
+        refuse("IP6", f"IP6: {found.address6} is not in SUBNET6 {found.subnet6}")
+    if found.address6 and found.address6 == found.gateway6:
+        refuse("GATEWAY6", f"GATEWAY6: {found.gateway6} is the guest's own IP6")
+
+
+def _mac(text: str) -> bytes:
+    if not _MAC.fullmatch(text):
+        raise ValueError(f"'{text}' is no MAC address")
+    octets = bytes.fromhex(text.replace("-", ":").replace(":", ""))
+    if octets[0] & 1 or not any(octets):
+        raise ValueError(f"'{text}' is no MAC address of a single card")
+    return octets
+
+
+def _device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise ValueError(f"'{text}' is no name of a network device")
+    return text
+
+
+def _hostname(text: str) -> str:
+    name = text.rstrip(".")
+    if len(name) > 253 or not _HOSTNAME.fullmatch(name):
+        raise ValueError(f"'{text}' is no host name")
+    return name
+
+
+def _address(text: str) -> IPv4Address:
+    found = IPv4Address(text)
+    if found.is_multicast or found.is_unspecified or found.is_loopback or found == IPv4Address("255.255.255.255"):
+        raise ValueError(f"'{text}' is no address that a host can have")
+    return found
+
+
+def _subnet(text: str) -> IPv4Network:
+    if "/" not in text:
+        raise ValueError(f"'{text}' lacks its prefix length, as in 192.0.2.0/24")
+    return IPv4Network(text, strict=False)
+
+
+def _address6(text: str) -> IPv6Address:
+    found = _gateway6(text)
+    if found.is_link_local:
+        raise ValueError(f"'{text}' is a link-local address")
+    return found
+
+
+def _subnet6(text: str) -> IPv6Network:
+    if "/" not in text or "%" in text:
+        raise ValueError(f"'{text}' is no prefix with its length, as in 2001:db8::/64")
+    return IPv6Network(text, strict=False)
+
+
+def _gateway6(text: str) -> IPv6Address:
+    found = IPv6Address(text)
+    if found.is_multicast or found.is_unspecified or found.is_loopback or found.scope_id is not None:
+        raise ValueError(f"'{text}' is no address that a router can have")
+    return found
+
+
+def _mtu(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) not in MTUS:
+        raise ValueError(f"'{text}' is no number from {MTUS[0]} to {MTUS[-1]}")
+    return int(text)

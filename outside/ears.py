@@ -1,0 +1,68 @@
+"""Hearing frames on a device, before any filter of ours (packet(7))."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from engine.failure import Failure
+
+ETH_P_ALL, ETH_P_ARP, ETH_P_IPV6 = 3, 0x0806, 0x86DD
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
+SO_ATTACH_FILTER = 26
+_INSTRUCTION = struct.Struct("=HBBI")
+_ADVERTISEMENTS = (
+    (0x28, 0, 0, 12),  # ldh [12]: the EtherType
+    (0x15, 0, 5, ETH_P_IPV6),
+    (0x30, 0, 0, 20),  # ldb [20]: the next header
+    (0x15, 0, 3, 58),
+    (0x30, 0, 0, 54),  # ldb [54]: the type of ICMPv6
+    (0x15, 0, 1, 136),
+    (0x06, 0, 0, 256),
+    (0x06, 0, 0, 0),
+)
+"""Neighbour advertisements (kernel doc networking/filter): an uplink carries too much IPv6 to be heard whole."""
+_ROUNDS = 64
+"""Frames at once: a guest that never rests must not keep its listener from everything else."""
+
+
+class Ear:
+    """A socket that hears what comes in by DEVICE: ARP, IPv6's neighbour advertisements, or all. Raises Failure."""
+
+    def __init__(self, device: str, protocol: int = ETH_P_ALL) -> None:
+        self.device = device
+        try:
+            # Protocol 0 hears nothing, so no frame of another device slips in before bind().
+            self._socket = socket.socket(
+                socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
+            )
+            self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            if protocol == ETH_P_IPV6:
+                _attach(self._socket)
+            self._socket.bind((device, protocol))
+        except OSError as error:
+            what = f"nothing can be heard on {device}: {os.strerror(error.errno or 0)}"
+            raise Failure(what, f"see: ip link show {device}") from error
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def frames(self) -> Iterator[bytes]:
+        """What came in meanwhile; does not wait."""
+        for _ in range(_ROUNDS):
+            try:
+                yield self._socket.recv(256)
+            except OSError:  # nothing, or the device went down
+                return
+
+
+def _attach(one: socket.socket) -> None:
+    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*line) for line in _ADVERTISEMENTS))
+    program = struct.pack("HP", len(_ADVERTISEMENTS), ctypes.addressof(code))
+    one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

@@ -1,0 +1,1 @@
+"""What a guest is answered: frames in, frames out. No sockets, no files, no clock."""

@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Taking over guests that run: none of their packets is lost, and none becomes another."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.lab import Image, ImageError, Node, Tap, ensure, needs, wire
+
+from .actions import PATIENCE, answer, attach, differences, ip, link, manage, run, shot, sysctl
+from .conftest import ROOT, MakeTap
+from .environment import BEYOND, GATEWAY, GATEWAY6, PUBLIC_NETWORK, bridged, private, public, public6, routed, uuid
+from .instance import DIRECTORY, Instance, Qmp, attach_as_ganeti_does
+from .test_hooks import hook, instance, quiet
+
+pytestmark = pytest.mark.skipif(bool(needs.guest()), reason=needs.guest())
+
+NICS = "/run/ganeti-vif/nics"
+TABLE = "222"
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    try:
+        return ensure(ROOT / "build")
+    except ImageError as error:
+        pytest.skip(f"no guest image: {error}")
+
+
+def states(node: Node) -> dict[str, str]:
+    """The state of each tap, as `adopt --dry-run` tells it."""
+    return {nic["tap"] or nic["uuid"]: nic["state"] for nic in answer(node, "adopt", "--dry-run")["nics"]}
+
+
+def trouble(node: Node) -> list[str]:
+    done = run(node, "adopt", "--dry-run")
+    found = re.findall(r"^error: (.*)\n  fix: \S", done.stderr, re.MULTILINE)
+    assert done.returncode == (1 if found else 0), done
+    return found
+
+
+# A guest that is pinged while it is taken over
+
+
+class Pinging:
+    """A ping every 10 ms. Of those that were sent before the last answer came, each must have been answered."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._seen: set[int] = set()
+
+    def more(self, count: int = 50) -> None:
+        """Wait for so many more answers."""
+        assert self._process.stdout
+        enough = len(self._seen) + count
+        for line in self._process.stdout:
+            if match := re.search(r"seq=([0-9]+)", line):
+                self._seen.add(int(match[1]))
+            if len(self._seen) >= enough:
+                return
+        raise AssertionError("ping ended")
+
+    def lost(self) -> set[int]:
+        """The numbers of the packets that got no answer."""
+        return set(range(min(self._seen), max(self._seen) + 1)) - self._seen
+
+
+@contextmanager
+def pinging(node: Node, address: str) -> Iterator[Pinging]:
+    process = node.popen(["ping", "-n", "-i", "0.01", address])
+    try:
+        found = Pinging(process)
+        found.more()
+        yield found
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+
+
+@pytest.fixture
+def routing(node: Node, gateway: Node) -> Node:
+    """A node whose administrator routes public addresses with Ganeti's own script: a table, and a proxy on the uplink."""
+    ip(node, f"route add default via {GATEWAY} dev eth1 onlink table {TABLE}", f"rule add iif eth1 table {TABLE}")
+    for switch in ("proxy_arp", "forwarding"):
+        sysctl(node, f"net/ipv4/conf/eth1/{switch}", "1")
+    sysctl(node, "net/ipv4/conf/eth1/arp_ignore", "0")
+    return node
+
+
+def booted(node: Node, tap: Tap, environment: Mapping[str, str], image: Image, stack: ExitStack) -> Instance:
+    vm = Instance(node, environment["INSTANCE"], [(tap, environment)], image)
+    assert vm.guest
+    stack.enter_context(vm.guest)
+    return vm
+
+
+def _wait(vm: Instance, number: int) -> int:
+    """Wait until the guest's own ping got an answer after the one with that NUMBER; returns the number of the last one.
+
+    Its output comes in blocks, so the last line may be a part of one.
+    """
+    assert vm.guest
+    last = "$(tail -n 2 /tmp/ping | sed -n '1s/.*seq=\\([0-9]*\\) .*/\\1/p')"
+    script = f'until n={last}; [ -n "$n" ] && [ "$n" -gt {number} ]; do sleep 0.1; done; echo $n'
+    return int(vm.guest.run(script, timeout=PATIENCE).output)
+
+
+def _lost(vm: Instance, first: int, last: int) -> list[int]:
+    """The numbers from FIRST to LAST that got no answer. Found out in the guest: its console is slow."""
+    assert vm.guest
+    awk = '{split($2, words, " "); seen[words[1]] = 1} END {for (n = %d; n <= %d; n++) if (!(n in seen)) print n}'
+    script = f"awk -F seq= '{awk % (first, last)}' /tmp/ping"
+    return [int(number) for number in vm.guest.run(script, timeout=PATIENCE).output.split()]
+
+
+@pytest.mark.parametrize("setup", ["before", "by adopt"])
+def test_a_routed_guest_is_taken_over_without_a_lost_packet(
+    routing: Node, gateway: Node, tap: MakeTap, image: Image, stack: ExitStack, setup: str
+) -> None:
+    one = tap(routing)
+    environment = routed(one.name)
+    attach_as_ganeti_does(routing, environment)
+    before = link(routing, one.name)["address"]
+    vm = booted(routing, one, environment, image, stack)
+    assert vm.guest
+    vm.guest.run(f"ip addr add {public(5)}/24 dev eth0; ip link set eth0 up; ip route add default via {GATEWAY}")
+    vm.guest.run(f"(ping -i 0.01 {BEYOND} > /tmp/ping) & echo $! > /tmp/pid")
+    with pinging(gateway, public(5)) as ping:
+        # Before that, the proxies of Ganeti's script let the first packets wait for up to 0.8 s, and queues overflow.
+        mark = _wait(vm, 100)
+        if setup == "before":
+            manage(routing, "setup")
+        manage(routing, "adopt")
+        ping.more(200)
+        assert ping.lost() == set()
+        assert _lost(vm, mark, _wait(vm, mark + 200)) == []
+    assert link(routing, one.name)["address"] == before
+    assert f"iif {one.name}" not in routing.run(["ip", "rule"]).stdout
+    if setup == "by adopt":
+        manage(routing, "setup")
+    assert differences(routing) == []
+
+
+def test_nor_does_a_routed_guest_with_ipv6_lose_any(
+    routing: Node, gateway: Node, tap: MakeTap, image: Image, stack: ExitStack
+) -> None:
+    """Attached as snf-network does it: route and proxies for IPv6, too, and one MAC for all taps."""
+    one = tap(routing)
+    environment = routed(one.name)
+    ip(routing, f"link set {one.name} address fe:dc:ba:98:76:54")
+    attach_as_ganeti_does(routing, environment)
+    sysctl(routing, "net/ipv6/conf/all/forwarding", "1")
+    for device in ("eth1", one.name):
+        sysctl(routing, f"net/ipv6/conf/{device}/proxy_ndp", "1")
+    ip(
+        routing,
+        f"-6 route add default via {GATEWAY6} dev eth1 onlink table {TABLE}",
+        f"-6 rule add iif eth1 table {TABLE}",
+        f"-6 rule add dev {one.name} table {TABLE}",
+        f"-6 route replace {public6(5)} dev {one.name} proto static table {TABLE}",
+        f"-6 neigh add proxy {public6(5)} dev eth1",
+        f"-6 neigh add proxy {GATEWAY6} dev {one.name}",
+    )
+    vm = booted(routing, one, environment, image, stack)
+    assert vm.guest
+    vm.guest.run("echo 0 > /proc/sys/net/ipv6/conf/eth0/accept_dad; ip link set eth0 up")
+    vm.guest.run(f"ip -6 addr add {public6(5)}/64 dev eth0")
+    vm.guest.run(f"ip -6 route add default via {GATEWAY6} dev eth0")
+    with pinging(gateway, public6(5)) as ping:
+        manage(routing, "adopt")
+        ping.more(200)
+        assert ping.lost() == set()
+    assert link(routing, one.name)["address"] == "fe:dc:ba:98:76:54"
+    assert f"iif {one.name}" not in routing.run(["ip", "-6", "rule"]).stdout
+
+
+def test_a_bridged_guest_is_taken_over_without_a_lost_packet(
+    node: Node, tap: MakeTap, image: Image, stack: ExitStack
+) -> None:
+    neighbour = stack.enter_context(Node("neighbour"))
+    ip(node, "link add pvn1 type bridge", "link set pvn1 up")
+    wire(node, "other", neighbour, "eth0")
+    ip(node, "link set other master pvn1")
+    ip(neighbour, f"addr add {private(9)}/24 dev eth0")
+    one = tap(node)
+    environment = bridged(one.name)
+    attach_as_ganeti_does(node, environment)
+    vm = booted(node, one, environment, image, stack)
+    assert vm.guest
+    vm.guest.run(f"ip addr add {private(5)}/24 dev eth0; ip link set eth0 up")
+    with pinging(neighbour, private(5)) as ping:
+        manage(node, "adopt")
+        ping.more(200)
+        assert ping.lost() == set()
+    assert link(node, one.name)["master"] == "pvn1"
+    assert states(node) == {one.name: "recorded"}
+
+
+# Which tap is whose
+
+
+@pytest.fixture
+def start(ready: Node, stack: ExitStack) -> Callable[..., Instance]:
+    """Starts an instance without a guest in it, whose NICs somebody else attached; its taps are the next ones."""
+
+    def begin(*environments: Mapping[str, str], name: str = "vm5.example.com") -> Instance:
+        taps = [stack.enter_context(Tap(ready)) for _ in environments]
+        for tap, environment in zip(taps, environments, strict=True):
+            assert tap.name == environment["INTERFACE"]
+            attach_as_ganeti_does(ready, environment)
+        return Instance(ready, name, list(zip(taps, environments, strict=True)))
+
+    return begin
+
+
+def test_a_dry_run_tells_everything_and_changes_nothing(ready: Node, start: Callable[..., Instance]) -> None:
+    start(bridged("tap0", 5), routed("tap1", 6))
+    before = shot(ready)
+    text = manage(ready, "adopt", "--dry-run")
+    assert shot(ready) == before
+    assert re.search(r"^vm5.example.com +00000005 +tap0 +bridged +pvn1 +10.0.0.5 +to adopt$", text, re.MULTILINE)
+    for line in (
+        "write /run/ganeti-vif/nics/tap0.json",
+        "# vm5.example.com NIC 00000006 (tap1)",
+    ):
+        assert line in text.splitlines()
+    assert re.search(r"^ip rule del pref [0-9]+ iif tap1 lookup 222 protocol 0$", text, re.MULTILINE)
+    assert "master pvn1" not in text, "it is there already"
+    assert "set tap1 address" not in text, "its guest knows its MAC"
+
+
+def test_a_second_adopt_does_nothing(ready: Node, start: Callable[..., Instance]) -> None:
+    start(bridged("tap0", 5), routed("tap1", 6))
+    assert " adopted\n" in manage(ready, "adopt")
+    assert differences(ready) == []
+    before = shot(ready)
+    assert "adopted" not in manage(ready, "adopt")
+    assert shot(ready) == before
+    assert states(ready) == {"tap0": "recorded", "tap1": "recorded"}
+
+
+def test_an_adopted_nic_is_cleared_like_any_other(ready: Node, start: Callable[..., Instance]) -> None:
+    before = shot(ready)
+    vm = start(bridged("tap0", 5), routed("tap1", 6))
+    manage(ready, "adopt")
+    vm.crash()
+    manage(ready, "reconcile")
+    assert shot(ready) == before
+
+
+@pytest.mark.parametrize("harm", [f"rm -r {NICS}", f"for f in {NICS}/*; do echo rubbish > $f; done"])
+def test_lost_records_are_found_again(ready: Node, start: Callable[..., Instance], harm: str) -> None:
+    start(routed("tap0", 5), bridged("tap1", 6, NETWORK_TAGS="private-filtered"))
+    manage(ready, "adopt")
+    before = shot(ready)
+    ready.run(["sh", "-c", harm])
+    assert differences(ready) != []
+    manage(ready, "adopt")
+    assert shot(ready) == before
+    assert differences(ready) == []
+
+
+def test_records_of_nics_that_ganetis_call_attached_are_found_again_as_they_were(ready: Node, tap: MakeTap) -> None:
+    """All but the index, which the runtime file does not tell."""
+    one = tap(ready)
+    attach(ready, routed(one.name))
+    before = shot(ready)
+    Instance(ready, "vm5.example.com", [(one, routed(one.name))])
+    ready.run(["rm", "-r", NICS])
+    manage(ready, "adopt")
+    assert {name for name, lines in shot(ready).items() if lines != before[name]} == {"files"}
+    assert link(ready, one.name)["address"] == "fe:00:56:49:46:01"
+    assert differences(ready) == []
+
+
+def test_after_hot_changes_each_nic_has_its_own_tap(ready: Node, start: Callable[..., Instance], tap: MakeTap) -> None:
+    """Two NICs leave and come back the other way round: the command line, the runtime file and the kernel's names of
+    taps all have another order by then."""
+    a, b = bridged("tap0", 5), bridged("tap1", 6)
+    vm = start(a, b)
+    vm.hot_remove(a)
+    vm.hot_remove(b)
+    first, second = tap(ready), tap(ready)
+    b, a = bridged(first.name, 6), bridged(second.name, 5)
+    assert (first.name, second.name) == ("tap0", "tap1")
+    for one, environment in ((first, b), (second, a)):
+        attach_as_ganeti_does(ready, environment)
+        vm.hot_add(one, environment)
+    third = tap(ready)
+    c = bridged(third.name, 7)
+    attach_as_ganeti_does(ready, c)
+    vm.hot_add(third, c)
+    vm.write([a, b, c])
+    manage(ready, "adopt")
+    found = {nic["tap"]: nic["uuid"] for nic in answer(ready, "status")["nics"]}
+    assert found == {"tap0": uuid(6), "tap1": uuid(5), "tap2": uuid(7)}
+    assert differences(ready) == []
+
+
+def test_a_nic_that_is_only_in_the_file_or_only_in_qemu_is_told(
+    ready: Node, start: Callable[..., Instance], tap: MakeTap
+) -> None:
+    vm = start(bridged("tap0", 5))
+    ghost = tap(ready)
+    vm.hot_add(ghost, bridged(ghost.name, 8))
+    vm.write([bridged("tap0", 5), bridged("none", 6)])
+    assert states(ready) == {"tap0": "to adopt", uuid(6): "not in QEMU"}
+    (line,) = trouble(ready)
+    assert "nic-00000008-498b-449c on tap1" in line
+    assert run(ready, "adopt").returncode == 1
+    assert states(ready)["tap0"] == "recorded"
+
+
+def test_one_bad_nic_keeps_none_of_the_others(ready: Node, start: Callable[..., Instance]) -> None:
+    start(bridged("tap0", 5), bridged("tap1", 6))
+    start(routed("tap2", 7), name="vm7.example.com")
+    ip(ready, "link set tap0 nomaster", "link add elsewhere type bridge", "link set tap0 master elsewhere")
+    before = link(ready, "tap0")
+    done = run(ready, "adopt")
+    assert done.returncode == 1
+    assert "tap0 is a port of elsewhere" in done.stderr
+    assert {nic["tap"] for nic in answer(ready, "status")["nics"]} == {"tap1", "tap2"}
+    assert link(ready, "tap0") == before
+    assert "tap0" not in ready.run(["nft", "list", "ruleset"]).stdout
+
+
+def test_a_pid_file_of_another_process_is_refused(ready: Node, start: Callable[..., Instance]) -> None:
+    """The instance crashed, its files stay, and its number is another's: here, another instance's QEMU."""
+    start(bridged("tap0", 5))
+    other = start(bridged("tap1", 6), name="vm6.example.com")
+    number = ready.path(f"{DIRECTORY}/pid/vm6.example.com").read_text()
+    ready.path(f"{DIRECTORY}/pid/vm5.example.com").write_text(number)
+    (line,) = trouble(ready)
+    assert line.startswith("vm5.example.com: its pid file names a process that is not its QEMU")
+    assert states(ready) == {"tap1": "to adopt"}
+    other.crash()
+    assert (trouble(ready), states(ready)) == ([], {})
+
+
+def test_a_runtime_file_of_an_instance_that_does_not_run_is_nothing(ready: Node) -> None:
+    ready.path(f"{DIRECTORY}/conf").mkdir(parents=True)
+    ready.path(f"{DIRECTORY}/conf/old.example.com.runtime").write_text("rubbish")
+    assert manage(ready, "adopt") == "no instance of Ganeti runs here\n"
+
+
+def test_a_damaged_runtime_file_is_told(ready: Node, start: Callable[..., Instance]) -> None:
+    start(bridged("tap0", 5))
+    ready.path(f"{DIRECTORY}/conf/vm5.example.com.runtime").write_text("[[")
+    (line,) = trouble(ready)
+    assert "runtime file is damaged" in line
+
+
+def test_a_monitor_that_somebody_else_holds_is_told_and_ends_the_wait(
+    ready: Node, start: Callable[..., Instance]
+) -> None:
+    vm = start(bridged("tap0", 5))
+    with Qmp(str(ready.path(vm.control))):
+        (line,) = trouble(ready)
+    assert "does not answer" in line
+    assert states(ready) == {"tap0": "to adopt"}
+
+
+def test_a_guest_that_is_still_on_its_way_here_is_left_alone(ready: Node, tap: MakeTap) -> None:
+    """Its runtime file is an old one: announced now, its address would be taken from the node where it runs."""
+    one = tap(ready)
+    Instance(ready, "vm5.example.com", [(one, routed(one.name))], None, "-incoming", "defer")
+    (line,) = trouble(ready)
+    assert "is being migrated" in line
+    assert run(ready, "adopt").returncode == 1
+    assert "UP" not in link(ready, one.name)["flags"]
+
+
+def test_an_adopt_that_died_before_it_was_through_is_finished_by_the_next(
+    ready: Node, start: Callable[..., Instance]
+) -> None:
+    start(routed("tap0", 5))
+    manage(ready, "adopt")
+    ip(ready, "rule add iif tap0 table 222")
+    assert "iif tap0" in manage(ready, "adopt", "--dry-run")
+    manage(ready, "adopt")
+    assert "iif tap0" not in ready.run(["ip", "rule"]).stdout
+
+
+def test_the_next_hook_brings_the_instances_tags_and_the_tap_keeps_its_mac(
+    ready: Node, start: Callable[..., Instance]
+) -> None:
+    start(routed("tap0", 5))
+    before = link(ready, "tap0")["address"]
+    manage(ready, "adopt")
+    assert public6(5) in answer(ready, "status")["nics"][0]["addresses"]
+    told = instance(network=PUBLIC_NETWORK) | {"INSTANCE_TAGS": "disable_ipv6"}
+    quiet(hook(ready, "instance-modify", **told))
+    assert answer(ready, "status")["nics"][0]["addresses"] == [public(5)]
+    assert link(ready, "tap0")["address"] == before
+    assert differences(ready) == []
+
+
+def test_each_adopted_nic_is_a_line_in_the_log(ready: Node, start: Callable[..., Instance]) -> None:
+    start(bridged("tap0", 5), routed("tap1", 6))
+    manage(ready, "adopt")
+    lines = ready.path("/var/log/ganeti/vif.log").read_text().splitlines()
+    for number, name in ((5, "tap0"), (6, "tap1")):
+        assert any(f"({name}): adopted as" in line and uuid(number) in line for line in lines), lines
+
+
+def test_a_rule_that_says_more_than_ours_stays(ready: Node, start: Callable[..., Instance]) -> None:
+    start(routed("tap0", 5))
+    ip(ready, "rule add iif tap0 to 198.51.100.0/24 table 333", "rule add iif tap0 table 444")
+    manage(ready, "adopt")
+    rules = ready.run(["ip", "rule"]).stdout
+    assert "lookup 333" in rules
+    assert "lookup 444" in rules
+    assert "iif tap0 lookup 222" not in rules

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The units, under a systemd that runs: what they may do is enough, and little more than that."""
+
+from __future__ import annotations
+
+import re
+import signal
+from contextlib import ExitStack
+
+import pytest
+
+from tests.kernel.environment import bridged
+from tests.lab import Tap
+
+from .actions import attach, configure, daemon, install, plug, reaches, sh, until
+from .conftest import Boot
+from .machine import Machine
+from .root import SUITES
+
+EXPOSURE = {"ganeti-vifd.service": 4.0, "ganeti-vif-responder.service": 2.0}
+"""The most that `systemd-analyze security` may say of a unit."""
+
+
+@pytest.fixture(params=SUITES)
+def node(request: pytest.FixtureRequest, boot: Boot) -> Machine:
+    """A machine with systemd and the package."""
+    machine = boot(request.param, "systemd")
+    install(machine)
+    return machine
+
+
+def journal(machine: Machine) -> str:
+    """What our units said."""
+    return sh(machine, "journalctl --no-pager --output=cat -u ganeti-vif -u ganeti-vifd -u ganeti-vif-responder")
+
+
+def units(machine: Machine) -> list[str]:
+    return sh(machine, "dpkg -L ganeti-vif | grep '[.]service$'").split()
+
+
+def test_systemd_finds_no_fault_in_them(node: Machine) -> None:
+    assert len(units(node)) >= 2
+    said = sh(node, f"systemd-analyze verify --man=no {' '.join(units(node))}", check=False)
+    assert [line for line in said.splitlines() if "ganeti-vif" in line] == []
+    pages = re.findall(r"^Documentation=man:(.*)\((.)\)", sh(node, f"cat {' '.join(units(node))}"), re.MULTILINE)
+    assert len(pages) == len(units(node))
+    for name, section in pages:
+        sh(node, f"zcat /usr/share/man/man{section}/{name}.{section}.gz")
+
+
+def test_they_may_do_little(node: Machine) -> None:
+    for path in units(node):
+        name = path.rpartition("/")[2]
+        said = sh(node, f"systemd-analyze security --no-pager --offline=yes {path}", check=False)
+        found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
+        assert found, said
+        assert float(found[1]) <= EXPOSURE.get(name, 10.0), said
+
+
+def test_ganetis_own_units_come_after_the_networks(node: Machine) -> None:
+    assert "ganeti-noded.service" in sh(node, "systemctl show -P Before ganeti-vif.service")
+    assert "ganeti-vif.service" in sh(node, "systemctl show -P After ganeti-vifd.service")
+
+
+def test_the_daemon_does_all_its_work_in_its_cell(node: Machine, stack: ExitStack) -> None:
+    sh(node, "ip link add eth1 type bridge; ip link set eth1 up")
+    configure(node)
+    process = daemon(node)
+    assert process
+    # attaches: devices, filters, sysctls, routes, bindings, and an announcement from a packet socket
+    plug(node, stack, "tap0", 5, "192.0.2.5/24")
+    one, other = plug(node, stack, "tap1", 6, "10.0.0.6/24"), plug(node, stack, "tap2", 7, "10.0.0.7/24")
+    reaches(one, "10.0.0.7")
+    assert sh(node, "ls /var/lib/nfdhcpd").split() == ["tap0", "tap1", "tap2"]
+    said = journal(node)
+    assert len(re.findall(r"\(tap[012]\): attached", said)) == 3
+    # repairs: in a child process, a route, a filter, a sysctl, a device, a binding
+    sh(node, "ip route flush table 222; nft flush ruleset; rm /var/lib/nfdhcpd/tap0; ip link del pvn3")
+    sh(node, "ip link set tap1 nomaster; sysctl -qw net.ipv4.conf.tap0.proxy_arp=0")
+    until(lambda: sh(node, "ganeti-vif check", check=False) == "", "the repair of everything")
+    reaches(other, "10.0.0.6")
+    # clears up
+    tap = stack.enter_context(Tap(node))
+    attach(node, bridged(tap.name, 8))
+    tap.close()
+    until(lambda: not node.path("/var/lib/nfdhcpd/tap3").exists(), "the clearing up after a tap")
+    # all of it was the same process, nobody had to do it in its place, and nothing was forbidden to it
+    assert daemon(node) == process
+    said = journal(node)
+    assert "ganeti-vifd.service: Main process exited" not in said
+    wrong = [line for line in said.splitlines() if re.search(r"Traceback|not permitted|Read-only|denied", line)]
+    assert [line for line in wrong if "dbus" not in line] == []
+
+
+def test_the_daemon_comes_back_when_it_died_and_when_it_hangs(node: Machine) -> None:
+    sh(node, "mkdir -p /run/systemd/system/ganeti-vifd.service.d")
+    node.path("/run/systemd/system/ganeti-vifd.service.d/test.conf").write_text("[Service]\nWatchdogSec=2\n")
+    sh(node, "systemctl daemon-reload; systemctl restart ganeti-vifd")
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        process = daemon(node)
+        assert process
+        sh(node, f"kill -{number.value} {process}")
+        until(lambda process=process: daemon(node) not in (0, process), "a new daemon")  # type: ignore[misc]
+    assert "watchdog" in sh(node, "journalctl --no-pager -u ganeti-vifd").lower()
+
+
+def test_networkd_leaves_routes_rules_and_devices_alone(node: Machine, stack: ExitStack) -> None:
+    everything = "[Match]\nName=*\n[Network]\nDHCP=no\nLinkLocalAddressing=no\nIPv6ProxyNDP=yes\n"
+    node.path("/etc/systemd/network/20-all.network").write_text(everything)
+    sh(node, "ip link add eth1 type bridge; ip link set eth1 up")
+    configure(node)
+    sh(node, "systemctl stop ganeti-vifd")  # who would repair it
+    plug(node, stack, "tap0", 5, "192.0.2.5/24")
+    guest, _ = plug(node, stack, "tap1", 6, "10.0.0.6/24"), plug(node, stack, "tap2", 7, "10.0.0.7/24")
+    sh(node, "systemctl restart systemd-networkd; systemctl restart systemd-networkd")
+    until(lambda: "configuring" not in sh(node, "networkctl list --no-legend"), "networkd at rest")
+    states = {
+        words[1]: words[-1] for line in sh(node, "networkctl list --no-legend").splitlines() if (words := line.split())
+    }
+    assert [states[name] for name in ("tap0", "tap1", "pvn1")] == ["unmanaged"] * 3
+    assert states["eth1"] != "unmanaged"
+    reaches(guest, "10.0.0.7")
+    assert sh(node, "ganeti-vif check", check=False) == ""
+    sh(node, "systemctl start ganeti-vifd")
+    assert "networkd" not in sh(node, "ganeti-vif doctor", check=False)
+    # and without our file the same networkd is a conflict, which the doctor names
+    sh(node, "rm /usr/lib/systemd/networkd.conf.d/ganeti-vif.conf /usr/lib/systemd/network/05-ganeti-vif.network")
+    said = sh(node, "ganeti-vif doctor", check=False)
+    assert "ManageForeignRoutes=yes" in said and "manages tap0" in said and "20-all.network" in said

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""DHCPv6: information for whoever asks, and the one address of the guest where that is configured."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import dpkt
+import pytest
+from guest_frames import GUEST, LINK_LOCAL, ROUTER, TAP, TOLD, dhcp6, packed, serving
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.model import Dhcpv6
+from responder.answer import answer
+from responder.packet import Malformed
+
+SOLICIT, ADVERTISE, REQUEST, CONFIRM, RENEW, REBIND, REPLY, RELEASE, DECLINE = range(1, 10)
+INFORMATION_REQUEST = 11
+CLIENT = (1, struct.pack("!HH", 3, 1) + GUEST)
+SERVER = (2, struct.pack("!HH", 3, 1) + TAP)
+OTHER_SERVER = (2, struct.pack("!HH", 3, 1) + GUEST)
+OWN = packed("2001:db8::a800:ff:fe00:5")
+IA = (3, b"\0\0\0\7" + bytes(8))
+STATEFUL = serving(told=replace(TOLD, dhcpv6=Dhcpv6.STATEFUL))
+STATELESS = serving()
+
+
+def with_address(address: bytes) -> tuple[int, bytes]:
+    return 3, IA[1] + struct.pack("!HH", 5, 24) + address + bytes(8)
+
+
+def options(data: bytes) -> list[tuple[int, bytes]]:
+    found, at = [], 0
+    while at < len(data):
+        code, length = struct.unpack_from("!HH", data, at)
+        found.append((code, data[at + 4 : at + 4 + length]))
+        assert len(found[-1][1]) == length
+        at += 4 + length
+    return found
+
+
+def payload(frame: bytes) -> bytes:
+    """The DHCPv6 message in a frame of ours, which goes to the guest."""
+    assert (frame[:6], frame[6:12]) == (GUEST, TAP)
+    assert (frame[22:38], frame[38:54]) == (packed(ROUTER), packed(LINK_LOCAL))
+    datagram = frame[54 : 54 + int.from_bytes(frame[18:20], "big")]
+    pseudo = frame[22:54] + struct.pack("!II", len(datagram), 17)
+    assert dpkt.in_cksum(pseudo + datagram) == 0
+    assert struct.unpack_from("!HHH", datagram) == (547, 546, len(datagram))
+    return datagram[8:]
+
+
+def told(frame: bytes, service: object = STATEFUL) -> tuple[int, dict[int, bytes]] | None:
+    out = answer(frame, service).frame  # type: ignore[arg-type]
+    if out is None:
+        return None
+    message = payload(out)
+    assert message[1:4] == b"\1\2\3"
+    found = dict(options(message[4:]))
+    assert found.get(2) == SERVER[1]
+    return message[0], found
+
+
+def test_information_is_given() -> None:
+    found = told(dhcp6(INFORMATION_REQUEST, CLIENT, (6, struct.pack("!HHH", 23, 24, 32))), STATELESS)
+    assert found
+    kind, values = found
+    assert (kind, values[1]) == (REPLY, CLIENT[1])
+    assert values[23] == packed("2001:db8::53")
+    assert values[24] == b"\7example\3org\0\3sub\7example\3org\0"
+    assert values[32] == struct.pack("!I", 3600)
+
+
+def test_only_information_that_is_asked_for() -> None:
+    found = told(dhcp6(INFORMATION_REQUEST, (6, struct.pack("!H", 24))), STATELESS)
+    assert found and set(found[1]) == {2, 24}
+
+
+@pytest.mark.parametrize("source", ["fe80::1", LINK_LOCAL])
+def test_the_answer_goes_to_whoever_asked(source: str) -> None:
+    out = answer(dhcp6(INFORMATION_REQUEST, CLIENT, source=source), STATELESS).frame
+    assert out and out[38:54] == packed(source)
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (dhcp6(SOLICIT, CLIENT, IA), ADVERTISE),
+        (dhcp6(SOLICIT, CLIENT, IA, (14, b"")), REPLY),
+        (dhcp6(REQUEST, CLIENT, SERVER, IA), REPLY),
+        (dhcp6(RENEW, CLIENT, SERVER, with_address(OWN)), REPLY),
+        (dhcp6(REBIND, CLIENT, with_address(OWN)), REPLY),
+    ],
+)
+def test_the_guests_address_is_given(request_: bytes, expected: int) -> None:
+    found = told(request_)
+    assert found
+    assert found[0] == expected
+    identity, renew, rebind = struct.unpack_from("!4sII", found[1][3])
+    assert (identity, renew, rebind) == (b"\0\0\0\7", 3600, 529200)
+    assert options(found[1][3][12:]) == [(5, OWN + struct.pack("!II", 604800, 604800))]
+    assert found[1][23] == packed("2001:db8::53")
+    assert (14 in found[1]) == (14 in dict(options(request_[66:])))
+
+
+def test_an_address_that_the_binding_gives() -> None:
+    service = serving(told=replace(TOLD, dhcpv6=Dhcpv6.STATEFUL), IP6="2001:db8::5")
+    found = told(dhcp6(SOLICIT, CLIENT, IA), service)
+    assert found and found[1][3][16:32] == packed("2001:db8::5")
+
+
+def test_an_address_that_was_the_guests_is_taken_back() -> None:
+    old = packed("2001:db8::99")
+    found = told(dhcp6(RENEW, CLIENT, SERVER, with_address(old)))
+    assert found
+    given_, taken = options(found[1][3][12:])
+    assert given_[1][:16] == OWN
+    assert taken == (5, old + bytes(8))
+
+
+@pytest.mark.parametrize(("code", "status"), [(25, 6), (4, 2)])
+def test_there_are_no_prefixes_and_no_temporary_addresses(code: int, status: int) -> None:
+    body = b"\0\0\0\7" + (b"" if code == 4 else bytes(8))
+    found = told(dhcp6(SOLICIT, CLIENT, (code, body)))
+    assert found and options(found[1][code][len(body) :]) == [(13, struct.pack("!H", status))]
+
+
+@pytest.mark.parametrize(("address", "status"), [(OWN, 0), (packed("2001:db8:9::1"), 4)])
+def test_a_guest_that_moved_learns_whether_it_may_keep_its_address(address: bytes, status: int) -> None:
+    found = told(dhcp6(CONFIRM, CLIENT, with_address(address)))
+    assert found and found[1][13] == struct.pack("!H", status)
+
+
+@pytest.mark.parametrize("kind", [RELEASE, DECLINE])
+def test_a_release_is_confirmed(kind: int) -> None:
+    found = told(dhcp6(kind, CLIENT, SERVER, with_address(OWN)))
+    assert found and (found[0], found[1][13]) == (REPLY, b"\0\0")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        dhcp6(REQUEST, CLIENT, OTHER_SERVER, IA),
+        dhcp6(RENEW, CLIENT, OTHER_SERVER, IA),
+        dhcp6(INFORMATION_REQUEST, CLIENT, OTHER_SERVER),
+        dhcp6(CONFIRM, CLIENT, IA),
+    ],
+)
+def test_what_is_meant_for_another_server_is_left_alone(frame: bytes) -> None:
+    assert told(frame) is None
+
+
+def test_without_addresses_to_give_a_solicit_is_left_alone() -> None:
+    assert told(dhcp6(SOLICIT, CLIENT, IA), STATELESS) is None
+
+
+def test_switched_off_nothing_is_answered() -> None:
+    service = serving(told=replace(TOLD, dhcpv6=Dhcpv6.OFF))
+    assert answer(dhcp6(INFORMATION_REQUEST, CLIENT), service) == ("ignored", None, None)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        dhcp6(SOLICIT, IA),
+        dhcp6(SOLICIT, CLIENT, SERVER, IA),
+        dhcp6(REQUEST, CLIENT, IA),
+        dhcp6(INFORMATION_REQUEST, CLIENT, IA),
+        dhcp6(REPLY, CLIENT, SERVER),
+        dhcp6(12, CLIENT),
+        dhcp6(SOLICIT, CLIENT, (3, b"\0\0")),
+        dhcp6(SOLICIT, (1, b"\0"), IA),
+        dhcp6(SOLICIT, CLIENT, (3, IA[1] + b"\0\5\0\1\0")),
+        dhcp6(SOLICIT, CLIENT, (3, IA[1] + b"\0\5\0\xff")),
+    ],
+)
+def test_a_flawed_message_is_not_answered(frame: bytes) -> None:
+    with pytest.raises(Malformed):
+        answer(frame, STATEFUL)
+
+
+@given(
+    kind=st.integers(0, 255),
+    body=st.binary(max_size=200),
+    parts=st.lists(st.tuples(st.integers(0, 40), st.binary(max_size=40)), max_size=6),
+)
+def test_whatever_comes_is_answered_or_refused(kind: int, body: bytes, parts: list[tuple[int, bytes]]) -> None:
+    for frame in (dhcp6(kind, *parts), dhcp6(kind, CLIENT, IA, *parts), dhcp6(kind, CLIENT, SERVER, (3, body))):
+        try:
+            out = answer(frame, STATEFUL).frame
+        except Malformed:
+            continue
+        if out:
+            payload(out)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The doctor finds each conflict, says what mends it, and finds nothing on a node where all is well."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from samples import PUBLIC, ROOT
+
+from config.model import Bindings, Config, Consumer, Private, VlanUplink, VxlanUplink
+from doctor.checks import findings
+from doctor.facts import (
+    HOOK,
+    HOOKS,
+    SCRIPTS,
+    Facts,
+    Finding,
+    Networkd,
+    NetworkFile,
+    PolicyRule,
+    Process,
+    XtablesRule,
+)
+from doors import doctor
+from migration.interfaces import Option, Stanza
+from vif.nic import Mode, Nic
+
+CONFIG = Config(private=(Private(prefix="pvn", numbers=(1, 2)),), public=(PUBLIC,))
+NFDHCPD = replace(CONFIG, bindings=Bindings(consumer=Consumer.NFDHCPD))
+OURS = NetworkFile(path="/usr/lib/systemd/network/05-ganeti-vif.network", names=("tap*", "pvn*", "vx*"), unmanaged=True)
+BROAD = NetworkFile(path="/etc/systemd/network/20-all.network", names=("e*", "tap*"), unmanaged=False, proxy_ndp=True)
+LEAVES_ALONE = Networkd(
+    settings={"ManageForeignRoutes": "no", "ManageForeignRoutingPolicyRules": "no"}, files=(OURS, BROAD)
+)
+WELL = Facts(
+    config=CONFIG,
+    devices=frozenset({"eth1", "tap0"}),
+    sysctls={"net/ipv4/conf/all/rp_filter": "2", "net/bridge/bridge-nf-call-iptables": "0"},
+    modules={"bridge": True, "tun": True, "nf_tables": None, "8021q": False, "vxlan": False},
+    networkd=LEAVES_ALONE,
+    unmanaged=("interface-name:tap*", "interface-name:pvn*"),
+    tables={"rt_pub": 222, "main": 254},
+    scripts=dict.fromkeys(SCRIPTS, True),
+    hooks=dict.fromkeys(HOOKS, HOOK),
+)
+
+
+def nic(tap: str, mode: Mode = Mode.ROUTED, link: str = "rt_pub") -> Nic:
+    return Nic(instance="vm5", uuid="u", tap=tap, index=9, mac="aa:00:00:00:00:05", mode=mode, link=link)
+
+
+def test_a_node_on_which_all_is_well_has_no_findings() -> None:
+    assert findings(WELL) == []
+
+
+def bridge(*options: tuple[str, str]) -> Stanza:
+    given = tuple(Option(key=key, value=value, place="/etc/network/interfaces:3") for key, value in options)
+    return Stanza(device="br0", family="inet", place="/etc/network/interfaces:2", options=given)
+
+
+STRICT = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/eth1/rp_filter": "1"}
+TAPS = {"nics": (nic("tap0"),)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "do"),
+    [
+        ({"scripts": {"kvm-vif-bridge": False}}, "not of ganeti-vif", "install -b -m 755 .*redist-conf"),
+        ({"scripts": {"kvm-vif-bridge": None}}, "missing", "install -b -m 755"),
+        ({"hooks": {"watcher": None}}, "watcher/50-ganeti-vif is missing", "ln -sf /usr/lib/ganeti-vif/hook"),
+        ({"hooks": {"watcher": "/bin/true"}}, "another program", "ln -sf"),
+        ({"daemon": False}, "ganeti-vifd does not run", "restart"),
+        ({"modules": {"bridge": False}}, "no module bridge", "linux-image"),
+        (
+            {"config": replace(CONFIG, private=(Private(prefix="pvn", numbers=(1,), uplink=VlanUplink("eth1", 9)),))}
+            | {"networkd": None, "unmanaged": None},
+            "no module 8021q, which the VLAN uplinks",
+            "linux-image",
+        ),
+        ({"sysctls": STRICT}, "eth1: rp_filter is strict", r"net\.ipv4\.conf\.eth1\.rp_filter=2"),
+        (
+            {"sysctls": STRICT | {"net/ipv4/conf/all/rp_filter": "1"}},
+            "eth1: rp_filter is strict",
+            r"net\.ipv4\.conf\.all\.rp_filter=2",
+        ),
+        ({"sysctls": {"net/bridge/bridge-nf-call-ip6tables": "1"}}, "ip6tables", "bridge-nf-call-ip6tables=0"),
+        (
+            {"networkd": Networkd(settings={"ManageForeignRoutingPolicyRules": "No"})},
+            "ManageForeignRoutes=yes",
+            "systemctl restart",
+        ),
+        ({"networkd": replace(LEAVES_ALONE, files=(BROAD, OURS))}, "manages tap0 .*20-all", r"Name=tap\*"),
+        (
+            {"networkd": replace(LEAVES_ALONE, files=(OURS, replace(BROAD, proxy_ndp=False)))},
+            "proxy_ndp of eth1 to 0",
+            "20-all.network: .*IPv6ProxyNDP=yes",
+        ),
+        ({"unmanaged": ("interface-name:tap*",)}, "NetworkManager manages pvn1", r"interface-name:pvn\*"),
+        (
+            {"ifupdown2": True, "stanzas": (bridge(("bridge_ports", "eth0")),)}
+            | {"nics": (nic("tap0", Mode.BRIDGED, "br0"),)},
+            "interfaces:2: ifreload",
+            "condone-regex",
+        ),
+        (
+            {"xtables": (XtablesRule(program="iptables-nft", table="filter", rule="-A FORWARD -i tap7 -j DROP"),)},
+            "tap7, that is gone",
+            "^iptables-nft -t filter -D FORWARD -i tap7 -j DROP$",
+        ),
+        (
+            {"xtables": (XtablesRule(program="ebtables-nft", table="filter", rule="-A FROMtap0 -s ! aa -j DROP"),)},
+            "tap0, of the VM that has it now",
+            "^ebtables-nft -t filter -D FROMtap0",
+        ),
+        (
+            {"rules": (PolicyRule(version=4, device="tap7", priority=19998),)},
+            "which is gone",
+            "^ip rule del pref 19998",
+        ),
+        ({"rules": (PolicyRule(version=6, device="tap0", priority=9),)} | TAPS, "past ours", "^ip -6 rule del pref 9"),
+        ({"nfdhcpd": (Process(pid=7, name="python"),)}, "NFDHCPD runs", "consumer = nfdhcpd"),
+        ({"config": NFDHCPD}, "no NFDHCPD runs", "systemctl enable"),
+        ({"tables": {"rt_pub": 99}}, "calls 99 so", "table = 99"),
+        ({"nics": (nic("tap0", link="nowhere"),)}, "routed link nowhere", r"\[public nowhere\]"),
+    ],
+)
+def test_a_conflict_is_found_and_the_fix_is_said(changes: dict[str, Any], what: str, do: str) -> None:
+    (found,) = [finding for finding in findings(replace(WELL, **changes)) if finding.grave]
+    assert re.search(what, found.what), found
+    assert re.search(do, found.do), found
+    assert found.what.isascii() and found.do.isascii()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sysctls": STRICT | {"net/ipv4/conf/eth1/src_valid_mark": "1"}},
+        {"sysctls": STRICT | {"net/ipv4/conf/all/rp_filter": "2"}},
+        {"networkd": None},
+        {"unmanaged": None},
+        {"ganeti": False, "scripts": {"kvm-vif-bridge": None}, "hooks": {"watcher": None}},
+        {"config": NFDHCPD, "nfdhcpd": (Process(pid=7, name="nfdhcpd"),)}
+        | {"sysctls": {"net/bridge/bridge-nf-call-iptables": "1"}},
+        {"ifupdown2": True, "stanzas": (bridge(("bridge-ports", "eth0"), ("bridge-ports-condone-regex", "^tap")),)}
+        | {"nics": (nic("tap0", Mode.BRIDGED, "br0"),)},
+        {"ifupdown2": True, "stanzas": (bridge(("bridge-ports", "eth0")),)},
+        # a guest that runs and was not taken over yet needs its rule
+        {"rules": (PolicyRule(version=4, device="tap0", priority=19998),)},
+        {"xtables": (XtablesRule(program="iptables-nft", table="nat", rule="-A POSTROUTING -o eth0 -j MASQUERADE"),)},
+        {"modules": dict.fromkeys(WELL.modules)},
+        {"config": replace(CONFIG, private=(Private(prefix="pvn", numbers=(1,), uplink=VxlanUplink("eth1", 9)),))}
+        | {"modules": {"vxlan": True}, "unmanaged": ("interface-name:tap*", "pvn*", "=vx9*", "vx1*")},
+    ],
+)
+def test_what_is_no_conflict_is_not_told(changes: dict[str, Any]) -> None:
+    assert findings(replace(WELL, **changes)) == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dhcp": (Process(pid=7, name="dnsmasq"),)},
+        {"tables": {}},
+        {"rules": (PolicyRule(version=4, device="eth1", priority=1),)},
+        {"scripts": {"network/routed/up": None}},
+    ],
+)
+def test_what_only_may_be_one_comes_last_and_is_no_error(changes: dict[str, Any]) -> None:
+    (found,) = findings(replace(WELL, **changes))
+    assert not found.grave
+    grave: list[Finding] = findings(replace(WELL, daemon=False, **changes))
+    assert [finding.grave for finding in grave] == [True, False]
+
+
+def test_the_hooks_that_are_looked_for_are_those_that_are_installed() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", "")
+    said = {name: value.split() for name, value in re.findall(r"^([A-Z_]+) = (.*)$", makefile, re.MULTILINE)}
+    hooks = [word for word in said["HOOKS"] if "%" not in word and not word.startswith("$(")]
+    assert set(HOOKS) == {f"instance-{what}-post.d" for what in said["INSTANCE_HOOKS"]} | set(hooks)
+
+
+def test_the_settings_of_others_are_read_as_they_read_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "network": [("/usr/lib/05.network", "[Match]\nName=tap* pvn*\n[Link]\nUnmanaged=yes\n")]
+        + [
+            ("/etc/20.network", "[Match]\nMACAddress=aa:bb:cc:dd:ee:ff\n"),
+            ("/etc/30.network", "[Match]\nType=ether\n"),
+        ],
+        ".": [("/etc/networkd.conf", "[Network]\n#ManageForeignRoutes=yes\nManageForeignRoutes=yes\n")],
+        "networkd.conf.d": [("/usr/lib/x.conf", "[Network]\nManageForeignRoutes=no\n[DHCPv4]\nDUIDType=x\n")],
+        "conf.d": [("/usr/lib/a.conf", "[keyfile]\nunmanaged-devices+=interface-name:tap*;interface-name:pvn*\n")],
+    }
+    monkeypatch.setattr(doctor.settings, "exists", lambda path: True)
+    monkeypatch.setattr(doctor.settings, "layered", lambda layers, below, suffix: files[below])
+    monkeypatch.setattr(doctor.settings, "text", lambda path: "[keyfile]\nunmanaged-devices=mac:00:11:22:33:44:55\n")
+    networkd = doctor._networkd()
+    assert networkd
+    assert networkd.settings["ManageForeignRoutes"] == "no"
+    assert [(file.names, file.unmanaged) for file in networkd.files] == [(("tap*", "pvn*"), True), ((), False)]
+    assert doctor._unmanaged() == ("mac:00:11:22:33:44:55", "interface-name:tap*", "interface-name:pvn*")

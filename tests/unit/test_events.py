@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the kernel's messages mean: which device is gone, which changed, and which messages mean nothing."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from engine.objects import PROTOCOL, TABLE
+from outside import events
+from outside.events import Changed, Event, Events, Gone
+from outside.links import AF_BRIDGE, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU
+from outside.query import attribute
+from outside.routing import FRA_PROTOCOL
+
+NEWLINK, DELLINK, DELROUTE, DELRULE = 16, 17, 25, 33
+IFLA_STATS = 7
+
+
+@pytest.fixture
+def heard() -> Events:
+    """It decodes, and has no sockets."""
+    one = Events.__new__(Events)
+    one._last = {}
+    return one
+
+
+def link(name: str, index: int = 5, *, up: bool = True, family: int = 0, **found: bytes) -> bytes:
+    """A message about a device."""
+    kinds = {"mtu": IFLA_MTU, "master": IFLA_MASTER, "stats": IFLA_STATS, "vlans": IFLA_AF_SPEC}
+    body = struct.pack("=BxHiII", family, 1, index, int(up), 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    return body + b"".join(attribute(kinds[kind], value) for kind, value in found.items())
+
+
+def test_a_device_that_goes_is_told_with_its_index(heard: Events) -> None:
+    assert heard._route_event(DELLINK, link("tap0", 7)) == Gone("tap0", 7)
+
+
+def test_a_port_that_leaves_its_bridge_lives(heard: Events) -> None:
+    assert heard._route_event(DELLINK, link("tap0", 7, family=AF_BRIDGE)) == Changed("tap0")
+
+
+@pytest.mark.parametrize(
+    ("then", "event"),
+    [
+        ({"mtu": b"\1\0\0\0"}, None),
+        ({"mtu": b"\1\0\0\0", "stats": b"more"}, None),
+        ({"mtu": b"\2\0\0\0"}, Changed("tap0")),
+        ({"mtu": b"\1\0\0\0", "master": b"\3\0\0\0"}, Changed("tap0")),
+        ({"mtu": b"\1\0\0\0", "up": False}, Changed("tap0")),
+    ],
+)
+def test_only_what_matters_counts_as_a_change(heard: Events, then: dict[str, object], event: Event | None) -> None:
+    assert heard._route_event(NEWLINK, link("tap0", mtu=b"\1\0\0\0")) == Changed("tap0")
+    assert heard._route_event(NEWLINK, link("tap0", **then)) == event  # type: ignore[arg-type]
+
+
+def test_a_ports_vlans_are_told_apart_from_the_rest(heard: Events) -> None:
+    assert heard._route_event(NEWLINK, link("tap0", family=AF_BRIDGE, vlans=b"1234")) == Changed("tap0")
+    assert heard._route_event(NEWLINK, link("tap0", mtu=b"\1\0\0\0")) == Changed("tap0")
+    assert heard._route_event(NEWLINK, link("tap0", family=AF_BRIDGE, vlans=b"1234")) is None
+    assert heard._route_event(NEWLINK, link("tap0", family=AF_BRIDGE, vlans=b"5678")) == Changed("tap0")
+
+
+def test_an_index_that_is_used_again_is_another_device(heard: Events) -> None:
+    for event in (NEWLINK, DELLINK, NEWLINK):
+        assert heard._route_event(event, link("tap0")) is not None
+
+
+@pytest.mark.parametrize(("protocol", "event"), [(PROTOCOL, Changed(None)), (2, None)])
+def test_routes_and_rules_are_heard_of_if_they_are_ours(heard: Events, protocol: int, event: Event | None) -> None:
+    route = struct.pack("=BBBBBBBBI", 2, 32, 0, 0, 222, protocol, 0, 1, 0)
+    rule = struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 222, 0, 0, 1, 0) + attribute(FRA_PROTOCOL, bytes([protocol]))
+    assert heard._route_event(DELROUTE, route) == event
+    assert heard._route_event(DELRULE, rule) == event
+
+
+@pytest.mark.parametrize(
+    ("table", "event"),
+    [
+        (TABLE, Changed(None)),
+        (f"{TABLE}-tap0-in", Changed("tap0")),
+        (f"{TABLE}-eth1.5-out", Changed("eth1.5")),
+        (f"{TABLE}-a-b-in", Changed("a-b")),
+        (f"{TABLE}-scratch-17", Changed(None)),
+        (f"{TABLE}s", None),
+        ("filter", None),
+    ],
+)
+def test_of_which_device_a_filter_was_is_in_the_name_of_its_table(table: str, event: Event | None) -> None:
+    body = bytes(4) + attribute(events.NFTA_TABLE, table.encode() + b"\0")
+    for kind in (events.NFT_DELTABLE, events.NFT_DELCHAIN, events.NFT_DELRULE):
+        assert events._filter_event(kind, body) == event
+    assert events._filter_event(10 << 8 | 6, body) is None
+
+
+def test_messages_of_one_datagram_are_taken_apart() -> None:
+    def message(kind: int, body: bytes) -> bytes:
+        return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body + bytes(-len(body) % 4)
+
+    assert list(events.messages(message(16, b"abc") + message(17, b"") + b"\0\0")) == [(16, b"abc"), (17, b"")]
