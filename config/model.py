@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from engine.failure import Failure
+
 NAME_LENGTH = 15
 """The longest name of a network device (IFNAMSIZ - 1, linux/if.h)."""
 
@@ -46,6 +48,13 @@ class VxlanUplink:
         return 50 if isinstance(self.group, IPv4Address) else 70
 
 
+class LinkLocal(Enum):
+    """The IPv6 link-local addresses that a guest may have: the one that it makes from its MAC, or any."""
+
+    EUI64 = "eui64"
+    ANY = "any"
+
+
 Uplink = VlanUplink | VxlanUplink | None
 
 
@@ -80,10 +89,21 @@ class Private:
     uplink: Uplink = None
     mtu: int | None = None
     told: Told = Told()
+    link_local: LinkLocal = LinkLocal.EUI64
 
     @property
     def bridges(self) -> Iterator[str]:
         return (f"{self.prefix}{number}" for number in self.numbers)
+
+    def has(self, bridge: str) -> bool:
+        """Whether BRIDGE is one of these, without a look at all of their names."""
+        number = bridge.removeprefix(self.prefix)
+        return (
+            bridge.startswith(self.prefix)
+            and number.isdecimal()
+            and str(int(number)) == number
+            and (int(number) in self.numbers)
+        )
 
     @property
     def devices(self) -> Iterator[str]:
@@ -104,6 +124,8 @@ class Public:
     gateways: tuple[IPv4Address | IPv6Address, ...]
     arp_source: IPv4Address | None = None
     told: Told = Told()
+    link_local: LinkLocal = LinkLocal.EUI64
+    node_access: bool = False
 
     @property
     def mark(self) -> int:
@@ -117,6 +139,11 @@ class Public:
 
     def gateway(self, version: int) -> IPv4Address | IPv6Address | None:
         return next((gateway for gateway in self.gateways if gateway.version == version), None)
+
+    def holds(self, network: IPv4Network | IPv6Network) -> bool:
+        """Whether one of its subnets has all of NETWORK."""
+        mine = (subnet for subnet in self.subnets if subnet.version == network.version)
+        return any(network.subnet_of(subnet) for subnet in mine)  # type: ignore[arg-type]
 
     def subnet_of(self, address: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network | None:
         return next((subnet for subnet in self.subnets if address in subnet), None)
@@ -158,6 +185,17 @@ class Responder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A firewall profile: its rules in nft's words, each with its place (file:line). STATEFUL is the place of the first
+    that follows connections; TROUBLE says why it cannot be used."""
+
+    name: str
+    rules: tuple[tuple[str, str], ...] = ()
+    stateful: str | None = None
+    trouble: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """The whole configuration of a node."""
 
@@ -165,12 +203,21 @@ class Config:
     public: tuple[Public, ...] = ()
     bindings: Bindings = Bindings()
     responder: Responder = Responder()
+    profiles: tuple[Profile, ...] = ()
 
     @property
     def responds(self) -> bool:
         """Whether our responder answers guests on this node."""
         return self.responder.enabled and self.bindings.consumer is Consumer.RESPONDER
 
+    def profile(self, name: str | None) -> Profile | None:
+        """The profile called NAME."""
+        return next((profile for profile in self.profiles if profile.name == name), None)
+
     def public_link(self, link: str) -> Public | None:
         """The public link that a NIC's LINK names: by its name or by its table's number."""
         return next((public for public in self.public if link in (public.name, str(public.table))), None)
+
+    def private_network(self, bridge: str) -> Private | None:
+        """The family of private networks that BRIDGE is of."""
+        return next((private for private in self.private if private.has(bridge)), None)

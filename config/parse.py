@@ -10,13 +10,14 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from config import values
+from config import profiles, values
 from config.model import (
     Bindings,
     Config,
     Consumer,
     Dhcpv6,
     For,
+    LinkLocal,
     Private,
     Public,
     Responder,
@@ -46,6 +47,7 @@ _PRIVATE: Mapping[str, _Parser] = {
     "uplink": values.uplink,
     "mtu": values.integer(68, 65535),
     **_TOLD,
+    "link-local": values.one_of(LinkLocal),
 }
 _PUBLIC: Mapping[str, _Parser] = {
     "table": values.integer(1, 0xFFFFFFFF),
@@ -54,6 +56,8 @@ _PUBLIC: Mapping[str, _Parser] = {
     "gateways": values.addresses,
     "arp-source": values.ipv4,
     **_TOLD,
+    "link-local": values.one_of(LinkLocal),
+    "node-access": values.truth,
 }
 _BINDINGS: Mapping[str, _Parser] = {
     "directory": values.directory,
@@ -67,15 +71,16 @@ RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
 
 
 def load(path: str = PATH) -> Config:
-    """The configuration in the file at PATH. Raises Failure."""
+    """The configuration in the file at PATH, with the profiles beside it. Raises Failure."""
     try:
         with open(path, encoding="utf-8") as file:
-            return parse(file.read(), path)
+            config = parse(file.read(), path)
     except FileNotFoundError as error:
         raise Failure(f"there is no configuration file {path}", "apt install --reinstall ganeti-vif") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is no UTF-8 text"
         raise Failure(f"the configuration file {path} cannot be read: {reason}", f"see: ls -l {path}") from error
+    return replace(config, profiles=profiles.load(f"{os.path.dirname(path)}/{profiles.DIRECTORY}"))
 
 
 def parse(text: str, path: str = PATH) -> Config:
@@ -154,6 +159,7 @@ def private_of(prefix: str, section: _Section, told: Told | None = None) -> Priv
         uplink=given.get("uplink"),
         mtu=given.get("mtu"),
         told=_told(section, given, told or Told()),
+        link_local=given.get("link-local", LinkLocal.EUI64),
     )
     try:
         for name in private.devices:
@@ -182,6 +188,8 @@ def _public(section: _Section, told: Told) -> Public:
         gateways=given.get("gateways", ()),
         arp_source=given.get("arp-source"),
         told=_told(section, given, told),
+        link_local=given.get("link-local", LinkLocal.EUI64),
+        node_access=given.get("node-access", False),
     )
     if public.table in RESERVED_TABLES:
         what = f"table {public.table} is the kernel's own ({RESERVED_TABLES[public.table]})"

@@ -12,7 +12,7 @@ from typing import Any
 
 from config import parse
 from config.model import Config, Private
-from doors import status
+from doors import explain, status
 from doors.adopt import adopt
 from doors.ask import ask
 from doors.progress import Bar
@@ -101,6 +101,13 @@ def parser() -> argparse.ArgumentParser:
             help="their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'",
         )
         one.add_argument("--mtu", help="their MTU")
+    one = verb(
+        "explain", _explain, "show a NIC, its rules and what they counted, and what becomes of a packet", writes=False
+    )
+    one.add_argument("whom", metavar="TAP|IP|MAC|INSTANCE", help="whose NICs")
+    one.add_argument(
+        "--packet", help="'arp who-has IP tell IP', or 'from=IP to=IP proto=udp sport=67 dport=68 mac=MAC'"
+    )
     verb("status", _status, "show private networks, public links and NICs", writes=False)
     verb(
         "check",
@@ -130,6 +137,7 @@ def _setup(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         changes, refused = setup.setup(
             private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
         )
+        refused += setup.unusable(config.profiles, node)
     _log(given, "setup", changes)
     return _report(given, changes, refused)
 
@@ -169,6 +177,17 @@ def _status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         print(json.dumps(shown, indent=2))
     else:
         sys.stdout.writelines(f"{line}\n" for line in status.table(shown))
+    return 0
+
+
+def _explain(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    config = parse.load(given.config)
+    with Node() as node:
+        shown = explain.explained(given.whom, given.packet, config, node)
+    if given.json:
+        print(json.dumps(shown, indent=2))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in explain.told(shown))
     return 0
 
 

@@ -79,9 +79,11 @@ def _nic(nic: Nic, found: Survey) -> Row:
         "mode": nic.mode.value,
         "link": nic.link,
         "mac": nic.mac,
-        "addresses": [str(address) for address in routed.addresses(nic)],
+        "addresses": [str(one) for one in routed.addresses(nic)]
+        + [str(one) for version in (4, 6) for one in nic.networks(version) if one.num_addresses > 1],
         "network": nic.network.name if nic.network else None,
         "binding": f"{binding[1]}/{binding[2]}" if binding else None,
+        "unguarded": nic.grants.unguarded,
         "state": _state(nic, found, differences),
     }
 
@@ -93,7 +95,8 @@ def _state(nic: Nic, found: Survey, differences: int) -> str:
         return "in trouble"
     if nic.elsewhere and not differences:
         return "elsewhere"
-    return _count(differences) if differences else "ok"
+    guarded = "unguarded" if nic.grants.unguarded else "ok"
+    return _count(differences) if differences else guarded
 
 
 def table(shown: dict[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@ No I/O here, and no strings that still need parsing, apart from names and the te
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -77,13 +77,17 @@ class Link:
         return ("link", self.name)
 
 
+BELOW = "-profile"
+"""Ends the name of a device's subchain, which is in the table of the chain that jumps to it."""
+
+
 def table_of(family: str, chain: str) -> str:
     """The table of our CHAIN of that name.
 
     A device's chain has one of its own: with each transaction the kernel goes through all rules of the tables that
     change (net/netfilter/nf_tables_api.c, nft_table_validate()), which takes 6 ms if a thousand NICs share one.
     """
-    return f"{TABLE}-{chain}" if family == "netdev" else TABLE
+    return f"{TABLE}-{chain.removesuffix(BELOW)}" if family == "netdev" else TABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,42 @@ class Chain:
     def table(self) -> str:
         """The table that it is in."""
         return table_of(self.family, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subchain(Chain):
+    """A chain of ours that hangs nowhere: others jump to it."""
+
+    hook: str = ""
+    device: str | None = None
+    priority: int = 0
+    policy: str = "accept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictMap:
+    """A map of nftables from the names of devices to verdicts: one rule for any number of devices."""
+
+    family: str
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return ("map", self.family, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapElement:
+    """In a verdict map of ours DEVICE leads to the subchain CHAIN."""
+
+    family: str
+    map: str
+    device: str
+    chain: str
+
+    @property
+    def key(self) -> Key:
+        return ("element", self.family, self.map, self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +245,10 @@ class Up:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route of ours. KIND is unicast or unreachable; a unicast one without gateway has scope link."""
+    """A route of ours. KIND is unicast or unreachable; a unicast one without gateway has scope link.
+
+    A SHARED one is the same whoever makes it; any other is a NIC's, and never takes another's place.
+    """
 
     table: int
     destination: Network
@@ -214,6 +257,7 @@ class Route:
     kind: str = "unicast"
     metric: int = 0
     protocol: int = PROTOCOL
+    shared: bool = field(default=False, compare=False)
 
     @property
     def key(self) -> Key:
@@ -264,7 +308,10 @@ class Binding:
 Object = (
     Record
     | Link
+    | VerdictMap
+    | Subchain
     | Chain
+    | MapElement
     | Sysctl
     | OvsPort
     | BridgePort
@@ -280,7 +327,10 @@ Object = (
 ORDER: tuple[type, ...] = (
     Record,
     Link,
+    VerdictMap,
+    Subchain,
     Chain,
+    MapElement,
     Sysctl,
     OvsPort,
     BridgePort,
@@ -312,6 +362,7 @@ def unmet(wanted: Object, actual: Object) -> tuple[tuple[str, object, object], .
     """The fields in which ACTUAL is not as WANTED: (field, actual value, wanted value)."""
     if wanted == actual:
         return ()
-    pairs = ((field.name, getattr(actual, field.name), getattr(wanted, field.name)) for field in fields(wanted))
+    names = (one.name for one in fields(wanted) if one.compare)
+    pairs = ((name, getattr(actual, name), getattr(wanted, name)) for name in names)
     some = isinstance(wanted, Link)
     return tuple(pair for pair in pairs if pair[1] != pair[2] and not (some and pair[2] is None))

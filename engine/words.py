@@ -9,11 +9,13 @@ from engine.difference import Alter, Change, Make, Remove, subject
 from engine.objects import (
     ETHERNET_MTU,
     PROTOCOL,
+    TABLE,
     Binding,
     BridgePort,
     BridgeVlan,
     Chain,
     Link,
+    MapElement,
     Object,
     OvsPort,
     ProxyNeighbour,
@@ -23,6 +25,7 @@ from engine.objects import (
     Sysctl,
     TrunkVlan,
     Up,
+    VerdictMap,
     unmet,
 )
 
@@ -43,6 +46,8 @@ def commands(change: Change) -> Iterator[str]:
             yield from _make(wanted)
         case Alter(BridgeVlan() as actual, BridgeVlan() as wanted):
             yield from _bridge_vlan(actual, wanted)
+        case Alter(MapElement() as actual, MapElement() as wanted):
+            yield from (*_remove(actual), *_make(wanted))
         case Alter(_, wanted):
             yield from _make(wanted)
         case Remove(actual):
@@ -57,6 +62,11 @@ def _make(wanted: Object) -> Iterator[str]:
                 yield f"ip link set {wanted.name} mtu {wanted.mtu}"
         case Chain():
             yield from _chain(wanted)
+        case VerdictMap(family=family, name=map_name):
+            yield f"nft add table {family} {TABLE}"
+            yield f"nft add map {family} {TABLE} {map_name} '{{ type ifname : verdict; }}'"
+        case MapElement():
+            yield f"nft add element {_element(wanted)}"
         case Sysctl(path=path, value=value):
             yield f"sysctl -w {dotted(path)}={value}"
         case BridgePort(device=device, bridge=bridge):
@@ -90,10 +100,14 @@ def _remove(actual: Object) -> Iterator[str]:
     match actual:
         case Link(name=name):
             yield f"ip link del {name}"
-        case Chain(family="netdev", table=table):
+        case Chain(family="netdev", hook=hook, table=table) if hook:
             yield f"nft delete table netdev {table}"
         case Chain(family=family, table=table, name=name):
             yield f"nft delete chain {family} {table} {name}"
+        case VerdictMap(family=family, name=map_name):
+            yield f"nft delete map {family} {TABLE} {map_name}"
+        case MapElement():
+            yield f"nft delete element {_element(actual)}"
         case BridgePort(device=device):
             yield f"ip link set {device} nomaster"
         case OvsPort(device=device, bridge=bridge):
@@ -176,13 +190,15 @@ def _alter_link(actual: Object, wanted: Link) -> Iterator[str]:
 
 def _chain(chain: Chain) -> Iterator[str]:
     device = f' device "{chain.device}"' if chain.device else ""
+    hook = f" '{{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}'"
     yield f"nft add table {chain.family} {chain.table}"
-    yield (
-        f"nft add chain {chain.family} {chain.table} {chain.name} "
-        f"'{{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}'"
-    )
+    yield f"nft add chain {chain.family} {chain.table} {chain.name}{hook if chain.hook else ''}"
     for rule in chain.rules:
         yield f"nft add rule {chain.family} {chain.table} {chain.name} '{rule.text} comment \"{rule.comment}\"'"
+
+
+def _element(element: MapElement) -> str:
+    return f"{element.family} {TABLE} {element.map} '{{ \"{element.device}\" : jump {element.chain} }}'"
 
 
 def _bridge_vlan(before: BridgeVlan, after: BridgeVlan) -> Iterator[str]:
@@ -247,6 +263,10 @@ def name(thing: Object) -> str:
             return f"{thing.kind or 'device'} {thing.name}"
         case Chain():
             return f"filter chain {thing.family} {thing.name}"
+        case VerdictMap():
+            return f"verdict map {thing.family} {thing.name}"
+        case MapElement():
+            return f"{thing.device} in the verdict map {thing.family} {thing.map}"
         case Sysctl():
             return f"sysctl {dotted(thing.path)}"
         case BridgePort():

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
 from config.values import address, integer, network
 from engine.failure import Failure, one_line
 from vif.nic import Mode, Network, Nic, Vlans
+from vif.tags import grants_of
 
 T = TypeVar("T")
 
@@ -46,7 +48,7 @@ def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Ni
     variables = _Variables(environment)
     tap = variables.required("INTERFACE", _matching(_TAP, "the name of a tap"))
     mode = variables.required("MODE", _mode)
-    return Nic(
+    nic = Nic(
         instance=variables.required("INSTANCE", _matching(_INSTANCE, "the name of an instance")),
         uuid=variables.required("INTERFACE_UUID", _matching(_UUID, "a UUID")),
         mac=variables.required("MAC", mac),
@@ -61,6 +63,11 @@ def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Ni
         tap=tap,
         index=_index(tap, index_of, variables),
     )
+    try:
+        granted = grants_of(nic.tags, nic.network_tags, index=nic.number, name=nic.name, uuid=nic.uuid)
+    except Failure as failure:
+        raise failure.about(nic.whom) from failure
+    return replace(nic, grants=granted)
 
 
 def _index(tap: str, index_of: Callable[[str], int], variables: _Variables) -> int:

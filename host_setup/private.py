@@ -94,6 +94,8 @@ def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str, *, qu
     yield Sysctl(path=f"net/ipv6/conf/{network.bridge}/disable_ipv6", value="1")
     # 8: answer no ARP request for any address of this node (kernel doc ip-sysctl).
     yield Sysctl(path=f"net/ipv4/conf/{network.bridge}/arp_ignore", value="8")
+    # 2: nor name one in a request of its own.
+    yield Sysctl(path=f"net/ipv4/conf/{network.bridge}/arp_announce", value="2")
     yield Up(device=network.bridge)
     if network.port:
         yield _port(network, links)

@@ -49,6 +49,7 @@ def desired(public: Public, force_forwarding: bool) -> Iterator[Object]:
     for version in public.versions:
         yield Rule(family=version, priority=PRIORITY, table=public.table, mark=public.mark)
     yield _marks(public)
+    yield _way_to_the_node(public)
     if public.arp_source and 4 in public.versions:
         yield _requests_with_our_source(public)
 
@@ -95,13 +96,13 @@ def switches6(device: str, force_forwarding: bool) -> Iterator[Sysctl]:
 
 def _routes(public: Public) -> Iterator[Object]:
     for subnet in public.subnets:
-        yield Route(table=public.table, destination=subnet, device=public.uplink)
+        yield Route(table=public.table, destination=subnet, device=public.uplink, shared=True)
     for version in public.versions:
         everything = ip_network("0.0.0.0/0" if version == 4 else "::/0")
         if gateway := public.gateway(version):
-            yield Route(table=public.table, destination=everything, device=public.uplink, gateway=gateway)
+            yield Route(table=public.table, destination=everything, device=public.uplink, gateway=gateway, shared=True)
         # While the uplink is down its routes are gone: VMs' packets must not leave by the node's own way out.
-        yield Route(table=public.table, destination=everything, kind="unreachable", metric=LAST)
+        yield Route(table=public.table, destination=everything, kind="unreachable", metric=LAST, shared=True)
 
 
 def _marks(public: Public) -> Chain:
@@ -113,6 +114,36 @@ def _marks(public: Public) -> Chain:
         for word in words[subnet.version]
     ]
     return _chain(public, "in", "ingress", *rules)
+
+
+def _way_to_the_node(public: Public) -> Chain:
+    """Guests talk through this node and not to it. They are told by their mark, so this is the same for any number.
+
+    What comes in by the uplink carries the mark too; there it may be for an address of the node's own. Everything else
+    leaves at the first rule. Neighbour discovery, membership reports and questions for addresses are the node's part
+    as a router; of ICMP it gets the errors that its own packets cause. With `node-access` the chain is empty.
+    """
+    rules = [
+        FilterRule(f"meta mark != {public.mark:#010x} accept", "not from a guest"),
+        FilterRule(f"iifname {public.uplink} accept", "not from a guest"),
+        FilterRule("icmpv6 type 130-136 accept", "neighbour discovery"),
+        FilterRule("icmpv6 type 143 accept", "multicast listeners"),
+        FilterRule("udp dport 67 accept", "DHCP"),
+        FilterRule("udp dport 547 accept", "DHCPv6"),
+        FilterRule("icmp type 3 accept", "ICMP errors"),
+        FilterRule("icmp type 11-12 accept", "ICMP errors"),
+        FilterRule("icmpv6 type 1-4 accept", "ICMP errors"),
+        FilterRule("counter drop", "from a guest to this node"),
+    ]
+    return Chain(
+        family="inet",
+        name=f"{public.uplink}-node",
+        hook="input",
+        device=None,
+        priority=-300,
+        policy="accept",
+        rules=() if public.node_access else tuple(rules),
+    )
 
 
 def _requests_with_our_source(public: Public) -> Chain:

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from config.model import Consumer, Private, Public
+from config.model import Consumer, Private, Profile, Public
 from engine.apply import apply, clear
 from engine.difference import Change, Remove, difference
 from engine.failure import Failure
@@ -22,6 +22,7 @@ from host_setup.private import MADE, OURS, networks, obstacle, seclusion
 from outside import records, sysctl
 from outside.links import Devices
 from outside.node import Node, identity
+from vif.profile import subchain
 
 Progress = Callable[[int, int], None]
 
@@ -120,6 +121,20 @@ def setup(
         except Failure:
             changes = _one_by_one(plan, node, progress)
     return changes, plan.refused
+
+
+def unusable(profiles: Iterable[Profile], node: Node) -> list[Failure]:
+    """What is wrong with each of PROFILES that no NIC could have."""
+    found = []
+    for profile in profiles:
+        try:
+            if profile.trouble:
+                raise profile.trouble
+            if profile.rules:
+                node.verify(subchain(profile))
+        except Failure as failure:
+            found.append(failure)
+    return found
 
 
 def _apply(changes: Sequence[Change], node: Node, progress: Progress) -> None:

@@ -18,6 +18,7 @@ from node.setup import layout
 from outside import records
 from outside.links import Devices
 from outside.node import Node, identity
+from vif import profile
 from vif.attach import removable
 from vif.look_around import look_around
 from vif.needs import needs
@@ -86,7 +87,8 @@ def survey(config: Config, node: Node) -> Survey:
     actual = node.read([*desired.values(), *left.values()], found.devices) | ours
     # By its mark alone something might go that a NIC in trouble lives on: a mistake in the configuration would cut it
     # off. So while a live NIC is in trouble, only what dead ones left is removed.
-    found.changes = difference(desired, actual, left.keys() if in_trouble else {*left, *ours})
+    stale = left.keys() if in_trouble else {*left, *ours} - profile.idle(config.profiles)
+    found.changes = difference(desired, actual, stale)
     return found
 
 

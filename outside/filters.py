@@ -1,16 +1,17 @@
 """Reading filter chains: where they hang, and the comments of their rules.
 
-A rule's expressions are not read. Each of ours has a comment that tells it from any other (engine/objects.py); a rule
-with another comment, or with none, is not one that we made.
+A rule's expressions are not read, but for what it counted. Each of ours has a comment that tells it from any other
+(engine/objects.py); a rule with another comment, or with none, is not one that we made.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from engine.failure import Gone
-from engine.objects import TABLE, Chain, FilterRule, Key, table_of
+from engine.objects import TABLE, Chain, FilterRule, Key, Subchain, table_of
 from outside.query import Query, attribute, attributes, nested, text
 
 NETLINK_NETFILTER = 12
@@ -19,6 +20,7 @@ GET_CHAIN, GET_RULE = NFNL_SUBSYS_NFTABLES | 4, NFNL_SUBSYS_NFTABLES | 7
 NFTA_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY = 1, 3, 4, 5
 NFTA_HOOK_NUMBER, NFTA_HOOK_PRIORITY, NFTA_HOOK_DEV, NFTA_HOOK_DEVS = 1, 2, 3, 4
 NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA = 2, 4, 7
+NFTA_EXPRESSION_NAME, NFTA_EXPRESSION_DATA, NFTA_COUNTER_PACKETS = 1, 2, 2
 COMMENT = 0
 """The type of a comment in a rule's user data, a list of type, length, value (libnftnl udata.h)."""
 
@@ -83,10 +85,12 @@ def _in_table(family: str, table: str) -> bytes:
 
 def _chain(family: str, payload: bytes, comments: Iterable[str], wanted: Chain | None) -> Iterator[Chain]:
     found = attributes(payload, _NFGENMSG.size)
+    ours = {rule.comment: rule for rule in wanted.rules} if wanted else {}
+    rules = tuple(ours.get(comment, FilterRule(UNKNOWN, comment)) for comment in comments)
     if NFTA_CHAIN_HOOK not in found:
+        yield Subchain(family=family, name=text(found[NFTA_CHAIN_NAME]), rules=rules)
         return
     hook = attributes(found[NFTA_CHAIN_HOOK])
-    ours = {rule.comment: rule for rule in wanted.rules} if wanted else {}
     yield Chain(
         family=family,
         name=text(found[NFTA_CHAIN_NAME]),
@@ -94,7 +98,7 @@ def _chain(family: str, payload: bytes, comments: Iterable[str], wanted: Chain |
         device=_device(hook),
         priority=_signed(hook[NFTA_HOOK_PRIORITY]),
         policy="drop" if _signed(found.get(NFTA_CHAIN_POLICY, b"\0\0\0\1")) == 0 else "accept",
-        rules=tuple(ours.get(comment, FilterRule(UNKNOWN, comment)) for comment in comments),
+        rules=rules,
     )
 
 
@@ -117,3 +121,30 @@ def _comment(found: Mapping[int, bytes]) -> str:
 def _signed(value: bytes) -> int:
     """A number of netfilter's: in network byte order, and a priority may be below 0."""
     return int.from_bytes(value, "big", signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What a rule, known by its COMMENT, has counted; None if it does not count."""
+
+    comment: str
+    packets: int | None
+
+
+def counted(query: Query, family: str, name: str) -> list[Counted]:
+    """What the rules of a chain of ours have counted, in their order. Empty if there is no such chain."""
+    try:
+        table = _in_table(family, table_of(family, name))
+        rules = query.dump(GET_RULE, table + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))
+    except Gone:
+        return []
+    found = (attributes(rule, _NFGENMSG.size) for rule in rules)
+    return [Counted(_comment(rule), _packets(rule.get(NFTA_RULE_EXPRESSIONS, b""))) for rule in found]
+
+
+def _packets(expressions: bytes) -> int | None:
+    for _, expression in nested(expressions):
+        found = attributes(expression)
+        if text(found.get(NFTA_EXPRESSION_NAME, b"")) == "counter":
+            return int.from_bytes(attributes(found[NFTA_EXPRESSION_DATA])[NFTA_COUNTER_PACKETS], "big")
+    return None

@@ -132,9 +132,9 @@ class Netlink:
             case Remove(TrunkVlan(device=device, vid=vid)):
                 self._vlan_message(RTM_DELLINK, device, [(0, vid)])
             case Make(Route() as route):
-                # A host route is a NIC's: never take one that leads elsewhere. Those of a link are equal whoever
-                # makes them, and an attach may make them at the same moment as a setup.
-                flags = _NEW if route.destination.num_addresses == 1 else _REPLACE
+                # Never take a NIC's route, which leads elsewhere. Those of a link are equal whoever makes them, and
+                # an attach may make them at the same moment as a setup.
+                flags = _REPLACE if route.shared else _NEW
                 self._send(RTM_NEWROUTE, flags, self._route_message(route))
             case Alter(Route(), Route() as route):
                 self._send(RTM_NEWROUTE, _REPLACE, self._route_message(route))

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 
 import nftables
 
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
-from engine.objects import Chain, FilterRule, table_of
+from engine.objects import TABLE, Chain, FilterRule, MapElement, Subchain, VerdictMap, table_of
 from engine.words import name
 from outside import filters
 from outside.compiled_rules import Shape, Translation, example, own_values, shape, translation
 from outside.filter_batch import FilterBatch, Message, definition, deletion
 from outside.nfqueue import is_queue, matches, target
+
+NEWLINE = "\n"
 
 
 class Nftables:
@@ -40,8 +43,22 @@ class Nftables:
                 self._define(change, chain, None)
             case Alter(Chain() as actual, Chain() as chain):
                 self._define(change, chain, actual)
+            case Remove(Subchain(family="netdev") as chain):
+                with suppress(Gone):  # with the chain that jumped to it, and its table
+                    self._run(change, deletion(chain))
             case Remove(Chain() as chain):
                 self._run(change, deletion(chain))
+            case Make(VerdictMap() as one):
+                where = f"{one.family} {TABLE}"
+                self._say(change, f"add table {where}\nadd map {where} {one.name} {{ type ifname : verdict; }}\n")
+            case Remove(VerdictMap() as one):
+                self._say(change, f"delete map {one.family} {TABLE} {one.name}\n")
+            case Make(MapElement() as element):
+                self._say(change, f"add element {_element(element)}\n")
+            case Alter(MapElement() as former, MapElement() as element):
+                self._say(change, f"delete element {_element(former)}\nadd element {_element(element)}\n")
+            case Remove(MapElement() as element):
+                self._say(change, f"delete element {_element(element)}\n")
             case _:
                 raise NotImplementedError(change)
 
@@ -56,9 +73,37 @@ class Nftables:
                 return
             translated = self._with_targets(chain) if queued else None
             if translated is None:
-                raise _refused(change, error)
+                raise self._refused_rule(change, chain, error)
         hooked = actual is not None and former is None and actual.policy == chain.policy
         self._run(change, [*(deletion(former) if former else ()), *definition(chain, translated, hooked=hooked)])
+
+    def verify(self, chain: Chain) -> None:
+        """Raises Failure if nftables would not take CHAIN. Changes nothing."""
+        code, _, error = self._tried(chain)
+        if code:
+            raise self._refused_rule(Make(chain), chain, error)
+
+    def _tried(self, chain: Chain) -> tuple[int, str, str]:
+        self._nft.set_dry_run(True)
+        try:
+            result: tuple[int, str, str] = self._nft.cmd(_definition(chain))
+        finally:
+            self._nft.set_dry_run(False)
+        return result
+
+    def _refused_rule(self, change: Change, chain: Chain, error: str) -> Failure:
+        """The Failure of a CHAIN that nftables does not take, with the rule that it does not take: of a text without
+        file name it tells no line (1.0.6)."""
+        for rule in chain.rules:
+            code, _, reason = self._tried(replace(chain, rules=(rule,)))
+            if code:
+                return _refused(change, f"{rule.reason}: {reason.partition(NEWLINE)[0]}")
+        return _refused(change, error)
+
+    def _say(self, change: Change, script: str) -> None:
+        code, _, error = self._nft.cmd(script)
+        if code:
+            raise _refused(change, error)
 
     def _run(self, change: Change, messages: Iterable[Message]) -> None:
         try:
@@ -69,6 +114,8 @@ class Nftables:
     def _translated(self, chain: Chain) -> list[bytes] | None:
         """The rules of CHAIN in the kernel's words; None if that is left to libnftables: where a shape is met for the
         first time (a run that attaches one NIC would gain nothing), or where a value is not found again."""
+        if not chain.hook:
+            return None
         shapes = [shape(chain.family, rule) for rule in chain.rules]
         if not self._met.issuperset(shapes):
             self._met.update(shapes)
@@ -127,10 +174,10 @@ def _definition(chain: Chain) -> str:
     """
     where = f"{chain.family} {chain.table} {chain.name}"
     device = f' device "{chain.device}"' if chain.device else ""
+    hook = f" {{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}"
     lines = [
         f"add table {chain.family} {chain.table}",
-        f"add chain {where} {{ type filter hook {chain.hook}{device} priority {chain.priority}; "
-        f"policy {chain.policy}; }}",
+        f"add chain {where}{hook if chain.hook else ''}",
         f"flush chain {where}",
     ]
     lines += [f'add rule {where} {rule.text} comment "{rule.comment}"' for rule in chain.rules]
@@ -140,6 +187,10 @@ def _definition(chain: Chain) -> str:
 def _deletion(chain: Chain) -> str:
     where = f"{chain.family} {chain.table} {chain.name}"
     return f"flush chain {where}\ndelete chain {where}\n"
+
+
+def _element(element: MapElement) -> str:
+    return f'{element.family} {TABLE} {element.map} {{ "{element.device}" : jump {element.chain} }}'
 
 
 def _refused(change: Change, error: str) -> Failure:

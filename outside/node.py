@@ -20,6 +20,8 @@ from engine.objects import (
     Chain,
     Key,
     Link,
+    MapElement,
+    Network,
     Object,
     OvsPort,
     ProxyNeighbour,
@@ -27,12 +29,14 @@ from engine.objects import (
     Route,
     Rule,
     State,
+    Subchain,
     Sysctl,
     TrunkVlan,
     Up,
+    VerdictMap,
 )
 from nfdhcpd_bridge import files
-from outside import filters, links, records, routing, sysctl
+from outside import filters, links, records, routing, sysctl, verdict_maps
 from outside.query import Query
 
 if TYPE_CHECKING:
@@ -113,8 +117,11 @@ class Node:
             yield from routing.rules(self._query)
         yield from routing.proxies(self._query, wanted[ProxyNeighbour])
         yield from sysctl.read(wanted[Sysctl])
-        if wanted[Chain]:
-            yield from self._chains(wanted[Chain])
+        if chains := [*wanted[Subchain], *wanted[Chain]]:
+            yield from self._chains(chains)
+        if wanted[VerdictMap] or wanted[MapElement]:
+            yield from verdict_maps.maps(self._netfilter, wanted[VerdictMap])
+            yield from verdict_maps.elements(self._netfilter, wanted[MapElement])
         if wanted[OvsPort]:
             from outside import openvswitch
 
@@ -132,6 +139,22 @@ class Node:
             known = {chain.key: chain for chain in wanted}
             return (chain for chain in filters.all_chains(self._netfilter, known) if chain.key in known)
         return filters.chains(self._netfilter, wanted)
+
+    def counted(self, chain: Chain) -> list[filters.Counted]:
+        """What the rules of CHAIN have counted, in their order."""
+        return filters.counted(self._netfilter, chain.family, chain.name)
+
+    def routes_over(self, networks: Iterable[Network], table: int, mark: int) -> list[Route]:
+        """The routes in TABLE, to which MARK leads, that overlap with one of NETWORKS."""
+        found = []
+        for one in networks:
+            if one.num_addresses == 1:
+                route = routing.route_to(self._query, one.network_address, mark)
+                found += [route] if route and route.table == table else []
+            else:
+                routes = routing.table(self._query, one.version, table)
+                found += [route for route in routes if route.destination.overlaps(one)]
+        return found
 
     def routes_of_ours(self) -> list[Route]:
         """Every route that carries our mark."""
@@ -160,10 +183,15 @@ class Node:
             *routing.rules(self._query),
             *routing.proxies_of_ours(self._query),
             *filters.all_chains(self._netfilter, wanted),
+            *verdict_maps.everything(self._netfilter),
             *files.read_ours(directory),
             *records.read_all(),
         ]
         return {thing.key: thing for thing in found}
+
+    def verify(self, chain: Chain) -> None:
+        """Raises Failure if nftables would not take CHAIN."""
+        self._nftables.verify(chain)
 
     def remove_devices(self, names: Sequence[str]) -> None:
         """Remove these devices of ours together, which is much faster than one by one. Raises Failure."""
@@ -172,7 +200,7 @@ class Node:
     def perform(self, change: Change) -> None:
         """Make CHANGE. Raises Failure; Gone if what it is about is not there."""
         match subject(change):
-            case Chain():
+            case Chain() | VerdictMap() | MapElement():
                 self._nftables.perform(change)
             case Sysctl():
                 sysctl.perform(change)

@@ -6,17 +6,17 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from engine.failure import Gone
+from engine.failure import Failure, Gone
 from engine.objects import PROTOCOL, ProxyNeighbour, Route, Rule
 from outside.query import Query, attribute, attributes, number, text
 
 RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 26, 30, 34
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
 RTPROT_RA = 9
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
-RTM_F_CLONED = 0x200
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE, RTA_MARK = 1, 4, 5, 6, 15, 16
+RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL = 3, 6, 10, 14, 15, 21
 FR_ACT_TO_TBL = 1
 FIB_RULE_PERMANENT, FIB_RULE_INVERT = 1, 2
@@ -60,6 +60,23 @@ def advertised_default_routes(query: Query) -> set[str]:
     payloads = query.dump(RTM_GETROUTE, _RTMSG.pack(socket.AF_INET6, 0, 0, 0, 0, RTPROT_RA, 0, 0, 0))
     found = (route for payload in payloads if (route := _route(payload)))
     return {route.device for route in found if route.device and route.destination.prefixlen == 0}
+
+
+def route_to(query: Query, address: IPv4Address | IPv6Address, mark: int) -> Route | None:
+    """The route that a packet with MARK for ADDRESS takes; None if there is none."""
+    # IPv6 names the table unasked, and refuses to be asked for it.
+    flags = RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if address.version == 4 else 0)
+    body = _RTMSG.pack(family_of(address.version), 8 * len(address.packed), 0, 0, 0, 0, 0, 0, flags)
+    body += attribute(RTA_DST, address.packed) + attribute(RTA_MARK, struct.pack("=I", mark))
+    try:
+        return _route(query.get(RTM_GETROUTE, body))
+    except Failure:  # unreachable, prohibited, or nothing there
+        return None
+
+
+def table(query: Query, version: int, number_of_table: int) -> list[Route]:
+    """All routes of a table."""
+    return list(_routes(query, version, number_of_table, None, "unicast"))
 
 
 def _routes(query: Query, version: int, table: int, device: str | None, kind: str) -> Iterator[Route]:

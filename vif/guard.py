@@ -1,117 +1,244 @@
-"""The filter of a NIC: what its guest may send, and what reaches it. As rules in nft's words.
+"""The filter of a NIC: what its guest may send, and what reaches it.
 
 One netdev chain on the tap's ingress, closed by default, the same for every mode: it sees each frame before bridge and
 routing do. For NICs of a public link it also sets the packet mark by which the link's routing table is chosen.
 
-No rule uses an anonymous set: with a thousand NICs, sets make libnftables take seconds where it takes a millisecond.
+Each rule that drops has its own reason, and so its own counter. A family's rules end with one that drops the rest of
+it, so that a packet passes as few rules as possible. No rule uses an anonymous set: with a thousand NICs, sets make
+libnftables take seconds where it takes a millisecond.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
-from engine.objects import Address, Chain, FilterRule
+from engine.objects import Address, Chain, FilterRule, Network
 from vif.nic import Mode, Nic
+from vif.rules import (
+    ARP_HEADER,
+    ARP_OPERATION,
+    ARP_SENDER,
+    ARP_SENDER_MAC,
+    ARP_TARGET,
+    ETHER_DESTINATION_BITS,
+    ETHER_SOURCE,
+    ETHER_SOURCE_BITS,
+    ETHER_TYPE,
+    ICMP6_TYPE,
+    IGMP_TYPE,
+    IP6_DESTINATION,
+    IP6_FRAGMENT,
+    IP6_LENGTH,
+    IP6_SOURCE,
+    IP_DESTINATION,
+    IP_OFFSET,
+    IP_PROTOCOL,
+    IP_SOURCE,
+    ND_OPTION_MAC,
+    ND_TARGET,
+    PROTOCOL,
+    RARP_OPERATION,
+    RARP_SENDER_MAC,
+    RS_OPTION_MAC,
+    UDP_DESTINATION,
+    UDP_SOURCE,
+    UPPER,
+    Field,
+    GuardRule,
+    Mark,
+    Match,
+    Verdict,
+    between,
+    equal,
+    filter_rule,
+    leading,
+    mac_number,
+    unlike,
+    within,
+)
 
-ARP = "arp htype 1 arp ptype ip arp hlen 6 arp plen 4"
-UNFRAGMENTED = "ip frag-off & 0x1fff == 0"
-"""A later fragment has no UDP header, but nft looks for one in it all the same."""
-ND_TARGET = "@th,64,128"
-"""The target address of a neighbour solicitation or advertisement (RFC 4861, 4.3 and 4.4)."""
-LINK_LOCAL_TARGET = "@th,64,10"
-LINK_LOCAL = "0x3fa"
-"""The ten bits of fe80::/10."""
+ARP, IPV4, IPV6, RARP, VLAN, SERVICE_VLAN = 0x0806, 0x0800, 0x86DD, 0x8035, 0x8100, 0x88A8
+BRIDGE_GROUPS = 0x0180C2
+"""The first half of the group addresses that bridges keep for themselves (IEEE 802.1Q, table 8-1)."""
+ARP_OF_IPV4_OVER_ETHERNET = 0x000108000604
+"""Hardware type 1 with 6 bytes, protocol type 0x0800 with 4."""
+REVERSE_REQUEST = 3
+IGMP, MEMBERSHIP_QUERY = 2, 0x11
+MLD_QUERY, MLD_REPORT, MLD_DONE, MLD2_REPORT = 130, 131, 132, 143
+ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
+AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
+LINK_LOCAL = IPv6Network("fe80::/10")
+MULTICAST = IPv6Network("ff00::/8")
+LINK_MULTICAST = IPv6Network("ff02::/16")
+LONGEST_ND, LONGEST_RS = 32, 16
+"""Bytes of a neighbour or router solicitation with one option, a link-layer address (RFC 4861, 4.6.1)."""
+MOST = 0xFFFF
 
 
-def ingress(nic: Nic, mark: int | None = None) -> Chain:
+def ingress(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> Chain:
     """What NIC's guest may send. All of it gets MARK."""
-    rules = [*_never(nic)]
-    if mark is not None:
-        rules.append(FilterRule(f"meta mark set {mark:#010x}", "routed by its public link"))
-    rules += [*_ipv4(nic), *_ipv6(nic)]
-    # QEMU's announcement after a migration (net/announce.c): bridges learn from it where the guest lives.
-    rules.append(FilterRule("ether type 0x8035 counter accept", "RARP announcement"))
-    rules.append(FilterRule("counter drop", "everything else"))
-    return _chain(nic, "in", "ingress", "drop", *rules)
-
-
-def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) -> Chain:
-    # Always in this order, whatever their values: a rule of two NICs has one shape (outside/compiled_rules.py).
-    own = [nic.mac, *(str(address) for address in (nic.address, nic.address6) if address)]
-    if nic.address6:
-        own.append(_hexadecimal(nic.address6))
-    return Chain(
-        family="netdev",
-        name=f"{nic.tap}-{suffix}",
-        hook=hook,
-        device=nic.tap,
-        priority=0,
-        policy=policy,
-        rules=tuple(replace(rule, own=tuple(word for word in own if word in rule.text.split())) for rule in rules),
+    own = _own_words(nic)
+    return _chain(
+        nic,
+        "in",
+        "ingress",
+        "drop",
+        *(filter_rule(rule, own) for rule in rules(nic, mark, any_link_local=any_link_local)),
     )
 
 
-def _never(nic: Nic) -> Iterator[FilterRule]:
-    """What no guest sends, whatever its addresses."""
-    yield FilterRule(f"ether saddr != {nic.mac} counter drop", "foreign MAC")
+def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> tuple[GuardRule, ...]:
+    """The same as data, in the order in which they are tried. The last one decides on whatever comes to it.
+
+    ANY_LINK_LOCAL: its guest may choose its IPv6 link-local address, instead of making it from its MAC.
+    """
+    any_link_local = any_link_local or nic.grants.any_link_local
+    marking = [GuardRule((), Mark(mark), "routed by its public link")] if mark is not None else []
+    if nic.grants.unguarded:
+        return (*_frames(nic), *marking, _accept("unguarded: whatever else"))
+    return (
+        *_frames(nic),
+        *marking,
+        *_ipv4(nic),
+        *_arp(nic),
+        *_ipv6(nic, any_link_local),
+        *_rarp(nic),
+        _drop("neither IP nor ARP"),
+    )
+
+
+def _accept(reason: str, *matches: Match) -> GuardRule:
+    return GuardRule(matches, Verdict.ACCEPT, reason)
+
+
+def _drop(reason: str, *matches: Match) -> GuardRule:
+    return GuardRule(matches, Verdict.DROP, reason)
+
+
+def _frames(nic: Nic) -> Iterator[GuardRule]:
+    """Ethernet: what no guest sends, not even an unguarded one, but for a foreign MAC."""
+    if not nic.grants.unguarded:
+        yield _drop("foreign MAC", *_none_of(ETHER_SOURCE, map(mac_number, nic.macs)))
+    elif "private-filtered" in nic.network_tags:
+        # Other networks on its bridge are told from its own by the MAC alone.
+        prefix = int(nic.mac[:8].replace(":", ""), 16)
+        yield _drop("another network's MAC prefix", leading(ETHER_SOURCE_BITS, prefix, 24, negated=True))
+    yield _drop("bridge control (spanning tree, LACP, LLDP)", leading(ETHER_DESTINATION_BITS, BRIDGE_GROUPS, 24))
     if not nic.vlans.tagged:
         # The tag is off before this hook sees the frame, and `ip saddr` looks at what was in it: so by its own name.
-        yield FilterRule("ether type 8021q counter drop", "VLAN tag")
-        yield FilterRule("ether type 8021ad counter drop", "VLAN tag")
-    yield FilterRule(f"{UNFRAGMENTED} udp sport 67 udp dport 68 counter drop", "DHCP server")
-    yield FilterRule("udp sport 547 udp dport 546 counter drop", "DHCPv6 server")
-    # RFC 7113: the rest of a fragmented advertisement is not looked at.
-    yield FilterRule("ip6 saddr fe80::/10 exthdr frag exists counter drop", "fragment that may hide an advertisement")
-    yield FilterRule("icmpv6 type nd-router-advert counter drop", "router advertisement")
-    yield FilterRule("icmpv6 type nd-redirect counter drop", "redirect")
-    yield FilterRule("icmpv6 type mld-listener-query counter drop", "multicast querier")
+        yield _drop("VLAN tag", equal(ETHER_TYPE, VLAN))
+        yield _drop("VLAN tag", equal(ETHER_TYPE, SERVICE_VLAN))
 
 
-def _ipv4(nic: Nic) -> Iterator[FilterRule]:
-    if nic.address:
-        sender = f"{ARP} arp saddr ether {nic.mac}"
-        yield FilterRule(f"ip saddr {nic.address} counter accept", "IPv4")
-        yield FilterRule(
-            f"ip saddr 0.0.0.0 ip daddr 255.255.255.255 {UNFRAGMENTED} udp sport 68 udp dport 67 counter accept",
-            "DHCP client",
-        )
-        yield FilterRule(f"arp operation 1-2 {sender} arp saddr ip {nic.address} counter accept", "ARP")
-        yield FilterRule(
-            f"arp operation request {sender} arp saddr ip 0.0.0.0 arp daddr ip {nic.address} counter accept",
-            "ARP probe for its own address",
-        )
-    elif _any(nic):
-        yield FilterRule(f"arp saddr ether != {nic.mac} counter drop", "foreign ARP sender MAC")
-        yield FilterRule("ether type arp counter accept", "ARP")
-        yield FilterRule("ether type ip counter accept", "IPv4 of any address")
+def _none_of(field: Field, values: Iterable[int]) -> Iterator[Match]:
+    return (unlike(field, value) for value in values)
 
 
-def _ipv6(nic: Nic) -> Iterator[FilterRule]:
-    if nic.address6:
-        own = _hexadecimal(nic.address6)
-        advertisement = "icmpv6 type nd-neighbor-advert"
-        yield FilterRule(
-            f"{advertisement} {LINK_LOCAL_TARGET} != {LINK_LOCAL} {ND_TARGET} != {own} counter drop",
-            "advertisement of a foreign address",
-        )
-        yield FilterRule("ip6 saddr fe80::/10 counter accept", "IPv6 link-local")
-        yield FilterRule(f"ip6 saddr {nic.address6} counter accept", "IPv6")
-        solicitation = "ip6 saddr :: icmpv6 type nd-neighbor-solicit"
-        for target in (f"{LINK_LOCAL_TARGET} {LINK_LOCAL}", f"{ND_TARGET} {own}"):
-            yield FilterRule(f"{solicitation} {target} counter accept", "duplicate address detection")
-        for types in ("131-133", "143"):
-            yield FilterRule(
-                f"ip6 saddr :: ip6 daddr ff02::/16 icmpv6 type {types} counter accept",
-                "multicast listener or router solicitation",
-            )
-    elif _any(nic):
-        yield FilterRule("ether type ip6 counter accept", "IPv6 of any address")
+def _ipv4(nic: Nic) -> Iterator[GuardRule]:
+    this, whole = equal(PROTOCOL, IPV4), equal(IP_OFFSET, 0)
+    # By the destination alone: a client does not look at the port that an answer comes from.
+    yield _drop("DHCP server", whole, equal(UDP_DESTINATION, 68))
+    yield _drop("multicast querier", whole, equal(IP_PROTOCOL, IGMP), equal(IGMP_TYPE, MEMBERSHIP_QUERY))
+    networks = nic.networks(4)
+    if not networks and _any(nic):
+        yield _accept("IPv4 of any address", this)
+        return
+    for network in networks:
+        yield _accept("IPv4", within(IP_SOURCE, network))
+    if networks:
+        nobody, everybody = int(IPv4Address("0.0.0.0")), int(IPv4Address("255.255.255.255"))
+        client = equal(IP_SOURCE, nobody), equal(IP_DESTINATION, everybody)
+        yield _accept("DHCP client", *client, whole, equal(UDP_SOURCE, 68), equal(UDP_DESTINATION, 67))
+    yield _drop("foreign IPv4 address", this)
 
 
-def _hexadecimal(address: IPv6Address) -> str:
-    return f"{int(address):#034x}"
+def _arp(nic: Nic) -> Iterator[GuardRule]:
+    this = equal(PROTOCOL, ARP)
+    yield _drop("foreign ARP sender MAC", *_none_of(ARP_SENDER_MAC, map(mac_number, nic.macs)))
+    networks = nic.networks(4)
+    if not networks and _any(nic):
+        yield _accept("ARP", this)
+        return
+    if networks:
+        yield _drop("ARP of something else", this, unlike(ARP_HEADER, ARP_OF_IPV4_OVER_ETHERNET))
+    for network in networks:
+        yield _accept("ARP", between(ARP_OPERATION, 1, 2), within(ARP_SENDER, network))
+    for network in networks:
+        probe = equal(ARP_OPERATION, 1), equal(ARP_SENDER, 0)
+        yield _accept("ARP probe for its own address", *probe, within(ARP_TARGET, network))
+    yield _drop("foreign ARP sender address", this)
+
+
+def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
+    networks = nic.networks(6)
+    anything = not networks and _any(nic)
+    if networks or anything:
+        link_local = LINK_LOCAL if any_link_local else IPv6Network(nic.link_local)
+        own: list[Network] = [link_local, *networks]
+        yield from _never_ipv6()
+        yield from _discovery(nic, [] if anything else own)
+        if anything:
+            yield _accept("IPv6 of any address", equal(PROTOCOL, IPV6))
+            return
+        for network in networks:
+            yield _accept("IPv6", within(IP6_SOURCE, network))
+        yield _accept("IPv6 link-local", within(IP6_SOURCE, link_local))
+        for low, high in ((MLD_REPORT, ROUTER_SOLICITATION), (MLD2_REPORT, MLD2_REPORT)):
+            kind = between(ICMP6_TYPE, low, high) if low < high else equal(ICMP6_TYPE, low)
+            nobody = equal(IP6_SOURCE, 0), within(IP6_DESTINATION, LINK_MULTICAST)
+            yield _accept("multicast listener or router solicitation", *nobody, kind)
+    yield _drop("foreign IPv6 address", equal(PROTOCOL, IPV6))
+
+
+def _never_ipv6() -> Iterator[GuardRule]:
+    """RFC 7113: whatever headers come before it, an advertisement is one; and what cannot be told is none of ours.
+
+    The kernel walks options, routing and fragment headers (nft_set_pktinfo_ipv6). It stops at AH, HIP and Shim6, and
+    sees nothing of what the later fragments of a packet hold: those go to and come from real addresses only.
+    """
+    yield _drop("DHCPv6 server", equal(UDP_DESTINATION, 546))
+    for where in (
+        within(IP6_SOURCE, LINK_LOCAL),
+        within(IP6_DESTINATION, LINK_LOCAL),
+        within(IP6_DESTINATION, MULTICAST),
+    ):
+        yield _drop("fragment that may hide what it is", where, equal(IP6_FRAGMENT, 1))
+    for kind in (equal(UPPER, AUTHENTICATION), between(UPPER, HIP, SHIM6)):
+        yield _drop("header that may hide what it is", within(IP6_SOURCE, LINK_LOCAL), kind)
+    yield _drop("router advertisement", equal(ICMP6_TYPE, ROUTER_ADVERTISEMENT))
+    yield _drop("redirect", equal(ICMP6_TYPE, REDIRECT))
+    yield _drop("multicast querier", equal(ICMP6_TYPE, MLD_QUERY))
+
+
+def _discovery(nic: Nic, own: list[Network]) -> Iterator[GuardRule]:
+    """Neighbour discovery: about its OWN addresses (of any, if there are none) and its own MACs alone.
+
+    With room for one option the first is the only one. It is a link-layer address, or the nonce of a guest that looks
+    for duplicates of its own address (RFC 7527).
+    """
+    neighbour = between(ICMP6_TYPE, SOLICITATION, ADVERTISEMENT)
+    router = equal(ICMP6_TYPE, ROUTER_SOLICITATION)
+    for kind, longest in ((neighbour, LONGEST_ND), (router, LONGEST_RS)):
+        yield _drop("neighbour discovery of more than one option", kind, between(IP6_LENGTH, longest + 1, MOST))
+    searching = equal(IP6_SOURCE, 0), equal(ICMP6_TYPE, SOLICITATION)
+    for network in own:
+        yield _accept("duplicate address detection", *searching, within(ND_TARGET, network))
+    if not own:
+        yield _accept("duplicate address detection", *searching)
+    macs = [mac_number(mac) for mac in nic.macs]
+    for kind, option in ((neighbour, ND_OPTION_MAC), (router, RS_OPTION_MAC)):
+        yield _drop("neighbour discovery with a foreign MAC", kind, *_none_of(option, macs))
+    if own:
+        foreign = (within(ND_TARGET, network, negated=True) for network in own)
+        yield _drop("advertisement of a foreign address", equal(ICMP6_TYPE, ADVERTISEMENT), *foreign)
+
+
+def _rarp(nic: Nic) -> Iterator[GuardRule]:
+    """QEMU's announcement after a migration (net/announce.c): bridges learn from it where the guest lives."""
+    for mac in nic.macs:
+        request = equal(PROTOCOL, RARP), equal(RARP_OPERATION, REVERSE_REQUEST)
+        yield _accept("RARP announcement", *request, equal(RARP_SENDER_MAC, mac_number(mac)))
 
 
 def _any(nic: Nic) -> bool:
@@ -123,6 +250,30 @@ def _any(nic: Nic) -> bool:
     return nic.mode is not Mode.ROUTED
 
 
+def _own_words(nic: Nic) -> tuple[str, ...]:
+    """The words of rules that tell NIC from others: its MACs and addresses, in each form in which rules have them.
+
+    Always in this order, whatever their values: a rule of two NICs has one shape (outside/compiled_rules.py).
+    """
+    addresses: list[Address] = [n.network_address for v in (4, 6) for n in nic.networks(v) if n.num_addresses == 1]
+    addresses.append(nic.link_local)
+    words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
+    words += (f"{int(address):#034x}" for address in addresses if isinstance(address, IPv6Address))
+    return tuple(dict.fromkeys(words))
+
+
+def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) -> Chain:
+    return Chain(
+        family="netdev",
+        name=f"{nic.tap}-{suffix}",
+        hook=hook,
+        device=nic.tap,
+        priority=0,
+        policy=policy,
+        rules=rules,
+    )
+
+
 def requests_from(nic: Nic, gateway: Address) -> Chain:
     """The node's ARP requests to a routed guest come from its gateway, the one neighbour that it knows."""
     assert isinstance(gateway, IPv4Address)
@@ -130,14 +281,18 @@ def requests_from(nic: Nic, gateway: Address) -> Chain:
     return _chain(nic, "out", "egress", "accept", rule)
 
 
-def same_prefix_only(nic: Nic, bridge_mac: str | None) -> Chain:
-    """`private-filtered`: many networks share a bridge, and each has its MAC prefix. Only its own reaches the tap.
+def egress(nic: Nic, apart: bool, bridge_mac: str | None, profile: Iterable[FilterRule]) -> Iterator[Chain]:
+    """What reaches a NIC on a bridge: what its PROFILE lets through, and if it is kept APART, its own network's.
 
-    The prefix is the NIC's own: Ganeti makes its MAC from the network's, or else from the cluster's. NFDHCPD answers
-    from BRIDGE_MAC, which no guest can send from.
+    `private-filtered`: many networks share a bridge, and each has its MAC prefix. The prefix is the NIC's own: Ganeti
+    makes its MAC from the network's, or else from the cluster's. NFDHCPD answers from BRIDGE_MAC, which no guest can
+    send from.
     """
-    rules = [FilterRule(f"ether saddr & ff:ff:ff:00:00:00 == {nic.mac[:8]}:00:00:00 accept", "same MAC prefix")]
-    if bridge_mac:
-        rules.append(FilterRule(f"ether saddr {bridge_mac} accept", "answers of NFDHCPD"))
-    rules.append(FilterRule("counter drop", "another network's MAC prefix"))
-    return _chain(nic, "out", "egress", "drop", *rules)
+    rules = []
+    if apart:
+        foreign = [f"ether saddr & ff:ff:ff:00:00:00 != {nic.mac[:8]}:00:00:00"]
+        foreign += [f"ether saddr != {bridge_mac}"] if bridge_mac else []
+        rules.append(FilterRule(f"{' '.join(foreign)} counter drop", "another network's MAC prefix"))
+    rules += profile
+    if rules:
+        yield _chain(nic, "out", "egress", "drop", *rules, FilterRule("counter accept", "the rest"))

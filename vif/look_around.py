@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from config.model import Config
+from config.model import Config, LinkLocal, Public
+from engine.objects import PROTOCOL, Route
 from outside import links, openvswitch, sysctl, tables
 from outside.node import Node
 from vif.nic import Mode, Nic
@@ -25,8 +26,24 @@ def look_around(nic: Nic, config: Config, node: Node) -> Surroundings:
         table=table,
         switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
         force_forwarding=sysctl.force_forwarding(),
+        any_link_local=_chosen(nic, config) is LinkLocal.ANY,
+        overlapping=_overlapping(nic, public, node) if public else (),
+        profile=config.profile(nic.grants.profile),
         advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
     )
+
+
+def _chosen(nic: Nic, config: Config) -> LinkLocal:
+    """What the configuration says of the link-local addresses on NIC's link."""
+    of_link = config.public_link(nic.link) if nic.mode is Mode.ROUTED else config.private_network(nic.link)
+    return of_link.link_local if of_link else LinkLocal.EUI64
+
+
+def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:
+    """The routes to other taps that have an address in common with NIC's."""
+    networks = [*nic.networks(4), *nic.networks(6)]
+    routes = node.routes_over(networks, public.table, public.mark)
+    return tuple(r for r in routes if r.protocol == PROTOCOL and r.device not in (None, public.uplink, nic.tap))
 
 
 def _trunks(bridge: links.Device, node: Node) -> tuple[str, ...]:

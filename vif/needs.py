@@ -21,7 +21,7 @@ from engine.objects import (
 )
 from host_setup import public
 from nfdhcpd_bridge import binding
-from vif import bridged, openvswitch, routed
+from vif import bridged, openvswitch, profile, routed
 from vif.nic import Mode, Nic, eui64
 from vif.record import record_of
 from vif.surroundings import Surroundings
@@ -47,7 +47,8 @@ class Needs:
 def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
     """What NIC needs, by the configuration and by what is AROUND it."""
     own: list[Object] = [record_of(nic)]
-    shared: list[Object] = []
+    shared: list[Object] = list(profile.shared(nic, around.profile))
+    own += profile.own(nic, around.profile)
     match nic.mode:
         case Mode.BRIDGED:
             for thing in bridged.needs(nic, around):
@@ -56,7 +57,7 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
             own += (thing for thing in routed.needs(nic, around) if not (nic.elsewhere and leads_to(nic, thing)))
             shared += public.desired(around.public, around.force_forwarding) if around.public else ()
         case Mode.OPENVSWITCH:
-            own += openvswitch.needs(nic)
+            own += openvswitch.needs(nic, around)
     if not nic.elsewhere:
         own += _binding(nic, config, around)
     return Needs(state(own), state(shared))

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+from engine.objects import Network as Prefix
+from vif.tags import Grants
 
 
 class Mode(Enum):
@@ -61,6 +64,7 @@ class Nic:
     network: Network | None = field(default=None)
     tap_mac: str | None = None
     elsewhere: bool = False
+    grants: Grants = Grants()
 
     @property
     def whom(self) -> str:
@@ -91,6 +95,18 @@ class Nic:
             return self.ip
         subnet = self.network.subnet6 if self.network else None
         return eui64(subnet, self.mac) if subnet is not None and subnet.prefixlen == 64 else None
+
+    @cached_property
+    def macs(self) -> tuple[str, ...]:
+        """Its own MAC, and those that its tags grant."""
+        return tuple(dict.fromkeys([self.mac, *self.grants.macs]))
+
+    def networks(self, version: int) -> tuple[Prefix, ...]:
+        """The addresses and prefixes of an IP VERSION that are its guest's: its own, and those that its tags grant."""
+        own = self.address if version == 4 else self.address6
+        granted = () if self._disabled(version) else self.grants.addresses
+        wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version)]
+        return tuple(dict.fromkeys(wanted))
 
     @property
     def link_local(self) -> IPv6Address:

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from engine.failure import Failure
 from engine.objects import Record
 from vif.nic import Mode, Network, Nic, Vlans
+from vif.tags import Grants
 
 VERSION = 1
 PENDING = "pending"
@@ -58,6 +59,11 @@ _NIC: dict[str, Callable[[Any], Any]] = {
     "vlans": lambda value: Vlans(value["untagged"], frozenset(value["tagged"])),
     "ip": ip_address,
     "tags": frozenset,
+    "grants": lambda value: Grants(**_typed(value, _GRANTS)),
+}
+_GRANTS: dict[str, Callable[[Any], Any]] = {
+    "addresses": lambda value: tuple(map(ip_network, value)),
+    "macs": tuple,
 }
 _NETWORK: dict[str, Callable[[Any], Any]] = {
     "tags": frozenset,
@@ -83,7 +89,13 @@ def _plain(value: Any) -> Any:
             return value.value
         case frozenset():
             return sorted(value)
-        case Nic() | Network() | Vlans():
+        case tuple():
+            return [_plain(item) for item in value]
+        case Nic(grants=grants):
+            # Without grants it is as it was before there were any: an upgrade makes no record differ.
+            left_out = {"grants"} if grants == Grants() else set()
+            return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in left_out}
+        case Network() | Vlans() | Grants():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case _:
             return str(value)

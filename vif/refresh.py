@@ -11,6 +11,7 @@ from engine.failure import Failure
 from outside.node import Node
 from vif.attach import attach, detach, recorded_nics
 from vif.nic import Network, Nic
+from vif.tags import grants_of
 
 
 def refresh(
@@ -24,7 +25,8 @@ def refresh(
     """Each NIC of the instance that this node has a record of: repaired if its tap lives, cleared away if not.
 
     A NIC that lives takes over the instance's NAME and TAGS, and its network's data from NETWORKS (by NIC UUID). All
-    are tried; then one Failure names those that could not be done. The caller holds the lock `nics`.
+    are tried; then one Failure names those that could not be done, and malformed tags, for which a NIC keeps what it
+    was granted before. The caller holds the lock `nics`.
     """
     done: list[tuple[Nic, tuple[Change, ...]]] = []
     failures: list[Failure] = []
@@ -36,7 +38,8 @@ def refresh(
             if tap is None or tap.index != nic.index:
                 done.append((nic, detach(nic, config, node)))
             else:
-                told = _told(nic, name, tags, networks)
+                told, malformed = _granted(_told(nic, name, tags, networks))
+                failures += malformed
                 done.append((told, attach(told, config, node)))
         except Failure as failure:
             failures.append(failure)
@@ -56,3 +59,12 @@ def _told(nic: Nic, name: str, tags: frozenset[str] | None, networks: Mapping[st
         tags=nic.tags if tags is None else tags,
         network=network if same else nic.network,
     )
+
+
+def _granted(nic: Nic) -> tuple[Nic, list[Failure]]:
+    """NIC with what its tags grant now; or as it was, and why."""
+    try:
+        granted = grants_of(nic.tags, nic.network_tags, index=nic.number, name=nic.name, uuid=nic.uuid)
+        return replace(nic, grants=granted), []
+    except Failure as failure:
+        return nic, [failure.about(nic.whom)]

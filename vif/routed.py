@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv6Address
 
 from config.model import Public
 from engine.objects import Address, Link, Object, ProxyNeighbour, Route, Rule, Sysctl, Up
@@ -21,26 +21,29 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     """What NIC needs on its public link, or in a routing table that is nobody's public link."""
     public = around.public
     yield Link(name=nic.tap, mac=nic.tap_mac or TAP_MAC, mtu=around.uplink.mtu if around.uplink else None)
-    yield guard.ingress(nic, mark=public.mark if public else None)
+    yield guard.ingress(nic, public.mark if public else None, any_link_local=around.any_link_local)
     if gateway := gateway_of(nic, public, 4):
         yield guard.requests_from(nic, gateway)
     yield from _switches(nic, around)
     yield Up(device=nic.tap)
-    for address in addresses(nic):
+    for version in (4, 6):
+        networks = nic.networks(version)
         if around.table is not None:
-            yield Route(table=around.table, destination=ip_network(address), device=nic.tap)
+            yield from (Route(table=around.table, destination=network, device=nic.tap) for network in networks)
+        if networks and around.table not in (None, MAIN) and public is None:
+            # No link of ours to take the mark from: one rule for this tap, as Ganeti's own script does it.
+            yield Rule(family=version, priority=PRIORITY, table=around.table, device=nic.tap)
+    for address in addresses(nic):
         if public and isinstance(address, IPv6Address):
             yield ProxyNeighbour(device=public.uplink, address=address)
-        if around.table not in (None, MAIN) and public is None:
-            # No link of ours to take the mark from: one rule for this tap, as Ganeti's own script does it.
-            yield Rule(family=address.version, priority=PRIORITY, table=around.table, device=nic.tap)
-    if nic.address6 and (gateway6 := gateway_of(nic, public, 6)):
+    if nic.networks(6) and (gateway6 := gateway_of(nic, public, 6)):
         yield ProxyNeighbour(device=nic.tap, address=gateway6)
 
 
 def addresses(nic: Nic) -> tuple[Address, ...]:
-    """The addresses of NIC that lead to its tap."""
-    return tuple(address for address in (nic.address, nic.address6) if address is not None)
+    """The single addresses that lead to NIC's tap. Prefixes that its tags grant are none: nobody announces those."""
+    networks = (*nic.networks(4), *nic.networks(6))
+    return tuple(network.network_address for network in networks if network.num_addresses == 1)
 
 
 def gateway_of(nic: Nic, public: Public | None, version: int) -> Address | None:
@@ -60,7 +63,7 @@ def _switches(nic: Nic, around: Surroundings) -> Iterator[Object]:
     else:
         yield from switches4(nic.tap)
     ipv6 = f"net/ipv6/conf/{nic.tap}"
-    if nic.address6:
+    if nic.networks(6):
         # The tap's link-local address comes from its constant MAC (0: EUI-64) and is there at once: a guest that
         # moves finds its router under the same address.
         yield Sysctl(path=f"{ipv6}/addr_gen_mode", value="0")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.model import Public
+from config.model import Profile, Public
 from engine.failure import Failure
-from engine.objects import Link
+from engine.objects import Link, Route
 from host_setup import public as public_links
+from vif import profile as profiles
 from vif.nic import Mode, Nic
 
 MAIN = 254
@@ -24,13 +25,16 @@ class Surroundings:
     uplink: Link | None = None
     table: int | None = None
     switch: bool = False
+    any_link_local: bool = False
+    overlapping: tuple[Route, ...] = ()
+    profile: Profile | None = None
     force_forwarding: bool = False
     advertised: frozenset[str] = frozenset()
 
 
 def obstacle(nic: Nic, around: Surroundings) -> Failure | None:
     """Why NIC cannot be attached here, or None."""
-    found = _tap(nic, around)
+    found = _tap(nic, around) or profiles.obstacle(nic, around.profile)
     if found is None:
         match nic.mode:
             case Mode.BRIDGED:
@@ -69,6 +73,11 @@ def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
             f"{nic.link} is no bridge but a {around.bridge.kind or 'device'}",
             "give the NIC another link: gnt-instance modify --net",
         )
+    if "private-filtered" in nic.network_tags and (foreign := [m for m in nic.macs if m[:8] != nic.mac[:8]]):
+        return Failure(
+            f"a tag grants it the MAC {foreign[0]}, which is of another network on {nic.link} (private-filtered)",
+            f"a MAC that begins with {nic.mac[:8]}, or: gnt-instance remove-tags {nic.instance}",
+        )
     if (nic.vlans.untagged is not None or nic.vlans.tagged) and not around.bridge.vlan_filtering:
         return Failure(
             f"the NIC has VLANs, but the bridge {nic.link} knows none",
@@ -87,17 +96,38 @@ def _routed(nic: Nic, around: Surroundings) -> Failure | None:
         links = {around.uplink.name: around.uplink} if around.uplink else {}
         if failure := public_links.obstacle(around.public, links, around.advertised):
             return failure
-    foreign = [a for a in (nic.address, nic.address6) if a and around.public and not around.public.subnet_of(a)]
-    if foreign and around.public:
-        return Failure(
-            f"its address {foreign[0]} is in no subnet of the public link {around.public.name}",
-            f"add its subnet to [public {around.public.name}] in /etc/ganeti-vif/ganeti-vif.conf; ganeti-vif setup",
-        )
-    if nic.address is None and nic.address6 is None:
+    if around.public and (failure := _addresses(nic, around.public, around.overlapping)):
+        return failure
+    if not nic.networks(4) and not nic.networks(6):
         return Failure(
             "a routed NIC without an address",
             "give it one: gnt-instance modify --net N:modify,ip=ADDRESS, or its network a network6",
         )
+    return None
+
+
+def _addresses(nic: Nic, public: Public, overlapping: tuple[Route, ...]) -> Failure | None:
+    """Why NIC cannot have its addresses on this link, or None."""
+    networks = (*nic.networks(4), *nic.networks(6))
+    for network in networks:
+        shown = network.network_address if network.num_addresses == 1 else network
+        if not public.holds(network):
+            return Failure(
+                f"its address {shown} is in no subnet of the public link {public.name}",
+                f"add its subnet to [public {public.name}] in /etc/ganeti-vif/ganeti-vif.conf; ganeti-vif setup",
+            )
+        for router in (*public.gateways, public.arp_source):
+            if router and router in network:
+                return Failure(
+                    f"its address {shown} takes {router} from the public link {public.name}",
+                    "give it another: gnt-instance modify --net, or mend its tags vif:NIC:address:PREFIX",
+                )
+    for route in overlapping:
+        if route.destination not in networks:
+            return Failure(
+                f"its addresses overlap with {route.destination}, which leads to {route.device}",
+                "see whose it is: ganeti-vif status; addresses of two NICs have nothing in common",
+            )
     return None
 
 

@@ -13,6 +13,9 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 SCRIPT = "/etc/ganeti/kvm-vif-bridge"
 
 CONFIG = """\
+[responder]
+enabled = no
+
 [private pvn]
 bridges = 1-3
 
@@ -22,9 +25,6 @@ uplink     = eth1
 subnets    = 192.0.2.0/24 2001:db8::/64
 gateways   = 192.0.2.1 2001:db8::1
 arp-source = 192.0.2.254
-
-[responder]
-enabled = no
 
 [bindings]
 for = all

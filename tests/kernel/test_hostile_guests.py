@@ -125,7 +125,7 @@ def test_half_a_million_frames(node: Node, tap: MakeTap) -> None:
     )
     assert heard > FRAMES * 0.7  # the rest is of no kind that the socket lets through
     for name in ("malformed", "spoofed", "dhcp4_discover", "router_solicitation", "neighbour_solicitation"):
-        assert counts[name] > 1000, counts
+        assert counts[name] > 500, counts
     assert counts["dhcp6_advertise"] > 100
 
 

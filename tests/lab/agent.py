@@ -31,6 +31,10 @@ class GuestError(RuntimeError):
     """The guest did not come up, is gone, or a command in it failed."""
 
 
+class Silence(GuestError):
+    """The guest said nothing in time."""
+
+
 class Agent:
     """Our end of the line: two descriptors, or twice the same one; they stay the caller's to close."""
 
@@ -46,6 +50,23 @@ class Agent:
         deadline = time.monotonic() + timeout
         while self._line(deadline, "the guest's greeting") != GREETING:
             pass
+
+    def knock(self, timeout: float) -> None:
+        """Return when the guest answers: for a line that somebody else, or nobody, held when the guest came up."""
+        deadline = time.monotonic() + timeout
+        heard: list[str] = []
+        while True:
+            self._last_id += 1
+            os.write(self._writer, f"{self._last_id} 1 {base64.b64encode(b'true').decode()}\n".encode())
+            try:
+                # A terminal that is not yet ours echoes what is sent: that line ends in the command, not in a status.
+                while (line := self._line(min(deadline, time.monotonic() + 1), "an answer")) != f"{self._last_id} 0":
+                    heard.append(line)
+                return
+            except Silence:
+                if time.monotonic() >= deadline:
+                    said = "\n".join(heard[-50:]) or "nothing"
+                    raise GuestError(f"{self.name}: no answer within {timeout} s; it said: {said}") from None
 
     def run(self, command: str, *, check: bool = True, timeout: float = 10) -> Result:
         """Run a shell command in the guest.  With `check`, a status other than 0 raises GuestError.
@@ -73,7 +94,7 @@ class Agent:
         while b"\n" not in self._rest:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._reader], [], [], left)[0]:
-                raise GuestError(f"{self.name}: waited in vain for {what}")
+                raise Silence(f"{self.name}: waited in vain for {what}")
             more = os.read(self._reader, 65536)
             if not more:
                 raise GuestError(f"{self.name}: gone while we waited for {what}")

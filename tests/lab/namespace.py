@@ -22,7 +22,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mkdir /run/lock
 mount -t sysfs sysfs /sys
 ip link set lo up
-echo ready
+echo ready $$
 set +e
 read -r _
 rounds=2000 found=1
@@ -83,24 +83,31 @@ def _tool(name: str) -> str:
 class Node:
     """A machine; it exists from here until close(), the end of the `with` block or the end of this process."""
 
-    def __init__(self, name: str) -> None:
+    NAMESPACES: Sequence[str] = ("--net", "--mount", "--uts")
+    """What a node has of its own, as options of unshare and nsenter."""
+    MAKING: Sequence[str] = ("--propagation", "private")
+    """Further options of unshare."""
+    HOLDER = HOLDER
+    """The shell script that makes the node and holds it. It prints `ready PID`, with its process id as the host sees it,
+    and ends everything in the node when its standard input ends."""
+
+    def __init__(self, name: str, *arguments: str) -> None:
+        """`arguments` are the HOLDER's, after the name."""
         self.name = name
         self._started: list[subprocess.Popen[str]] = []
         # A session of its own: Ctrl-C at the terminal must not take the node away from tests that still clean up in it.
         self._holder = subprocess.Popen(
             [
                 _tool("unshare"),
-                "--net",
-                "--mount",
-                "--uts",
-                "--propagation",
-                "private",
+                *self.NAMESPACES,
+                *self.MAKING,
                 "--",
                 "/bin/sh",
                 "-ec",
-                HOLDER,
+                self.HOLDER,
                 "lab-node",
                 name,
+                *arguments,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -110,17 +117,17 @@ class Node:
             cwd="/",
             start_new_session=True,
         )
-        self.pid = self._holder.pid
         assert self._holder.stdout is not None
         answer = f"no answer for {PATIENCE} s"
         if select.select([self._holder.stdout], [], [], PATIENCE)[0]:
             answer = self._holder.stdout.readline().strip()
-        if answer != "ready":
+        if not answer.startswith("ready "):
             self._holder.kill()
             rest, _ = self._holder.communicate()
             raise RuntimeError(f"node {name}: no namespaces: {answer} {rest.strip()}")
+        self.pid = int(answer.removeprefix("ready "))
 
-    def __enter__(self) -> "Node":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -144,7 +151,7 @@ class Node:
         The process id is the program's own (nsenter replaces itself), and the program dies with the node at the latest.
         """
         process = subprocess.Popen(
-            [_tool("nsenter"), "--target", str(self.pid), "--net", "--mount", "--uts", "--", *argv],
+            [_tool("nsenter"), "--target", str(self.pid), *self.NAMESPACES, "--", *argv],
             env=CLEAN_ENV if env is None else env,
             stdin=stdin,
             stdout=stdout,

@@ -46,9 +46,13 @@ PURE = [
     "vif/needs.py",
     "vif/nic.py",
     "vif/openvswitch.py",
+    "vif/packet.py",
     "vif/record.py",
+    "vif/profile.py",
     "vif/routed.py",
+    "vif/rules.py",
     "vif/surroundings.py",
+    "vif/tags.py",
     *(module for module in MODULES if module.startswith(("doctor/", "host_setup/", "migration/", "responder/"))),
 ]
 IMPURE = {

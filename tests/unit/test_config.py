@@ -36,7 +36,10 @@ def test_the_file_that_we_ship_gives_a_hundred_bridges_and_nothing_else() -> Non
     assert config == Config(
         private=(Private(prefix="pvn", numbers=tuple(range(1, 101))),),
         bindings=Bindings(directory="/var/lib/nfdhcpd", wanted_for=For.TAGGED, consumer=Consumer.RESPONDER),
+        profiles=config.profiles,
     )
+    assert {profile.name for profile in config.profiles} == {"protected", "limited", "unprotected"}
+    assert not any(profile.trouble for profile in config.profiles)
     assert list(config.private[0].bridges) == [f"pvn{number}" for number in range(1, 101)]
 
 

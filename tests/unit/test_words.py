@@ -22,15 +22,18 @@ from engine.objects import (
     Chain,
     FilterRule,
     Link,
+    MapElement,
     Object,
     OvsPort,
     ProxyNeighbour,
     Record,
     Route,
     Rule,
+    Subchain,
     Sysctl,
     TrunkVlan,
     Up,
+    VerdictMap,
 )
 from engine.words import commands, dotted, finding
 
@@ -81,6 +84,9 @@ OBJECTS: list[Object] = [
         priority=-300,
         policy="accept",
     ),
+    VerdictMap(family="inet", name="profiles"),
+    Subchain(family="inet", name="profile-web", rules=(FilterRule("tcp dport 80 accept", "web.nft:1"),)),
+    MapElement(family="inet", map="profiles", device="tap0", chain="profile-web"),
     Sysctl(path="net/ipv4/conf/eth1.2991/forwarding", value="1"),
     OvsPort(device="tap0", bridge="ovs0", tag=None, trunks=frozenset()),
     OvsPort(device="tap1", bridge="ovs0", tag=10, trunks=frozenset({30, 20})),
@@ -128,6 +134,10 @@ ALTERED: list[tuple[Object, Object]] = [
         Link(name="tap0", mac="fe:00:00:00:00:02"),
     ),
     (chain("tap0-in", "old"), chain("tap0-in", "new")),
+    (
+        MapElement(family="inet", map="profiles", device="tap0", chain="profile-web"),
+        MapElement(family="inet", map="profiles", device="tap0", chain="profile-other"),
+    ),
     (
         Sysctl(path="net/ipv4/conf/tap0/forwarding", value="0"),
         Sysctl(path="net/ipv4/conf/tap0/forwarding", value="1"),

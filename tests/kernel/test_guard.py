@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The guard in use: what tags grant, who reaches the node, what explain says, and that it never opens."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.lab import Node, PacketSocket, Tap
+
+from .actions import (
+    BROADCAST,
+    PATIENCE,
+    answer,
+    arp,
+    attach,
+    complaint,
+    differences,
+    ip,
+    manage,
+    no_ping,
+    ping,
+    refusal,
+    run,
+    udp,
+    vif_script,
+)
+from .conftest import MakeTap, Plug, configure
+from .environment import (
+    BEYOND,
+    CONFIG,
+    GATEWAY,
+    GATEWAY6,
+    NODE_ADDRESS,
+    NODE_ADDRESS6,
+    bridged,
+    mac,
+    private,
+    public,
+    public6,
+    routed,
+)
+
+TAP_MAC = "fe:00:56:49:46:01"
+
+
+def heard(ears: Tap | PacketSocket, last: str) -> list[bytes]:
+    """What came before the frame that says LAST."""
+    found: list[bytes] = []
+    wanted = last.encode()
+    ears.expect(lambda frame: bool(wanted in frame or found.append(frame)), last, timeout=PATIENCE)
+    return found
+
+
+def out(guest: Tap, ears: PacketSocket, source: str, hardware: str = mac(5)) -> bool:
+    """Whether what the routed guest sends from SOURCE gets out to the world."""
+    guest.send(udp(hardware, TAP_MAC, source, BEYOND, f"from {source} {hardware}."))
+    guest.send(udp(mac(5), TAP_MAC, public(5), BEYOND, "the last word"))
+    return any(f"from {source} {hardware}.".encode() in frame for frame in heard(ears, "the last word"))
+
+
+# Tags
+
+
+def test_a_tag_grants_addresses_and_macs_and_gives_them_back(ready: Node, gateway: Node, tap: MakeTap) -> None:
+    guest = tap(ready)
+    attach(ready, routed(guest.name))
+    with PacketSocket(gateway, "eth0") as ears:
+        assert not out(guest, ears, public(66))
+        assert not out(guest, ears, public(5), mac(77))
+        tags = f"vif:0:address:{public(66)} vif:0:address:192.0.2.96/29 vif:0:mac:{mac(77)}"
+        attach(ready, routed(guest.name, TAGS=tags))
+        assert out(guest, ears, public(66))
+        assert out(guest, ears, public(99))
+        assert out(guest, ears, public(5), mac(77))
+        assert not out(guest, ears, public(104))
+        assert differences(ready) == []
+        attach(ready, routed(guest.name))
+        assert not out(guest, ears, public(66))
+    assert differences(ready) == []
+    assert "192.0.2.96" not in ready.run(["ip", "route", "show", "table", "222"]).stdout
+
+
+def test_granted_addresses_lead_to_the_guest(ready: Node, gateway: Node, plug: Plug) -> None:
+    extra6 = "2001:db8::5:1"
+    guest = plug(ready, "tap5", 5, f"{public(5)}/24", f"{public(66)}/32", "192.0.2.99/32", f"{extra6}/128")
+    ip(
+        guest,
+        f"route add default via {GATEWAY}",
+        f"-6 route add {GATEWAY6} dev eth0",
+        f"-6 route add default via {GATEWAY6}",
+    )
+    tags = f"vif:0:address:{public(66)} vif:0:address:192.0.2.96/29 vif:0:address:{extra6}"
+    attach(ready, routed("tap5", TAGS=tags))
+    for address in (public(66), "192.0.2.99", extra6):
+        ping(gateway, address)
+
+
+@pytest.mark.parametrize(
+    ("tag", "word"),
+    [
+        ("vif:0:address:192.0.2.300", "192.0.2.300"),
+        ("vif:0:address:192.0.2.9/24", "host bits"),
+        ("vif:0:mac:01:00:5e:00:00:01", "group address"),
+        ("vif:0:adress:192.0.2.9", "address:PREFIX"),
+        ("vif:unguarded", "vif:0:unguarded"),
+        ("synnefo:network:0:open", "unprotected"),
+    ],
+)
+def test_a_malformed_tag_is_refused_by_name(ready: Node, tap: MakeTap, tag: str, word: str) -> None:
+    said = refusal(ready, bridged(tap(ready).name, TAGS=f"other {tag}"))
+    assert tag in said and word in said and "vm5.example.com" in said
+
+
+@pytest.mark.parametrize(
+    ("prefix", "word"),
+    [
+        ("198.51.100.8/29", "no subnet"),
+        ("192.0.2.0/30", GATEWAY),
+        (public(6), "another device"),
+        ("192.0.2.4/30", f"{public(6)}/32"),
+        ("2001:db8::/64", GATEWAY6),
+    ],
+)
+def test_no_tag_grants_what_is_another_s(ready: Node, tap: MakeTap, prefix: str, word: str) -> None:
+    one, other = tap(ready), tap(ready)
+    attach(ready, routed(other.name, 6))
+    said = refusal(ready, routed(one.name, TAGS=f"vif:0:address:{prefix}"))
+    assert word in said
+    assert differences(ready) == []
+
+
+def test_nobody_gets_an_address_of_a_prefix_that_a_tag_granted_to_another(ready: Node, tap: MakeTap) -> None:
+    one, other = tap(ready), tap(ready)
+    attach(ready, routed(one.name, TAGS="vif:0:address:192.0.2.8/29"))
+    assert "192.0.2.8/29" in refusal(ready, routed(other.name, 9))
+
+
+@pytest.mark.parametrize("where", [{"TAGS": "vif:0:unguarded"}, {"NETWORK_TAGS": "vif:unguarded"}])
+def test_an_unguarded_nic_sends_what_it_likes_but_no_bridge_control_and_no_vlan(
+    ready: Node, tap: MakeTap, where: dict[str, str]
+) -> None:
+    one, other = tap(ready), tap(ready)
+    attach(ready, bridged(one.name, 5, **where))
+    attach(ready, bridged(other.name, 6))
+    for frame in (
+        udp(mac(5), "01:80:c2:00:00:00", private(5), "224.0.0.1", "control"),
+        udp(mac(5), BROADCAST, private(5), "224.0.0.1", "tagged").replace(b"\x08\0\x45", b"\x81\0\0\x0a\x08\0\x45"),
+        udp(mac(9), BROADCAST, "172.16.1.1", "224.0.0.1", "of a router"),
+        udp(mac(5), BROADCAST, private(5), "255.255.255.255", "the last word"),
+    ):
+        one.send(frame)
+    seen = heard(other, "the last word")
+    assert any(b"of a router" in frame for frame in seen)
+    assert not any(b"control" in frame or b"tagged" in frame for frame in seen)
+    states = {nic["tap"]: nic["state"] for nic in answer(ready, "status")["nics"]}
+    assert states == {one.name: "unguarded", other.name: "ok"}
+    assert "off, by a tag" in manage(ready, "explain", one.name)
+
+
+def test_an_unguarded_nic_of_a_private_filtered_network_stays_in_its_network(ready: Node, tap: MakeTap) -> None:
+    one, same = tap(ready), tap(ready)
+    for number, (which, tags) in enumerate(((one, "vif:0:unguarded"), (same, "")), 5):
+        attach(ready, bridged(which.name, number, NETWORK_TAGS="private-filtered", TAGS=tags))
+    one.send(udp("aa:00:02:00:00:05", BROADCAST, private(5), "224.0.0.1", "of another network"))
+    one.send(udp(mac(99), BROADCAST, private(5), "224.0.0.1", "of its own"))
+    seen = heard(same, "of its own")
+    assert not any(b"of another network" in frame for frame in seen)
+    foreign = bridged(one.name, 5, NETWORK_TAGS="private-filtered", TAGS="vif:0:mac:aa:00:02:00:00:05")
+    assert "aa:00:02:00:00:05" in complaint(vif_script(ready, foreign))
+
+
+@pytest.mark.parametrize("way", ["the configuration", "a tag"])
+def test_any_link_local_address_where_it_is_allowed(ready: Node, tap: MakeTap, way: str) -> None:
+    one, other = tap(ready), tap(ready)
+    given = {"NETWORK_SUBNET6": "2001:db8:1::/64"}
+    attach(ready, bridged(one.name, 5, **given))
+    attach(ready, bridged(other.name, 6))
+    word = udp(mac(5), BROADCAST, private(5), "255.255.255.255", "the last word")
+    chosen = udp(mac(5), "33:33:00:00:00:fb", "fe80::1234", "ff02::fb", "of its choice")
+    one.send(chosen)
+    one.send(word)
+    assert chosen not in heard(other, "the last word")
+    if way == "a tag":
+        attach(ready, bridged(one.name, 5, **given, NETWORK_TAGS="vif:any-link-local"))
+    else:
+        configure(ready, CONFIG.replace("bridges = 1-3", "bridges = 1-3\nlink-local = any"))
+        attach(ready, bridged(one.name, 5, **given))
+    one.send(chosen)
+    one.send(word)
+    assert chosen in heard(other, "the last word")
+
+
+# The node
+
+
+def routed_guest(ready: Node, plug: Plug) -> Node:
+    guest = plug(ready, "tap5", 5, f"{public(5)}/24", f"{public6(5)}/64")
+    ip(guest, f"route add default via {GATEWAY}", f"route add default via {GATEWAY6} dev eth0")
+    attach(ready, routed("tap5"))
+    return guest
+
+
+def test_a_routed_guest_reaches_the_world_and_not_the_node(ready: Node, plug: Plug, gateway: Node) -> None:
+    guest = routed_guest(ready, plug)
+    for address in (BEYOND, GATEWAY, GATEWAY6):
+        ping(guest, address)
+    for address in (NODE_ADDRESS, NODE_ADDRESS6, f"{_link_local(ready, 'tap5')}%eth0"):
+        no_ping(guest, address)
+    ip(ready, "addr add 100.64.0.2/24 dev eth1", "addr add 192.0.2.253/24 dev eth1")
+    ip(gateway, "addr add 100.64.0.1/24 dev eth0")
+    for address in ("100.64.0.2", "192.0.2.253"):
+        ping(gateway, address)
+        no_ping(guest, address)
+
+
+def _link_local(node: Node, device: str) -> str:
+    words = node.run(["ip", "-6", "-o", "addr", "show", "dev", device, "scope", "link"]).stdout.split()
+    return words[words.index("inet6") + 1].partition("/")[0]
+
+
+def test_node_access_opens_the_node_and_closes_it_again(node: Node, plug: Plug) -> None:
+    configure(node, CONFIG.replace("table      = 222", "table = 222\nnode-access = yes"))
+    manage(node, "setup")
+    guest = routed_guest(node, plug)
+    ping(guest, f"{_link_local(node, 'tap5')}%eth0")
+    configure(node, CONFIG)
+    assert len(differences(node)) == 1
+    manage(node, "setup")
+    no_ping(guest, f"{_link_local(node, 'tap5')}%eth0")
+    ping(guest, BEYOND)
+    assert differences(node) == []
+
+
+# explain
+
+
+def test_explain_counts_by_reason_and_decides_about_a_packet(ready: Node, tap: MakeTap) -> None:
+    guest = tap(ready)
+    attach(ready, routed(guest.name))
+    for _ in range(3):
+        guest.send(arp(mac(5), GATEWAY, public(6)))
+    for whom in (guest.name, "vm5.example.com", public(5), public6(5), mac(5).upper()):
+        (nic,) = answer(ready, "explain", whom)["nics"]
+        assert (nic["tap"], nic["instance"]) == (guest.name, "vm5.example.com")
+        (chain,) = (chain for chain in nic["chains"] if chain["name"] == f"{guest.name}-in")
+        counted = {rule["reason"]: rule["packets"] for rule in chain["rules"] if rule["packets"]}
+        assert (chain["as_it_should_be"], counted) == (True, {"foreign ARP sender address": 3})
+    for packet, verdict, reason in (
+        ("arp who-has 192.0.2.1 tell 192.0.2.5", "accept", "ARP"),
+        ("arp reply 192.0.2.1 is-at aa:00:00:00:00:05", "drop", "foreign ARP sender address"),
+        ("proto=udp sport=67 dport=68", "drop", "DHCP server"),
+        ("from=192.0.2.6", "drop", "foreign IPv4 address"),
+        ("proto=icmp6 type=134", "drop", "router advertisement"),
+    ):
+        found = answer(ready, "explain", guest.name, "--packet", packet)["nics"][0]["packet"]
+        assert (found["verdict"], found["reason"]) == (verdict, reason)
+        assert reason in manage(ready, "explain", guest.name, "--packet", packet)
+
+
+def test_explain_says_what_it_does_not_know_or_understand(ready: Node, tap: MakeTap) -> None:
+    guest = tap(ready)
+    attach(ready, bridged(guest.name))
+    assert "tap77" in complaint(run(ready, "explain", "tap77"))
+    assert "colour" in complaint(run(ready, "explain", guest.name, "--packet", "colour=red"))
+    ready.run(["nft", "flush", "chain", "netdev", f"ganeti_vif-{guest.name}-in", f"{guest.name}-in"])
+    assert "not as it should be" in manage(ready, "explain", guest.name)
+
+
+def test_an_attach_that_changes_nothing_keeps_the_counters(ready: Node, tap: MakeTap) -> None:
+    guest = tap(ready)
+    attach(ready, bridged(guest.name))
+    guest.send(udp(mac(9), BROADCAST, private(5), "255.255.255.255", "forged"))
+    attach(ready, bridged(guest.name))
+    rules = answer(ready, "explain", guest.name)["nics"][0]["chains"][0]["rules"]
+    assert {rule["reason"]: rule["packets"] for rule in rules}["foreign MAC"] == 1
+
+
+# It never opens
+
+
+def test_an_attach_again_lets_not_one_forged_frame_through(ready: Node, tap: MakeTap) -> None:
+    """While one frame after the other is sent from a foreign MAC, the filter is replaced by another, and back."""
+    one, other = tap(ready), tap(ready)
+    attach(ready, bridged(one.name, 5))
+    attach(ready, bridged(other.name, 6))
+    other.clear()
+    sent, stop = 0, threading.Event()
+    forged = udp(mac(9), BROADCAST, private(9), "255.255.255.255", "forged")
+
+    def flood() -> None:
+        nonlocal sent
+        while not stop.is_set():
+            one.send(forged)
+            sent += 1
+
+    flooding = threading.Thread(target=flood)
+    flooding.start()
+    try:
+        for number in range(8):
+            extra = f"vif:0:address:10.0.0.{100 + number}" if number % 2 else ""
+            attach(ready, bridged(one.name, 5, TAGS=extra))
+    finally:
+        stop.set()
+        flooding.join()
+    one.send(udp(mac(5), BROADCAST, private(5), "255.255.255.255", "the last word"))
+    assert not any(b"forged" in frame for frame in heard(other, "the last word"))
+    assert sent > 1000
+
+
+def test_a_filter_that_cannot_be_written_leaves_the_nic_without_a_way_out(ready: Node, tap: MakeTap) -> None:
+    """Somebody's chain of our name that is no base chain is one that nftables refuses to replace."""
+    one, other = tap(ready), tap(ready)
+    attach(ready, bridged(other.name, 6))
+    table = f"ganeti_vif-{one.name}-in"
+    ready.run(
+        ["nft", "-f", "-"],
+        input=f"add table netdev {table}\nadd chain netdev {table} {one.name}-in\nadd chain netdev {table} user\n"
+        f"add rule netdev {table} user jump {one.name}-in\n",
+    )
+    said = complaint(vif_script(ready, bridged(one.name, 5)))
+    assert one.name in said
+    assert ready.run(["ip", "-o", "link", "show", one.name, "up"]).stdout == ""
+    assert "master" not in ready.run(["ip", "-o", "link", "show", one.name]).stdout
+    ready.run(["nft", "-f", "-"], input=f"delete table netdev {table}\n")
+    attach(ready, bridged(one.name, 5))
