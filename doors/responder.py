@@ -29,15 +29,20 @@ OPEN_FILES = 65536
 
 
 class _Orders:
-    """What signals want: SIGHUP that the configuration is read again, SIGTERM and SIGINT the end."""
+    """What signals want: SIGHUP that the configuration is read again, SIGTERM and SIGINT the end.
+
+    After SIGINT a successor comes at once (an upgrade): guests are told nothing, and keep their IPv6 router meanwhile.
+    """
 
     def __init__(self, path: str, config: Config, signals: socket.socket) -> None:
         self._path, self._config, self._signals = path, config, signals
+        self.succeeded = False
 
     def obey(self) -> Config | None:
         """The configuration to go on with, or None."""
         numbers = self._signals.recv(256)
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            self.succeeded = signal.SIGTERM not in numbers
             return None
         if signal.SIGHUP in numbers:
             try:
@@ -76,10 +81,11 @@ def _run(path: str, config: Config, ours: socket.socket, theirs: socket.socket) 
         signal.signal(number, lambda *_: None)
     serving = Serving(config, ours)
     gc.freeze()  # what is there by now stays; looking for garbage in it would make guests wait
+    orders = _Orders(path, config, ours)
     try:
-        serving.serve(_Orders(path, config, ours).obey)
+        serving.serve(orders.obey)
     finally:
-        serving.close()
+        serving.close(farewell=not orders.succeeded)
 
 
 def _become(user: str) -> None:

@@ -172,8 +172,11 @@ class Guests:
         # Not here: closing waits for all CPUs, and others want to be served.
         self._closers.submit(guest.socket.close)
 
-    def end_all(self) -> None:
-        """End every service, and wait until all sockets are closed."""
+    def end_all(self, *, farewell: bool) -> None:
+        """End every service, with a FAREWELL or without a word, and wait until all sockets are closed."""
         for guest in list(self.served.values()):
-            self._end(guest)
+            if farewell:
+                self._end(guest)
+            else:
+                self._closers.submit(guest.socket.close)
         self._closers.shutdown()

@@ -97,10 +97,10 @@ class Serving:
             self._advertise(now)
             self._look(now)
 
-    def close(self) -> None:
-        """Say good-bye to every guest, and leave nothing."""
+    def close(self, *, farewell: bool = True) -> None:
+        """Say good-bye to every guest (with FAREWELL), and leave nothing."""
         systemd.notify("STOPPING=1")
-        self._guests.end_all()
+        self._guests.end_all(farewell=farewell)
         self._listener.close()
         self._watch.close()
         log.say("responder: stopped")

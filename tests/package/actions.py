@@ -11,7 +11,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 
-from tests.kernel.environment import CONFIG, SCRIPT, bridged, mac, routed
+from tests.kernel.environment import SCRIPT, bridged, mac, routed
+from tests.kernel.responder_lab import RESPONDS
 from tests.lab import Node
 
 from .machine import Machine
@@ -33,14 +34,12 @@ def install(machine: Machine, package: str = "this", *options: str) -> str:
     return sh(machine, f"{INSTALL} {' '.join(options)} /mnt/{package}.deb")
 
 
-def configure(machine: Machine, text: str = CONFIG) -> None:
+def configure(machine: Machine, text: str = RESPONDS) -> None:
     """Give the machine this configuration, and put it into force."""
     machine.path(CONFIGURATION).write_text(text)
     sh(machine, "ganeti-vif setup")
-    if machine.systemd:
-        sh(machine, "systemctl reload ganeti-vifd")
-    else:
-        sh(machine, "/etc/init.d/ganeti-vifd reload")
+    for service in ("ganeti-vifd", "ganeti-vif-responder"):
+        sh(machine, f"service {service} reload")
 
 
 def until(met: Callable[[], bool], what: str) -> None:
@@ -72,6 +71,13 @@ def attach(machine: Machine, environment: dict[str, str]) -> None:
     """As Ganeti attaches a NIC. It works and says nothing."""
     done = machine.run([SCRIPT], env=environment, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def routed_over_ipv6(guest: Node) -> bool:
+    """Whether GUEST was told of a router and made itself an address."""
+    has_router = "default via fe80::" in guest.run(["ip", "-6", "route"]).stdout
+    shown = guest.run(["ip", "-6", "addr", "show", "dev", "eth0", "scope", "global", "-tentative"]).stdout
+    return has_router and "2001:db8::" in shown
 
 
 def reaches(guest: Node, address: str) -> None:

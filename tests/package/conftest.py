@@ -77,4 +77,5 @@ def machine(request: pytest.FixtureRequest, boot: Boot, stack: ExitStack) -> Mac
     gateway = stack.enter_context(Node("gateway"))
     wire(gateway, "eth0", machine, "eth1")
     gateway.run(["ip", "addr", "add", "192.0.2.1/24", "dev", "eth0"])
+    gateway.run(["ip", "addr", "add", "2001:db8::1/64", "dev", "eth0", "nodad"])
     return machine

@@ -18,7 +18,7 @@ from tests.lab import Node
 from tests.lab.namespace import CLEAN_ENV, PATIENCE, _tool
 
 # The root file system of the machine: an overlay on a tmpfs that nobody in it sees.
-# /proc/sys is read-only but for net, which is the machine's own: all else there is the host's.
+# /proc/sys is read-only but for net and the host's name, which are the machine's own: all else there is the host's.
 MOUNTS = r"""
 set -eu
 mount -t tmpfs -o mode=755 tmpfs /mnt
@@ -42,6 +42,7 @@ ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 mount --bind proc/sys proc/sys
 mount --bind proc/sys/net proc/sys/net
+mount --bind proc/sys/kernel/hostname proc/sys/kernel/hostname
 mount -o remount,bind,ro proc/sys
 if [ "$3" = systemd ]; then
     mount -t tmpfs tmpfs sys/fs/cgroup 2>/dev/null || :

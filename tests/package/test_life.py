@@ -11,7 +11,7 @@ import pytest
 from tests.kernel.environment import SCRIPT, bridged
 from tests.lab import Node, Tap
 
-from .actions import Pinging, attach, configure, daemon, install, plug, reaches, sh, until
+from .actions import Pinging, attach, configure, daemon, install, plug, reaches, routed_over_ipv6, sh, until
 from .conftest import NEXT, Boot
 from .machine import Machine
 
@@ -61,7 +61,8 @@ def test_it_comes_and_changes_and_goes(machine: Machine, stack: ExitStack) -> No
     until(lambda: sh(machine, "ganeti-vif check", check=False) == "", "a node on which all is right")
     old = daemon(machine)
     assert old
-    with Pinging(routed, "192.0.2.1") as first, Pinging(private, "10.0.0.7") as second:
+    until(lambda: routed_over_ipv6(routed), "an IPv6 address by the responder's word")
+    with Pinging(routed, "192.0.2.1") as first, Pinging(routed, "2001:db8::1"), Pinging(private, "10.0.0.7") as second:
         assert NEXT in install(machine, "next")
         until(lambda: daemon(machine) not in (0, old), "the daemon of the new version")
         old = daemon(machine)

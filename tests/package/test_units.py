@@ -10,9 +10,10 @@ from contextlib import ExitStack
 import pytest
 
 from tests.kernel.environment import bridged
+from tests.kernel.responder_lab import udhcpc
 from tests.lab import Tap
 
-from .actions import attach, configure, daemon, install, plug, reaches, sh, until
+from .actions import attach, configure, daemon, install, plug, reaches, routed_over_ipv6, sh, until
 from .conftest import Boot
 from .machine import Machine
 from .root import SUITES
@@ -68,9 +69,12 @@ def test_the_daemon_does_all_its_work_in_its_cell(node: Machine, stack: ExitStac
     process = daemon(node)
     assert process
     # attaches: devices, filters, sysctls, routes, bindings, and an announcement from a packet socket
-    plug(node, stack, "tap0", 5, "192.0.2.5/24")
+    routed = plug(node, stack, "tap0", 5, "192.0.2.99/24")
     one, other = plug(node, stack, "tap1", 6, "10.0.0.6/24"), plug(node, stack, "tap2", 7, "10.0.0.7/24")
     reaches(one, "10.0.0.7")
+    # the responder, in its own: an address by DHCP, and an IPv6 one by its advertisement
+    assert udhcpc(routed)["ip"] == "192.0.2.5"
+    until(lambda: routed_over_ipv6(routed), "an IPv6 address by the responder's word")
     assert sh(node, "ls /var/lib/nfdhcpd").split() == ["tap0", "tap1", "tap2"]
     said = journal(node)
     assert len(re.findall(r"\(tap[012]\): attached", said)) == 3
