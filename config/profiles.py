@@ -48,12 +48,12 @@ def parse(name: str, path: str, lines: list[str]) -> Profile:
         raise Failure(f"{path}: '{name}' cannot be the name of a profile", "name it with a-z, 0-9, _ and -")
     rules = []
     for number, line in enumerate(lines, 1):
-        rule = line.partition("#")[0].strip()
+        rule = " ".join(line.partition("#")[0].split())
         if not rule:
             continue
         if reason := _wrong(rule):
             raise Failure(f"{path}:{number}: {reason}: {rule[:60]}", "a line is one rule, as in: tcp dport 22 accept")
-        rules.append((f"{os.path.basename(path)}:{number}", " ".join(rule.split())))
+        rules.append((f"{os.path.basename(path)}:{number}", rule))
     if len(rules) > MOST:
         raise Failure(f"{path}: more than {MOST} rules", "packets pass them one after the other: use sets, { 22, 80 }")
     stateful = next((where for where, rule in rules if _STATE.search(rule)), None)

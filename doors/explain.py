@@ -72,7 +72,13 @@ def _chain(chain: Chain, node: Node) -> Row:
         "of": "what its guest sends" if chain.hook == "ingress" else "what reaches it",
         "as_it_should_be": [*counted] == [rule.comment for rule in chain.rules],
         "rules": [
-            {"reason": rule.reason, "rule": rule.text, "packets": counted.get(rule.comment)} for rule in chain.rules
+            {
+                "reason": rule.reason,
+                "verdict": next((verdict for verdict in ("accept", "drop") if rule.text.endswith(verdict)), ""),
+                "rule": rule.text,
+                "packets": counted.get(rule.comment),
+            }
+            for rule in chain.rules
         ],
     }
 
@@ -101,15 +107,22 @@ def told(shown: Row) -> Iterator[str]:
         if nic["packet"]:
             found = nic["packet"]
             yield f"  packet      {found['described']}"
-            yield f"  {found['verdict'] + 's':11} {found['reason']}: {found['rule']}".replace("accepts", "passes ")
+            verb = "passes" if found["verdict"] == "accept" else "is dropped"
+            yield f"  {verb:11} {found['reason']}: {found['rule']}"
         else:
             yield from _rules(nic)
 
 
 def _rules(nic: Row) -> Iterator[str]:
+    """What each reason has counted; the rules themselves are in the JSON."""
     for chain in nic["chains"]:
         state = "" if chain["as_it_should_be"] else "; it is not as it should be: ganeti-vif check"
         yield f"  {chain['name']}: {chain['of']}{state}"
-        for rule in chain["rules"]:
-            count = "-" if rule["packets"] is None else rule["packets"]
-            yield f"  {count:>10}  {rule['reason']}: {rule['rule']}"
+        for verdict, verb in (("accept", "passes"), ("drop", "drops"), ("", "changes")):
+            reasons: dict[str, list[int | None]] = {}
+            for rule in chain["rules"]:
+                if rule["verdict"] == verdict:
+                    reasons.setdefault(rule["reason"], []).append(rule["packets"])
+            for reason, counts in reasons.items():
+                known = [count for count in counts if count is not None]
+                yield f"    {verb:8} {sum(known) if known else '-':>10}  {reason}"

@@ -4,8 +4,8 @@ One netdev chain on the tap's ingress, closed by default, the same for every mod
 routing do. For NICs of a public link it also sets the packet mark by which the link's routing table is chosen.
 
 Each rule that drops has its own reason, and so its own counter. A family's rules end with one that drops the rest of
-it, so that a packet passes as few rules as possible. No rule uses an anonymous set: with a thousand NICs, sets make
-libnftables take seconds where it takes a millisecond.
+it, so that a packet passes as few rules as possible; and a rule asks first for what costs least and fails most. No
+rule uses an anonymous set: with a thousand NICs, sets make libnftables take seconds where it takes a millisecond.
 """
 
 from __future__ import annotations
@@ -21,20 +21,22 @@ from vif.rules import (
     ARP_SENDER,
     ARP_SENDER_MAC,
     ARP_TARGET,
-    ETHER_DESTINATION_BITS,
+    ETHER_DESTINATION,
     ETHER_SOURCE,
-    ETHER_SOURCE_BITS,
+    ETHER_SOURCE_AND_TYPE,
     ETHER_TYPE,
     ICMP6_TYPE,
     IGMP_TYPE,
     IP6_DESTINATION,
     IP6_FRAGMENT,
     IP6_LENGTH,
+    IP6_NEXT,
     IP6_SOURCE,
+    IP6_SOURCE_BITS,
     IP_DESTINATION,
     IP_OFFSET,
-    IP_PROTOCOL,
     IP_SOURCE,
+    IP_SOURCE_BITS,
     ND_OPTION_MAC,
     ND_TARGET,
     PROTOCOL,
@@ -42,6 +44,7 @@ from vif.rules import (
     RARP_SENDER_MAC,
     RS_OPTION_MAC,
     UDP_DESTINATION,
+    UDP_DESTINATION_BITS,
     UDP_SOURCE,
     UPPER,
     Field,
@@ -64,7 +67,7 @@ BRIDGE_GROUPS = 0x0180C2
 ARP_OF_IPV4_OVER_ETHERNET = 0x000108000604
 """Hardware type 1 with 6 bytes, protocol type 0x0800 with 4."""
 REVERSE_REQUEST = 3
-IGMP, MEMBERSHIP_QUERY = 2, 0x11
+IGMP, TCP, UDP, MEMBERSHIP_QUERY = 2, 6, 17, 0x11
 MLD_QUERY, MLD_REPORT, MLD_DONE, MLD2_REPORT = 130, 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
 AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
@@ -74,6 +77,7 @@ LINK_MULTICAST = IPv6Network("ff02::/16")
 LONGEST_ND, LONGEST_RS = 32, 16
 """Bytes of a neighbour or router solicitation with one option, a link-layer address (RFC 4861, 4.6.1)."""
 MOST = 0xFFFF
+ANY_IPV4, ANY_IPV6 = "IPv4 of any address", "IPv6 of any address"
 
 
 def ingress(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> Chain:
@@ -96,14 +100,17 @@ def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) ->
     any_link_local = any_link_local or nic.grants.any_link_local
     marking = [GuardRule((), Mark(mark), "routed by its public link")] if mark is not None else []
     if nic.grants.unguarded:
-        return (*_frames(nic), *marking, _accept("unguarded: whatever else"))
+        return (_control(), *_own_prefix(nic), *_vlans(nic, ETHER_TYPE), *marking, _accept("unguarded: whatever else"))
     return (
-        *_frames(nic),
+        _control(),
         *marking,
+        *_usual(nic),
+        _foreign_mac(nic),
         *_ipv4(nic),
         *_arp(nic),
         *_ipv6(nic, any_link_local),
         *_rarp(nic),
+        *_vlans(nic, PROTOCOL),
         _drop("neither IP nor ARP"),
     )
 
@@ -116,19 +123,62 @@ def _drop(reason: str, *matches: Match) -> GuardRule:
     return GuardRule(matches, Verdict.DROP, reason)
 
 
-def _frames(nic: Nic) -> Iterator[GuardRule]:
-    """Ethernet: what no guest sends, not even an unguarded one, but for a foreign MAC."""
-    if not nic.grants.unguarded:
-        yield _drop("foreign MAC", *_none_of(ETHER_SOURCE, map(mac_number, nic.macs)))
-    elif "private-filtered" in nic.network_tags:
-        # Other networks on its bridge are told from its own by the MAC alone.
+def _control() -> GuardRule:
+    return _drop("bridge control (spanning tree, LACP, LLDP)", leading(ETHER_DESTINATION, BRIDGE_GROUPS, 24))
+
+
+def _foreign_mac(nic: Nic) -> GuardRule:
+    return _drop("foreign MAC", *_none_of(ETHER_SOURCE, map(mac_number, nic.macs)))
+
+
+def _own_prefix(nic: Nic) -> Iterator[GuardRule]:
+    """On the bridge of a `private-filtered` network, others are told from it by the MAC alone."""
+    if "private-filtered" in nic.network_tags:
         prefix = int(nic.mac[:8].replace(":", ""), 16)
-        yield _drop("another network's MAC prefix", leading(ETHER_SOURCE_BITS, prefix, 24, negated=True))
-    yield _drop("bridge control (spanning tree, LACP, LLDP)", leading(ETHER_DESTINATION_BITS, BRIDGE_GROUPS, 24))
+        yield _drop("another network's MAC prefix", leading(ETHER_SOURCE, prefix, 24, negated=True))
+
+
+def _usual(nic: Nic) -> Iterator[GuardRule]:
+    """What most packets are, before all that they are not: from its own MAC and first address, and no disguise.
+
+    An IPv6 packet has its TCP or UDP right behind its first header: it is no fragment, and no neighbour discovery. All
+    that these rules let through, those that follow would too.
+    """
+    # By the destination alone: a client does not look at the port that an answer comes from.
+    yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, 68), equal(UPPER, UDP), equal(IP_OFFSET, 0))
+    query = equal(UPPER, IGMP), equal(IGMP_TYPE, MEMBERSHIP_QUERY)
+    yield _drop("multicast querier", *query, equal(IP_OFFSET, 0))
+    if (source := _first(nic, 4, IP_SOURCE_BITS)) is not None:
+        yield _accept("IPv4" if source else ANY_IPV4, _from(nic, IPV4), *source)
+    if (source := _first(nic, 6, IP6_SOURCE_BITS)) is not None:
+        this = _from(nic, IPV6), *source
+        reason = "IPv6" if source else ANY_IPV6
+        yield _accept(reason, *this, equal(IP6_NEXT, TCP))
+        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546))
+
+
+def _from(nic: Nic, kind: int) -> Match:
+    return equal(ETHER_SOURCE_AND_TYPE, mac_number(nic.mac) << 16 | kind)
+
+
+def _first(nic: Nic, version: int, field: Field) -> list[Match] | None:
+    """What FIELD, the source, is in most of NIC's packets of a VERSION: anything, or None if it must have none."""
+    networks = nic.networks(version)
+    if networks:
+        return [within(field, networks[0])]
+    return [] if _any(nic) else None
+
+
+def _vlans(nic: Nic, field: Field) -> Iterator[GuardRule]:
+    """Tags that NIC's guest must not set itself, by the FIELD in which they stand."""
     if not nic.vlans.tagged:
-        # The tag is off before this hook sees the frame, and `ip saddr` looks at what was in it: so by its own name.
-        yield _drop("VLAN tag", equal(ETHER_TYPE, VLAN))
-        yield _drop("VLAN tag", equal(ETHER_TYPE, SERVICE_VLAN))
+        yield from (_drop("VLAN tag", equal(field, kind)) for kind in (VLAN, SERVICE_VLAN))
+
+
+def _untagged(nic: Nic, protocol: int) -> Iterator[GuardRule]:
+    """The tag is off before this hook sees the frame, and whoever asks for the protocol is told what was in it."""
+    if not nic.vlans.tagged:
+        yield _drop("VLAN tag", equal(PROTOCOL, protocol), unlike(ETHER_TYPE, protocol))
 
 
 def _none_of(field: Field, values: Iterable[int]) -> Iterator[Match]:
@@ -136,25 +186,24 @@ def _none_of(field: Field, values: Iterable[int]) -> Iterator[Match]:
 
 
 def _ipv4(nic: Nic) -> Iterator[GuardRule]:
-    this, whole = equal(PROTOCOL, IPV4), equal(IP_OFFSET, 0)
-    # By the destination alone: a client does not look at the port that an answer comes from.
-    yield _drop("DHCP server", whole, equal(UDP_DESTINATION, 68))
-    yield _drop("multicast querier", whole, equal(IP_PROTOCOL, IGMP), equal(IGMP_TYPE, MEMBERSHIP_QUERY))
+    this = equal(PROTOCOL, IPV4)
+    yield from _untagged(nic, IPV4)
     networks = nic.networks(4)
     if not networks and _any(nic):
-        yield _accept("IPv4 of any address", this)
+        yield _accept(ANY_IPV4, this)
         return
     for network in networks:
         yield _accept("IPv4", within(IP_SOURCE, network))
     if networks:
         nobody, everybody = int(IPv4Address("0.0.0.0")), int(IPv4Address("255.255.255.255"))
         client = equal(IP_SOURCE, nobody), equal(IP_DESTINATION, everybody)
-        yield _accept("DHCP client", *client, whole, equal(UDP_SOURCE, 68), equal(UDP_DESTINATION, 67))
+        yield _accept("DHCP client", *client, equal(IP_OFFSET, 0), equal(UDP_SOURCE, 68), equal(UDP_DESTINATION, 67))
     yield _drop("foreign IPv4 address", this)
 
 
 def _arp(nic: Nic) -> Iterator[GuardRule]:
     this = equal(PROTOCOL, ARP)
+    yield from _untagged(nic, ARP)
     yield _drop("foreign ARP sender MAC", *_none_of(ARP_SENDER_MAC, map(mac_number, nic.macs)))
     networks = nic.networks(4)
     if not networks and _any(nic):
@@ -176,10 +225,11 @@ def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
     if networks or anything:
         link_local = LINK_LOCAL if any_link_local else IPv6Network(nic.link_local)
         own: list[Network] = [link_local, *networks]
+        yield from _untagged(nic, IPV6)
         yield from _never_ipv6()
         yield from _discovery(nic, [] if anything else own)
         if anything:
-            yield _accept("IPv6 of any address", equal(PROTOCOL, IPV6))
+            yield _accept(ANY_IPV6, equal(PROTOCOL, IPV6))
             return
         for network in networks:
             yield _accept("IPv6", within(IP6_SOURCE, network))
@@ -236,6 +286,7 @@ def _discovery(nic: Nic, own: list[Network]) -> Iterator[GuardRule]:
 
 def _rarp(nic: Nic) -> Iterator[GuardRule]:
     """QEMU's announcement after a migration (net/announce.c): bridges learn from it where the guest lives."""
+    yield from _untagged(nic, RARP)
     for mac in nic.macs:
         request = equal(PROTOCOL, RARP), equal(RARP_OPERATION, REVERSE_REQUEST)
         yield _accept("RARP announcement", *request, equal(RARP_SENDER_MAC, mac_number(mac)))
@@ -258,7 +309,8 @@ def _own_words(nic: Nic) -> tuple[str, ...]:
     addresses: list[Address] = [n.network_address for v in (4, 6) for n in nic.networks(v) if n.num_addresses == 1]
     addresses.append(nic.link_local)
     words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
-    words += (f"{int(address):#034x}" for address in addresses if isinstance(address, IPv6Address))
+    words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
+    words += (f"{mac_number(nic.mac) << 16 | kind:#018x}" for kind in (IPV4, IPV6))
     return tuple(dict.fromkeys(words))
 
 

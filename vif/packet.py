@@ -22,7 +22,7 @@ KEYS = (
     *("mac", "to-mac", "vlan", "ether", "arp", "rarp", "sender", "sender-mac", "target"),
     *("from", "to", "proto", "sport", "dport", "type", "fragment", "nd-mac", "nd-target", "length"),
 )
-UDP, ICMP6 = 17, 58
+UDP, FRAGMENT_HEADER, ICMP6 = 17, 44, 58
 PROTOCOLS = {"icmp": 1, "igmp": IGMP, "tcp": 6, "udp": UDP, "esp": 50, "ah": 51, "icmp6": ICMP6}
 OPERATIONS = {"request": 1, "reply": 2}
 FRAGMENTS = ("no", "first", "later")
@@ -95,7 +95,7 @@ class _Description:
 def _packet(said: _Description, nic: Nic) -> Packet:
     found: dict[Field, int] = {
         rules.ETHER_SOURCE: said.mac("mac", nic.mac),
-        rules.ETHER_DESTINATION_BITS: said.mac("to-mac", "02:00:00:00:00:01"),
+        rules.ETHER_DESTINATION: said.mac("to-mac", "02:00:00:00:00:01"),
     }
     if "arp" in said or "rarp" in said:
         found |= _arp(said, nic)
@@ -104,6 +104,7 @@ def _packet(said: _Description, nic: Nic) -> Packet:
     else:
         found |= _ip(said, nic)
     found[rules.ETHER_TYPE] = VLAN if "vlan" in said else found[rules.PROTOCOL]
+    found[rules.ETHER_SOURCE_AND_TYPE] = found[rules.ETHER_SOURCE] << 16 | found[rules.ETHER_TYPE]
     return {field.name: value for field, value in found.items()}
 
 
@@ -139,7 +140,7 @@ def _ip(said: _Description, nic: Nic) -> dict[Field, int]:
             rules.IP_SOURCE: int(source),
             rules.IP_DESTINATION: int(destination),
             rules.IP_OFFSET: 1 if fragment == "later" else 0,
-            rules.IP_PROTOCOL: protocol,
+            rules.UPPER: protocol,
         }
     found = upper | {
         rules.PROTOCOL: IPV6,
@@ -148,7 +149,8 @@ def _ip(said: _Description, nic: Nic) -> dict[Field, int]:
         rules.UPPER: protocol,
         rules.IP6_LENGTH: said.number("length", 0xFFFF, 32 if rules.ND_OPTION_MAC in upper else 16),
     }
-    return found if fragment == "no" else found | {rules.IP6_FRAGMENT: 1}
+    more = {rules.IP6_NEXT: protocol} if fragment == "no" else {rules.IP6_FRAGMENT: 1, rules.IP6_NEXT: FRAGMENT_HEADER}
+    return found | more
 
 
 def _version(said: _Description, nic: Nic) -> int:

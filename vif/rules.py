@@ -42,11 +42,17 @@ class Field:
     form: Form = Form.NUMBER
 
 
-ETHER_SOURCE = Field("ether.source", "ether saddr", 48, Form.MAC)
-ETHER_SOURCE_BITS = Field("ether.source", "@ll,48", 48, Form.HEXADECIMAL)
-ETHER_DESTINATION_BITS = Field("ether.destination", "@ll,0", 48, Form.HEXADECIMAL)
-ETHER_TYPE = Field("ether.type", "ether type", 16, Form.ETHERTYPE)
+# By their places and not by names where packets pass often: for a name nft asks first what kind of packet it is.
+ETHER_SOURCE = Field("ether.source", "@ll,48", 48, Form.HEXADECIMAL)
+ETHER_DESTINATION = Field("ether.destination", "@ll,0", 48, Form.HEXADECIMAL)
+ETHER_TYPE = Field("ether.type", "@ll,96", 16, Form.HEXADECIMAL)
 """Of the outermost header: a VLAN tag's, where there is one."""
+ETHER_SOURCE_AND_TYPE = Field("ether.source+type", "@ll,48", 64, Form.HEXADECIMAL)
+IP_SOURCE_BITS = Field("ip.source", "@nh,96", 32, Form.HEXADECIMAL)
+IP6_SOURCE_BITS = Field("ip6.source", "@nh,64", 128, Form.HEXADECIMAL)
+IP6_NEXT = Field("ip6.next", "@nh,48", 8, Form.HEXADECIMAL)
+"""What follows IPv6's first header."""
+UDP_DESTINATION_BITS = Field("udp.destination", "@th,16", 16, Form.HEXADECIMAL)
 PROTOCOL = Field("protocol", "meta protocol", 16, Form.ETHERTYPE)
 """What is in the frame, within its VLAN tag."""
 ARP_HEADER = Field("arp.header", "@nh,0", 48, Form.HEXADECIMAL)
@@ -61,7 +67,6 @@ IP_DESTINATION = Field("ip.destination", "ip daddr", 32, Form.IPV4)
 IP_OFFSET = Field("ip.offset", "ip frag-off & 0x1fff ==", 13)
 """0 of a whole packet and of a first fragment. A later one has no UDP header, but nft looks for one in it all the
 same, in the family netdev and for IPv4."""
-IP_PROTOCOL = Field("ip.protocol", "ip protocol", 8)
 IGMP_TYPE = Field("igmp.type", "@th,0", 8, Form.HEXADECIMAL)
 IP6_SOURCE = Field("ip6.source", "ip6 saddr", 128, Form.IPV6)
 IP6_DESTINATION = Field("ip6.destination", "ip6 daddr", 128, Form.IPV6)
@@ -69,7 +74,7 @@ IP6_LENGTH = Field("ip6.length", "ip6 length", 16)
 """Of what follows the first header (RFC 8200, 3)."""
 IP6_FRAGMENT = Field("ip6.fragment", "exthdr frag", 1, Form.PRESENT)
 UPPER = Field("upper", "meta l4proto", 8)
-"""What comes after IPv6's extension headers: hop-by-hop and destination options, routing and fragment."""
+"""What an IP packet carries, behind the extension headers: hop-by-hop and destination options, routing, fragment."""
 UDP_SOURCE = Field("udp.source", "udp sport", 16)
 UDP_DESTINATION = Field("udp.destination", "udp dport", 16)
 ICMP6_TYPE = Field("icmp6.type", "icmpv6 type", 8)

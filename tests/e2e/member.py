@@ -56,6 +56,7 @@ class Member(Machine):
         self.write("/etc/ganeti-vif/ganeti-vif.conf", CONFIG)
         self.do("mkdir", "-p", "-m", "700", "/root/.ssh")
         self.path(LOG).unlink(missing_ok=True)  # this machine's own may be below
+        self.do("useradd", "--system", "--no-create-home", "ganeti-vif-responder")  # as the package does
         self.boot()
 
     def boot(self) -> None:
@@ -63,6 +64,7 @@ class Member(Machine):
         self.do("/usr/sbin/sshd")
         self.do("ganeti-vif", "setup")
         self.do("ganeti-vifd")
+        self.do("ganeti-vif-responder")
 
     def start_ganeti(self) -> None:
         """What Ganeti's init script does. `daemon-util start-all` would fail at a daemon that runs already."""

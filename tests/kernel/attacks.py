@@ -42,6 +42,7 @@ from .forging import (
     udp,
 )
 
+JUNK = b"attack" * 8
 FOREIGN_MAC = "aa:00:00:00:00:63"
 FOREIGN, FOREIGN6, FOREIGN_LINK_LOCAL = "203.0.113.99", "2001:db8:f::99", "fe80::99"
 
@@ -116,14 +117,13 @@ attack(
     lambda c: ether(c.other_mac, BROADCAST, 0x0806, arp_packet(1, c.mac, c.ip, c.gateway)),
 )
 
-WORD = b"what nobody may send, told from all other frames".ljust(60, b"\0")
 CONTROL = "bridge control (spanning tree, LACP, LLDP)"
-BPDU = bytes.fromhex("424203") + bytes(35)
+BPDU = bytes.fromhex("424203") + b"attack" * 6
 attack("spanning tree", CONTROL, lambda c: llc(c.mac, "01:80:c2:00:00:00", BPDU))
 attack("flow control", CONTROL, lambda c: ether(c.mac, "01:80:c2:00:00:01", 0x8808, b"\0\1\xff\xff"))
-attack("LACP", CONTROL, lambda c: ether(c.mac, "01:80:c2:00:00:02", 0x8809, bytes([1, 1]) + WORD))
-attack("802.1X", CONTROL, lambda c: ether(c.mac, "01:80:c2:00:00:03", 0x888E, WORD))
-attack("LLDP", CONTROL, lambda c: ether(c.mac, "01:80:c2:00:00:0e", 0x88CC, WORD))
+attack("LACP", CONTROL, lambda c: ether(c.mac, "01:80:c2:00:00:02", 0x8809, b"\1\1" + JUNK))
+attack("802.1X", CONTROL, lambda c: ether(c.mac, "01:80:c2:00:00:03", 0x888E, JUNK))
+attack("LLDP", CONTROL, lambda c: ether(c.mac, "01:80:c2:00:00:0e", 0x88CC, JUNK))
 attack("GVRP", CONTROL, lambda c: llc(c.mac, "01:80:c2:00:00:21", BPDU))
 attack("IPv4 to the bridges' group", CONTROL, lambda c: c.v4(c.ip, to="01:80:c2:00:00:00"))
 
@@ -147,12 +147,12 @@ attack(
 OTHER = "neither IP nor ARP"
 SNAP = bytes.fromhex("aaaa030000000800")
 attack("IPv4 in LLC and SNAP", OTHER, lambda c: llc(c.mac, c.to, SNAP + ip4(c.ip, c.other, UDP, bytes(8))))
-attack("CDP", OTHER, lambda c: llc(c.mac, "01:00:0c:cc:cc:cc", bytes.fromhex("aaaa0300000c2000") + bytes(40)))
-attack("PPPoE discovery", OTHER, lambda c: ether(c.mac, BROADCAST, 0x8863, WORD))
-attack("MPLS", OTHER, lambda c: ether(c.mac, c.to, 0x8847, WORD))
-attack("IPX", OTHER, lambda c: ether(c.mac, BROADCAST, 0x8137, WORD))
-attack("MAC-in-MAC", OTHER, lambda c: ether(c.mac, c.to, 0x88E7, WORD))
-attack("a third VLAN tag type", OTHER, lambda c: ether(c.mac, c.to, 0x9100, WORD))
+attack("CDP", OTHER, lambda c: llc(c.mac, "01:00:0c:cc:cc:cc", bytes.fromhex("aaaa0300000c2000") + JUNK))
+attack("PPPoE discovery", OTHER, lambda c: ether(c.mac, BROADCAST, 0x8863, JUNK))
+attack("MPLS", OTHER, lambda c: ether(c.mac, c.to, 0x8847, JUNK))
+attack("IPX", OTHER, lambda c: ether(c.mac, BROADCAST, 0x8137, JUNK))
+attack("MAC-in-MAC", OTHER, lambda c: ether(c.mac, c.to, 0x88E7, JUNK))
+attack("a third VLAN tag type", OTHER, lambda c: ether(c.mac, c.to, 0x9100, JUNK))
 attack(
     "RARP for the neighbour's MAC",
     OTHER,

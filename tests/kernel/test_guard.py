@@ -41,6 +41,7 @@ from .environment import (
     public6,
     routed,
 )
+from .test_hooks import hook, instance
 
 TAP_MAC = "fe:00:56:49:46:01"
 
@@ -111,6 +112,18 @@ def test_granted_addresses_lead_to_the_guest(ready: Node, gateway: Node, plug: P
 def test_a_malformed_tag_is_refused_by_name(ready: Node, tap: MakeTap, tag: str, word: str) -> None:
     said = refusal(ready, bridged(tap(ready).name, TAGS=f"other {tag}"))
     assert tag in said and word in said and "vm5.example.com" in said
+
+
+def test_a_hook_takes_over_new_tags_and_keeps_what_it_had_for_malformed_ones(ready: Node, tap: MakeTap) -> None:
+    guest = tap(ready)
+    attach(ready, bridged(guest.name))
+    given = instance() | {"INSTANCE_TAGS": "vif:0:address:10.0.0.77"}
+    assert hook(ready, "instance-modify", **given).returncode == 0
+    assert answer(ready, "explain", guest.name)["nics"][0]["addresses"] == ["10.0.0.5/32", "10.0.0.77/32"]
+    done = hook(ready, "instance-modify", **(given | {"INSTANCE_TAGS": "vif:0:address:10.0.0.777"}))
+    assert done.returncode == 1 and "vif:0:address:10.0.0.777" in done.stdout + done.stderr
+    assert answer(ready, "explain", guest.name)["nics"][0]["addresses"] == ["10.0.0.5/32", "10.0.0.77/32"]
+    assert differences(ready) == []
 
 
 @pytest.mark.parametrize(
