@@ -8,7 +8,7 @@ TEST = $(DEMO) python3-pytest python3-hypothesis python3-dpkt python3-netaddr nf
 	isc-dhcp-client dhcpcd-base ndisc6
 E2E = $(TEST) ganeti openssh-server fping socat iputils-arping mmdebstrap
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot $(RUN_TIME)
-ROOTS = lintian mmdebstrap systemd
+ROOTS = lintian mmdebstrap
 LINT = python3-venv
 
 .PHONY: demo test test-e2e test-package lint deb bench install clean

@@ -28,6 +28,7 @@ PACKAGES = (
     "procps",
     "systemd",
     "systemd-sysv",
+    "udev",
     "bash-completion",
     # what the package depends on, so that installing it needs no network
     "adduser",
@@ -43,6 +44,10 @@ TESTED = ("busybox-static", "cpio", "python3-pytest", "qemu-system-x86", "util-l
 """What debian/tests needs besides: only in the system in which they are run."""
 
 
+_refused: dict[str, str] = {}
+"""Why a suite cannot be had: asked once, and not by every test anew."""
+
+
 def root(suite: str, *more: str) -> Path:
     """The root directory of a clean Debian SUITE, with packages in it. Made once; skips the test if it cannot be."""
     packages = [*PACKAGES, *more]
@@ -50,8 +55,10 @@ def root(suite: str, *more: str) -> Path:
     path = ROOTS / f"{suite}-{digest}"
     ROOTS.mkdir(parents=True, exist_ok=True)
     with _locked(ROOTS / f"{suite}.lock"):
-        if not path.exists():
+        if not path.exists() and suite not in _refused:
             _make(suite, packages, path)
+    if not path.exists():
+        pytest.skip(f"no Debian {suite} can be had from {MIRROR}: {_refused[suite]}")
     return path
 
 
@@ -69,9 +76,12 @@ def _make(suite: str, packages: list[str], path: Path) -> None:
     command = ["mmdebstrap", "--mode=root", "--variant=apt", f"--include={','.join(packages)}", "--format=directory"]
     try:
         done = subprocess.run([*command, suite, beside, MIRROR], capture_output=True, text=True, timeout=900)
-    except FileNotFoundError:
-        pytest.skip("there is no mmdebstrap")
+    except subprocess.TimeoutExpired:
+        _refused[suite] = "no end after 900 s"
+        return
     if done.returncode:
         shutil.rmtree(beside, ignore_errors=True)
-        pytest.skip(f"no Debian {suite} can be had from {MIRROR}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+        said = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+        _refused[suite] = said[0] if said else f"mmdebstrap ended with {done.returncode}"
+        return
     beside.rename(path)

@@ -78,6 +78,7 @@ def test_it_comes_and_changes_and_goes(machine: Machine, stack: ExitStack) -> No
     assert {name: after.get(name) for name in {*after, *before} if after.get(name) != before.get(name)} == {}
     assert accounts(machine) == people
     assert units(machine) == ""
+    assert sh(machine, "find /run /var/lib/systemd /etc/systemd -name '*ganeti*'", check=False) == ""
 
 
 def removed(machine: Machine, routed: Node, private: Node) -> None:
