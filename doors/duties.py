@@ -13,7 +13,7 @@ from config.model import Config
 from doors.agenda import Agenda
 from doors.answers import Answers
 from doors.look import look
-from doors.tasks import CALM, HELD, PERIOD, SHARE, TURN, Announce, Expect, Look, Move, Prepare, Task, Tend
+from doors.tasks import CALM, HELD, PERIOD, SHARE, TURN, Announce, Claim, Expect, Look, Move, Prepare, Task, Tend
 from doors.tending import Tending
 from outside import lock, log, records
 from outside.child import Child
@@ -87,7 +87,7 @@ class Duties:
         if self._child and self._child.done():
             self._looked(self._child)
         for tap, here in set(self._tending.migrations.heard(_now())):
-            self._agenda.at(_now(), Move(tap, here))
+            self._agenda.at(_now(), Claim(tap) if here else Move(tap, here=False))
         end = _now() + TURN
         try:
             while self._held <= _now() < end:
@@ -114,6 +114,8 @@ class Duties:
                     self._tending.expect()
                 case Prepare(nic=nic):
                     self._tending.prepare(nic)
+                case Claim(tap=tap):
+                    self._tending.claim(tap)
                 case Move(tap=tap, here=here):
                     self._tending.move(tap, here=here)
                 case Look():

@@ -3,24 +3,26 @@
 Ganeti configures a routed NIC on the target only when the source's QEMU is gone, a second or more after the guest runs
 there (ganeti lib/hypervisor/hv_kvm/__init__.py:2550-2560 at 3.0.2). So its hook, which comes before, names the NICs. On
 the target each is attached as *elsewhere*, filtered and up and reachable from nowhere, as soon as QEMU has its tap; the
-guest's first frame, or QEMU's announcement of it, says that it lives here. On the source, that announcement on the
-uplink says that it does not live here any more. If the migration fails, its next frame on the source says that it does.
+guest's first frame, or QEMU's announcement of it, says that it lives here. The target says so on the uplink before it
+answers for the guest, and the source lets go: nobody is answered by two. If the migration fails, the guest's next frame
+on the source says that it lives there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from config.model import Config
 from engine.failure import Failure
 from engine.objects import Address
 from ganeti.hook import Migration
-from outside import ears, log, qemu, records
+from outside import ears, log, packets, qemu, records
 from outside.ears import Ear
 from outside.node import Node
 from vif import routed
-from vif.announce import announced
+from vif.announce import announced, arrival, arrived
 from vif.attach import attach, recorded_nics
 from vif.nic import Mode, Nic
 
@@ -30,9 +32,9 @@ LONGEST = 3600.0
 
 @dataclass(slots=True)
 class Leaving:
-    """Addresses whose NICs may be leaving by an uplink, by the tap; and the ears for who announces them elsewhere."""
+    """NICs that may be leaving by an uplink: their taps by MAC and by address. And the ears for who has them now."""
 
-    taps: dict[Address, str]
+    taps: dict[Address | str, str]
     ears: tuple[Ear, ...]
     until: float
 
@@ -70,11 +72,12 @@ class Migrations:
         links = [config.public_link(nic.link) for nic in nics]
         uplinks = sorted({public.uplink for public in links if public})
         try:
-            listening = tuple(Ear(name, kind) for name in uplinks for kind in (ears.ETH_P_ARP, ears.ETH_P_IPV6))
+            kinds = (ears.ETH_P_RARP, ears.ETH_P_ARP, ears.ETH_P_IPV6)
+            listening = tuple(Ear(name, kind) for name in uplinks for kind in kinds)
         except Failure as failure:
             log.say(f"{instance}: {failure.what}", log.Level.ERROR)
             return
-        taps = {address: nic.tap for nic in nics for address in routed.addresses(nic)}
+        taps = {who: nic.tap for nic in nics for who in (nic.mac, *routed.addresses(nic))}
         self._leaving[instance] = Leaving(taps, listening, now + LONGEST)
 
     def arrivals(self, now: float) -> Iterator[Nic]:
@@ -107,8 +110,9 @@ class Migrations:
             if any(True for _ in ear.frames()):
                 yield tap, True
         for instance, leaving in list(self._leaving.items()):
-            told = {found for ear in leaving.ears for frame in ear.frames() if (found := announced(frame))}
-            yield from {(leaving.taps[address], False) for address in told if address in leaving.taps}
+            frames = [frame for ear in leaving.ears for frame in ear.frames()]
+            told = {arrived(frame) or announced(frame) for frame in frames}
+            yield from {(leaving.taps[who], False) for who in told if who in leaving.taps}
             if now > leaving.until or not any(map(records.exists, leaving.taps.values())):
                 self._forget_leaving(instance)
 
@@ -116,6 +120,15 @@ class Migrations:
         if leaving := self._leaving.pop(instance, None):
             for ear in leaving.ears:
                 ear.close()
+
+
+def claim(nic: Nic, config: Config, node: Node) -> None:
+    """Tell the node that NIC's guest ran on that it runs here. Best effort: it hears our announcement too, later."""
+    public = config.public_link(nic.link)
+    uplink = node.devices([public.uplink]).by_name.get(public.uplink) if public else None
+    if uplink and uplink.link.mac:
+        with suppress(Failure):
+            packets.send(uplink.name, [arrival(nic.mac, uplink.link.mac)])
 
 
 def move(nic: Nic, config: Config, node: Node) -> None:

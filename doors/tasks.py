@@ -19,6 +19,8 @@ LONGEST = 60.0
 """Seconds between two attempts to attach a NIC, at most; the first follows after one, then twice as many each time."""
 EXPECTED = 0.1
 """Seconds between two looks for the taps of a guest that is on its way."""
+HANDOVER = 0.005
+"""Seconds from a guest's arrival, which the node that it left hears of, to the answers of this node."""
 TURN = 0.05
 """Seconds of work after which signals and events are looked at."""
 HELD = 0.01
@@ -58,6 +60,13 @@ class Prepare:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """The guest behind TAP runs here, and another node may still answer for it."""
+
+    tap: str
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """The guest behind TAP is HERE now, or elsewhere."""
 
@@ -65,4 +74,4 @@ class Move:
     here: bool
 
 
-Task = Tend | Announce | Look | Expect | Prepare | Move
+Task = Tend | Announce | Look | Expect | Prepare | Claim | Move

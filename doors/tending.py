@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from config.model import Config
 from doors.agenda import Agenda
-from doors.migrations import Migrations, move
-from doors.tasks import AGAIN, EXPECTED, LONGEST, Announce, Expect, Prepare, Task, Tend
+from doors.migrations import Migrations, claim, move
+from doors.tasks import AGAIN, EXPECTED, HANDOVER, LONGEST, Announce, Expect, Move, Prepare, Task, Tend
 from doors.vif_script import announce, forget, tap_index, up
 from engine.failure import Failure
 from engine.words import finding
@@ -123,6 +123,19 @@ class Tending:
             raise
         except Failure as failure:
             log.say(f"{nic.whom}: not prepared for its guest: {failure.what}", log.Level.WARNING)
+
+    def claim(self, tap: str) -> None:
+        """The guest behind TAP runs here: say so, and answer for it a moment later."""
+        try:
+            nic = recorded(tap)
+            if nic and nic.elsewhere:
+                self._node.forget()
+                claim(nic, self.config, self._node)
+                self._agenda.at(_now() + HANDOVER, Move(tap, here=True))
+            else:
+                self.migrations.forget(tap)
+        except Failure as failure:
+            self.failed(tap, failure)
 
     def move(self, tap: str, *, here: bool) -> None:
         """The guest behind TAP is HERE now, or elsewhere."""

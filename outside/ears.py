@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from engine.failure import Failure
 
-ETH_P_ALL, ETH_P_ARP, ETH_P_IPV6 = 3, 0x0806, 0x86DD
+ETH_P_ALL, ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6 = 3, 0x0806, 0x8035, 0x86DD
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("=HBBI")
@@ -30,7 +30,7 @@ _ROUNDS = 64
 
 
 class Ear:
-    """A socket that hears what comes in by DEVICE: ARP, IPv6's neighbour advertisements, or all. Raises Failure."""
+    """A socket that hears what comes in by DEVICE: ARP, RARP, IPv6's advertisements, or all. Raises Failure."""
 
     def __init__(self, device: str, protocol: int = ETH_P_ALL) -> None:
         self.device = device

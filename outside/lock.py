@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from engine.failure import Failure
 
 DIRECTORY = "/run/ganeti-vif"
-WAIT = 60.0
+WAIT = 180.0
 """Seconds: Ganeti itself gives up after 900 (ganeti lib/rpc_defs.py at 3.0.2)."""
 
 

@@ -12,8 +12,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from engine.objects import Address
 
-ETH_P_ARP, ETH_P_IPV6, IPPROTO_ICMPV6 = 0x0806, 0x86DD, 58
-ARP_REQUEST, ARP_REPLY = 1, 2
+ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6, IPPROTO_ICMPV6 = 0x0806, 0x8035, 0x86DD, 58
+ARP_REQUEST, ARP_REPLY, REVERSE_REQUEST = 1, 2, 3
 NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER = 136, 0x20000000, 2
 SOLICITED = 0x40
 BROADCAST = b"\xff" * 6
@@ -22,7 +22,7 @@ ALL_NODES = IPv6Address("ff02::1")
 
 def announcements(addresses: Iterable[Address], mac: str) -> Iterator[bytes]:
     """The frames that say: each of ADDRESSES is at MAC, the uplink's own."""
-    hardware = bytes.fromhex(mac.replace(":", ""))
+    hardware = _octets(mac)
     for address in addresses:
         if isinstance(address, IPv4Address):
             yield gratuitous_arp(ARP_REQUEST, address, hardware)
@@ -40,6 +40,23 @@ def announced(frame: bytes) -> Address | None:
         return None
     unsolicited = frame[54] == NEIGHBOUR_ADVERTISEMENT and not frame[58] & SOLICITED
     return IPv6Address(frame[62:78]) if unsolicited else None
+
+
+def arrival(guest: str, mac: str) -> bytes:
+    """The frame that says: the guest with the MAC GUEST runs here now, on the node whose uplink has MAC.
+
+    It names no address, so nobody takes it for an answer; QEMU says the same in the same way (its net/announce.c).
+    """
+    who = _octets(guest)
+    rarp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, REVERSE_REQUEST) + who + bytes(4) + who + bytes(4)
+    return _ethernet(BROADCAST, _octets(mac), ETH_P_RARP, rarp)
+
+
+def arrived(frame: bytes) -> str | None:
+    """The MAC of the guest that FRAME says runs where it comes from."""
+    if frame[12:22] != b"\x80\x35\0\1\x08\0\6\4\0\3" or len(frame) < 42:
+        return None
+    return frame[22:28].hex(":")
 
 
 def gratuitous_arp(operation: int, address: IPv4Address, hardware: bytes) -> bytes:
@@ -60,6 +77,10 @@ def neighbour_advertisement(address: IPv6Address, hardware: bytes) -> bytes:
     icmp = struct.pack("!BBH", NEIGHBOUR_ADVERTISEMENT, 0, checksum) + body
     ip = struct.pack("!IHBB", 6 << 28, length, IPPROTO_ICMPV6, 255) + address.packed + ALL_NODES.packed
     return _ethernet(b"\x33\x33" + ALL_NODES.packed[-4:], hardware, ETH_P_IPV6, ip + icmp)
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def _ethernet(destination: bytes, source: bytes, kind: int, payload: bytes) -> bytes:

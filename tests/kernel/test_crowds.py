@@ -15,6 +15,8 @@ from .environment import bridged, public, routed, uuid
 from .vifd import clean, launched, stopped, until, without_records
 
 MANY, CALLERS, ALL = 50, 50, 200
+FEWER = 60
+"""Without a daemon each of these processes loads all libraries, and one works at a time."""
 FIRST = 1000
 
 
@@ -78,12 +80,12 @@ REMEMBERED = {"missing bridge", "somebody else's address", "foreign subnet"}
 """What may be right one day: these are tried again as long as their taps live."""
 
 
-@pytest.mark.parametrize("daemon", ["runs", "is not there"])
-def test_two_hundred_at_once_of_which_half_are_bad(ready: Node, daemon: str) -> None:
+@pytest.mark.parametrize(("daemon", "count"), [("runs", ALL), ("is not there", FEWER)])
+def test_two_hundred_at_once_of_which_half_are_bad(ready: Node, daemon: str, count: int) -> None:
     process = launched(ready) if daemon == "runs" else None
-    with TapHolder(ready, ALL // 2) as goods, TapHolder(ready, ALL // 2) as bads, TapHolder(ready, 1) as first:
+    with TapHolder(ready, count // 2) as goods, TapHolder(ready, count // 2) as bads, TapHolder(ready, 1) as first:
         attach(ready, routed(*first.names, 5))
-        kinds = [KINDS[place % len(KINDS)] for place in range(ALL // 2)]
+        kinds = [KINDS[place % len(KINDS)] for place in range(count // 2)]
         good = [numbered(routed if n % 2 else bridged, tap, n) for n, tap in enumerate(goods.names, FIRST)]
         wrong = [bad(kind, tap, n) for n, (tap, kind) in enumerate(zip(bads.names, kinds, strict=True), FIRST + 100)]
         calls = [one for pair in zip(good, wrong, strict=True) for one in pair]
@@ -99,8 +101,8 @@ def test_two_hundred_at_once_of_which_half_are_bad(ready: Node, daemon: str) -> 
         assert {tap for tap, state in found.items() if state == "not attached"} == remembered
         assert found.keys() - remembered == {*goods.names, *first.names}
         lines = differences(ready)
-        assert len(lines) == len(remembered)
         assert all(any(f"({tap})" in line for line in lines) for tap in remembered), lines
+        assert all(any(f"({tap})" in line for tap in remembered) for line in lines), lines
         bads.kill()
         if not process:
             assert run(ready, "reconcile").returncode == 0

@@ -125,8 +125,8 @@ def test_half_a_million_frames(node: Node, tap: MakeTap) -> None:
     )
     assert heard > FRAMES * 0.7  # the rest is of no kind that the socket lets through
     for name in ("malformed", "spoofed", "dhcp4_discover", "router_solicitation", "neighbour_solicitation"):
-        assert counts[name] > 500, counts
-    assert counts["dhcp6_advertise"] > 100
+        assert counts[name] > 100, counts
+    assert counts["dhcp6_advertise"] > 10
 
 
 def heard_out(tap: Tap) -> None:
