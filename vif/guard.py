@@ -23,7 +23,6 @@ from vif.rules import (
     ARP_TARGET,
     ETHER_DESTINATION,
     ETHER_SOURCE,
-    ETHER_SOURCE_AND_TYPE,
     ETHER_TYPE,
     ICMP6_TYPE,
     IGMP_TYPE,
@@ -142,23 +141,21 @@ def _usual(nic: Nic) -> Iterator[GuardRule]:
     """What most packets are, before all that they are not: from its own MAC and first address, and no disguise.
 
     An IPv6 packet has its TCP or UDP right behind its first header: it is no fragment, and no neighbour discovery. All
-    that these rules let through, those that follow would too.
+    that these rules let through, those that follow would too. The MAC comes last, apart from the type that follows it
+    in the frame: nft would make one load of the two, and Linux before 6.6 (6.1.61) looks for the type of a tagged frame
+    in the wrong place then (af84f9e447a6, "nft_payload: rebuild vlan header on h_proto access").
     """
     # By the destination alone: a client does not look at the port that an answer comes from.
     yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, 68), equal(UPPER, UDP), equal(IP_OFFSET, 0))
     query = equal(UPPER, IGMP), equal(IGMP_TYPE, MEMBERSHIP_QUERY)
     yield _drop("multicast querier", *query, equal(IP_OFFSET, 0))
+    own_mac = equal(ETHER_SOURCE, mac_number(nic.mac))
     if (source := _first(nic, 4, IP_SOURCE_BITS)) is not None:
-        yield _accept("IPv4" if source else ANY_IPV4, _from(nic, IPV4), *source)
+        yield _accept("IPv4" if source else ANY_IPV4, equal(ETHER_TYPE, IPV4), *source, own_mac)
     if (source := _first(nic, 6, IP6_SOURCE_BITS)) is not None:
-        this = _from(nic, IPV6), *source
-        reason = "IPv6" if source else ANY_IPV6
-        yield _accept(reason, *this, equal(IP6_NEXT, TCP))
-        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546))
-
-
-def _from(nic: Nic, kind: int) -> Match:
-    return equal(ETHER_SOURCE_AND_TYPE, mac_number(nic.mac) << 16 | kind)
+        this, reason = (equal(ETHER_TYPE, IPV6), *source), "IPv6" if source else ANY_IPV6
+        yield _accept(reason, *this, equal(IP6_NEXT, TCP), own_mac)
+        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546), own_mac)
 
 
 def _first(nic: Nic, version: int, field: Field) -> list[Match] | None:
@@ -310,7 +307,6 @@ def _own_words(nic: Nic) -> tuple[str, ...]:
     addresses.append(nic.link_local)
     words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
     words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
-    words += (f"{mac_number(nic.mac) << 16 | kind:#018x}" for kind in (IPV4, IPV6))
     return tuple(dict.fromkeys(words))
 
 

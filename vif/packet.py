@@ -104,7 +104,6 @@ def _packet(said: _Description, nic: Nic) -> Packet:
     else:
         found |= _ip(said, nic)
     found[rules.ETHER_TYPE] = VLAN if "vlan" in said else found[rules.PROTOCOL]
-    found[rules.ETHER_SOURCE_AND_TYPE] = found[rules.ETHER_SOURCE] << 16 | found[rules.ETHER_TYPE]
     return {field.name: value for field, value in found.items()}
 
 

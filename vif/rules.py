@@ -47,7 +47,6 @@ ETHER_SOURCE = Field("ether.source", "@ll,48", 48, Form.HEXADECIMAL)
 ETHER_DESTINATION = Field("ether.destination", "@ll,0", 48, Form.HEXADECIMAL)
 ETHER_TYPE = Field("ether.type", "@ll,96", 16, Form.HEXADECIMAL)
 """Of the outermost header: a VLAN tag's, where there is one."""
-ETHER_SOURCE_AND_TYPE = Field("ether.source+type", "@ll,48", 64, Form.HEXADECIMAL)
 IP_SOURCE_BITS = Field("ip.source", "@nh,96", 32, Form.HEXADECIMAL)
 IP6_SOURCE_BITS = Field("ip6.source", "@nh,64", 128, Form.HEXADECIMAL)
 IP6_NEXT = Field("ip6.next", "@nh,48", 8, Form.HEXADECIMAL)

@@ -58,7 +58,7 @@ class Claims:
             for member in members
             for cable in ("eth0", "eth1")
         }
-        self._heard: list[tuple[str, str]] = []
+        self._heard: list[tuple[float, str, str]] = []
         self._stop = threading.Event()
         with contextlib.ExitStack() as stack:
             public = stack.enter_context(PacketSocket(site.switch, "public"))
@@ -85,10 +85,18 @@ class Claims:
     def of(self, who: str) -> list[str]:
         """The nodes that spoke for a public address, or carried frames of a private MAC; each as often as it changed."""
         found: list[str] = []
-        for claim, node in list(self._heard):
+        for _, claim, node in list(self._heard):
             if claim == who and found[-1:] != [node]:
                 found.append(node)
         return found
+
+    def overlap_ms(self, who: str, source: Member, target: Member) -> float:
+        """For how long SOURCE went on to speak for WHO after TARGET had begun to; 0 if it did not."""
+        spoke = {
+            node.name: [at for at, claim, name in self._heard if (claim, name) == (who, node.name)]
+            for node in (source, target)
+        }
+        return round(1000 * max(0.0, max(spoke[source.name]) - min(spoke[target.name])), 1)
 
     def wait(self, who: str, node: Member, *, timeout: float = 120) -> None:
         """Return when NODE was the last to speak for WHO."""
@@ -105,7 +113,7 @@ class Claims:
                 continue
             claim = inner(frame)[6:12].hex(":") if private else claimed(frame)
             if claim:
-                self._heard.append((claim, node))
+                self._heard.append((time.monotonic(), claim, node))
 
     def _ask(self) -> None:
         source = bytes.fromhex(self._gateway.path("/sys/class/net/eth0/address").read_text().strip().replace(":", ""))
