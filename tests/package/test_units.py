@@ -131,3 +131,16 @@ def test_networkd_leaves_routes_rules_and_devices_alone(node: Machine, stack: Ex
     sh(node, "rm /usr/lib/systemd/networkd.conf.d/ganeti-vif.conf /usr/lib/systemd/network/05-ganeti-vif.network")
     said = sh(node, "ganeti-vif doctor", check=False)
     assert "ManageForeignRoutes=yes" in said and "manages tap0" in said and "20-all.network" in said
+
+
+@pytest.mark.parametrize(
+    "kind", ["tuntap add tap7 mode tap", "link add pvn200 type bridge", "link add vx9 type bridge"]
+)
+def test_udev_leaves_the_mac_addresses_of_ours_alone(node: Machine, kind: str) -> None:
+    name = kind.split()[2]
+    sh(node, f"ip {kind}")
+    mac = node.path(f"/sys/class/net/{name}/address").read_text()
+    said = sh(node, f"udevadm test-builtin net_setup_link /sys/class/net/{name}")
+    assert "ID_NET_LINK_FILE=/usr/lib/systemd/network/05-ganeti-vif.link" in said
+    assert f"ID_NET_NAME={name}" in said
+    assert node.path(f"/sys/class/net/{name}/address").read_text() == mac
