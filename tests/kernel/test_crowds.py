@@ -104,9 +104,14 @@ def test_two_hundred_at_once_of_which_half_are_bad(ready: Node, daemon: str, cou
             return {nic["tap"]: nic["state"] for nic in answer(ready, "status")["nics"]} == wanted
 
         until(shown, "each in its state")
-        lines = differences(ready)
-        assert all(any(f"({tap})" in line for line in lines) for tap in remembered), lines
-        assert all(any(f"({tap})" in line for tap in remembered) for line in lines), lines
+        names = [f"({tap})" for tap in remembered]
+
+        def told() -> bool:
+            lines = differences(ready)
+            each = all(any(name in line for line in lines) for name in names)
+            return each and all(any(name in line for name in names) for line in lines)
+
+        until(told, "a line for each of them, and no other")
         bads.kill()
         if not process:
             assert run(ready, "reconcile").returncode == 0
