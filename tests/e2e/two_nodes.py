@@ -51,7 +51,7 @@ class TwoNodes:
         assert done.returncode == 0, done.stdout
 
     @pytest.mark.xfail(
-        reason="the source goes on to answer until it has heard the target's announcement and withdrawn", strict=False
+        reason="the target gives the source 5 ms to let go; two nodes on one busy machine may need longer", strict=False
     )
     def test_only_one_node_speaks_for_a_guest_that_migrates(self, cluster: Cluster, web: Instance) -> None:
         source, target = web.home, cluster.other(web.home)
