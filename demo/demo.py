@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,32 @@ def respond(node: Node) -> subprocess.Popen[str]:
     return node.popen(["ganeti-vif-responder", "--foreground"])
 
 
+def keep(node: Node) -> subprocess.Popen[str]:
+    """Start the daemon, as the package's unit does; return when it answers."""
+    daemon = node.popen(["ganeti-vifd", "--foreground"])
+    until(lambda: node.path("/run/ganeti-vif/control.sock").exists(), "ganeti-vifd")
+    return daemon
+
+
+def until(met: Callable[[], bool], what: str) -> None:
+    """Wait for what the daemon does by itself."""
+    deadline = time.monotonic() + 60
+    while not met():
+        if time.monotonic() > deadline:
+            raise Failed(f"waited in vain for {what}")
+        time.sleep(0.02)
+
+
+def forgotten(node: Node, vm: Vm) -> bool:
+    return vm.name not in node.run(["sh", "-c", "cat /run/ganeti-vif/nics/*.json; true"]).stdout
+
+
+def end(*daemons: subprocess.Popen[str]) -> None:
+    for daemon in daemons:
+        daemon.terminate()
+        daemon.communicate(timeout=60)
+
+
 def configure(guest: Guest, vm: Vm) -> None:
     """What any guest does: its kernel makes its IPv6 address, a DHCP client gets the rest. It is told nothing by us."""
     guest.wait_ready()
@@ -239,7 +266,7 @@ def main() -> int:
             show(node, "ganeti-vif", "setup")
             show(node, "ganeti-vif", "setup")
 
-            responder = respond(node)
+            daemons = keep(node), respond(node)
 
             say("Two instances start: Ganeti makes two taps for each and calls kvm-vif-bridge for each tap")
             image = ensure(ROOT / "build")
@@ -262,10 +289,10 @@ def main() -> int:
 
             say(f"{vms[1].name} ends; its taps are gone at once, and nothing of it is left")
             guests[1].stop()
-            show(node, "ganeti-vif", "check", status=1)
-            print("  Ganeti runs its hooks instance-stop-post.d")
-            stopped(node, vms[1])
+            until(lambda: forgotten(node, vms[1]), f"the end of {vms[1].name}")
             show(node, "ganeti-vif", "check")
+            print("  Ganeti runs its hooks instance-stop-post.d, which find nothing left to do")
+            stopped(node, vms[1])
             show(node, "ganeti-vif", "status")
             attempt(guests[0], "ping the gateway, 192.0.2.1", "ping -c 1 -W 3 192.0.2.1", works=True)
             say("What the responder has answered")
@@ -273,11 +300,10 @@ def main() -> int:
             show(node, *counters)
 
             say("The log, and the end")
-            responder.terminate()
-            responder.wait(timeout=30)
-            show(node, "tail", "-n", "3", "/var/log/ganeti/vif.log")
             guests[0].stop()
-            show(node, "ganeti-vif", "reconcile")
+            until(lambda: forgotten(node, vms[0]), f"the end of {vms[0].name}")
+            end(*daemons)
+            show(node, "sh", "-c", "grep tap0 /var/log/ganeti/vif.log")
             show(node, "ganeti-vif", "teardown")
     except Failed as failure:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)

@@ -54,12 +54,18 @@ class Ear:
         self._socket.close()
 
     def frames(self) -> Iterator[bytes]:
-        """What came in meanwhile; does not wait."""
+        """What came in by the device itself meanwhile; does not wait.
+
+        A socket of one protocol also hears what came in a VLAN of its device, which may be a tenant's own network: the
+        kernel looks for listeners where a frame came in first (net/core/dev.c, orig_dev).
+        """
         for _ in range(_ROUNDS):
             try:
-                yield self._socket.recv(256)
+                frame, (device, *_) = self._socket.recvfrom(256)
             except OSError:  # nothing, or the device went down
                 return
+            if device == self.device:
+                yield frame
 
 
 def _attach(one: socket.socket) -> None:
