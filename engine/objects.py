@@ -111,6 +111,11 @@ class Chain:
         """The table that it is in."""
         return table_of(self.family, self.name)
 
+    @property
+    def owns_table(self) -> bool:
+        """Whether its table goes with it: a device's does, and one that was left by who died translating rules."""
+        return self.family == "netdev" and not self.name.endswith(BELOW)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subchain(Chain):

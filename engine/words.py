@@ -100,7 +100,7 @@ def _remove(actual: Object) -> Iterator[str]:
     match actual:
         case Link(name=name):
             yield f"ip link del {name}"
-        case Chain(family="netdev", hook=hook, table=table) if hook:
+        case Chain(owns_table=True, table=table):
             yield f"nft delete table netdev {table}"
         case Chain(family=family, table=table, name=name):
             yield f"nft delete chain {family} {table} {name}"

@@ -107,7 +107,7 @@ def definition(chain: Chain, expressions: Iterable[bytes], *, hooked: bool) -> I
 
 def deletion(chain: Chain) -> Iterator[Message]:
     """What removes CHAIN and its rules, and its table if it is its own."""
-    if chain.family == "netdev" and chain.hook:
+    if chain.owns_table:
         yield DELETE_TABLE, 0, _body(chain, (NFTA_TABLE, None))
         return
     yield DELETE_RULE, 0, _body(chain, (NFTA_TABLE, None), (NFTA_RULE_CHAIN, chain.name))

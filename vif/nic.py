@@ -103,12 +103,19 @@ class Nic:
 
     def networks(self, version: int) -> tuple[Prefix, ...]:
         """The addresses and prefixes of an IP VERSION that are its guest's: its own, and those that its tags grant."""
-        own = self.address if version == 4 else self.address6
-        granted = () if self._disabled(version) else self.grants.addresses
-        wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version)]
-        return tuple(dict.fromkeys(wanted))
+        return self._networks[version]
 
-    @property
+    @cached_property
+    def _networks(self) -> dict[int, tuple[Prefix, ...]]:
+        """Asked for by nearly every rule, and for every NIC when another's address is looked for."""
+        found = {}
+        for version, own in ((4, self.address), (6, self.address6)):
+            granted = () if self._disabled(version) else self.grants.addresses
+            wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version)]
+            found[version] = tuple(dict.fromkeys(wanted))
+        return found
+
+    @cached_property
     def link_local(self) -> IPv6Address:
         """The link-local address that its guest makes from its MAC."""
         return eui64(IPv6Network("fe80::/64"), self.mac)
