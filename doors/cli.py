@@ -16,7 +16,7 @@ from doors import explain, status
 from doors.adopt import adopt
 from doors.ask import ask
 from doors.progress import Bar
-from doors.vif_script import complain, needs_root, tap_index, up
+from doors.vif_script import announce, complain, needs_root, tap_index, up
 from engine.difference import Change
 from engine.failure import Failure
 from engine.words import commands, finding
@@ -236,6 +236,8 @@ def _attach(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with lock.held("nics"), Node() as node:
         changes = up(nic, config, node, dry_run=given.dry_run)
+        if not given.dry_run:
+            announce(nic, config, node)
     return _report(given, changes, [])
 
 

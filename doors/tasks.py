@@ -36,7 +36,7 @@ class Tend:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the neighbours once more where NIC lives, AFTER so many seconds."""
+    """Tell the neighbours where NIC lives, AFTER so many seconds."""
 
     nic: Nic
     after: float

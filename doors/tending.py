@@ -72,16 +72,18 @@ class Tending:
         record = records.record_of(nic.tap)
         if record and is_pending(record):
             up(nic, self.config, node)
+            announce(nic, self.config, node)
         else:
             for change in attach(nic, self.config, node):
                 log.say(f"{nic.whom}: repaired: {finding(change)}", log.Level.WARNING)
         self._plan_announcements(nic)
 
     def attached(self, nic: Nic) -> None:
-        """NIC was attached, as Ganeti asked."""
+        """NIC was attached, as Ganeti asked. It is announced when Ganeti has its answer."""
         self._said.pop(nic.tap, None)
         self._attempts.pop(nic.tap, None)
         self.migrations.forget(nic.tap)
+        self._agenda.at(_now(), Announce(nic, 0.0))
         self._plan_announcements(nic)
 
     def failed(self, tap: str, failure: Failure) -> None:
@@ -100,7 +102,7 @@ class Tending:
                 self._agenda.at(_now() + after - age, Announce(nic, after))
 
     def announce(self, nic: Nic) -> None:
-        """Tell the neighbours once more where NIC lives, if it does."""
+        """Tell the neighbours where NIC lives, if it does."""
         self._node.forget()
         tap = self._node.devices([nic.tap]).by_name.get(nic.tap)
         if tap and tap.index == nic.index:
@@ -145,6 +147,7 @@ class Tending:
                 if nic and nic.elsewhere and here:
                     nic = replace(nic, elsewhere=False)
                     up(nic, self.config, node)
+                    announce(nic, self.config, node)
                     self._plan_announcements(nic)
                 elif nic and not nic.elsewhere and not here:
                     move(nic, self.config, node)

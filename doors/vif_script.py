@@ -37,6 +37,8 @@ def main(environment: Mapping[str, str]) -> int:
             config = load()
             with lock.held("nics"), Node() as node:
                 obey(order, config, node)
+                if isinstance(order, Nic):
+                    announce(order, config, node)
         except Failure as failure:
             raise (failure.about(order.whom) if isinstance(order, Nic) else failure) from failure
     except Failure as failure:
@@ -62,7 +64,8 @@ def order_of(environment: Mapping[str, str]) -> Nic | Down | None:
 
 
 def obey(order: Nic | Down, config: Config, node: Node) -> None:
-    """Do what Ganeti wants. Raises Failure; a NIC that could not be attached is remembered.
+    """Do what Ganeti wants; to announce an attached NIC is the caller's. Raises Failure; a NIC that could not be
+    attached is remembered.
 
     The caller holds the lock `nics`.
     """
@@ -86,10 +89,9 @@ def load() -> Config:
 
 
 def up(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:
-    """Attach NIC and tell its neighbours. Returns the changes. Raises Failure."""
+    """Attach NIC, and say so in the log. Returns the changes. Raises Failure."""
     changes = attach(nic, config, node, dry_run=dry_run)
     if not dry_run:
-        announce(nic, config, node)
         log.say(f"{nic.whom}: attached to {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
     return changes
 

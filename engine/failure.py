@@ -33,4 +33,6 @@ def one_line(text: str) -> str:
     Ganeti decodes our output as strict UTF-8 and shows a hook's newline as a literal backslash-n
     (ganeti lib/utils/process.py:563, lib/backend.py:5994 at 3.0.2).
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(c if c.isascii() and c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from zlib import crc32
 
 PROTOCOL = 156
 """Marks our routes, rules and proxy entries (rtm_protocol, FRA_PROTOCOL, NDA_PROTOCOL): unassigned in rt_protos."""
@@ -28,7 +29,10 @@ LEAVING_GROUP = 7688
 """Marks devices of ours in the moment in which they are removed together."""
 
 TABLE = "ganeti_vif"
-"""The name of our nftables tables, one in each family; in the family netdev it begins the names of many."""
+"""The name of our nftables tables, one in each family; in the family netdev it begins the names of TABLES."""
+
+TABLES = 64
+"""So many tables have the chains of devices: see table_of()."""
 
 ETHERNET_MTU = 1500
 """The MTU of a device that was told no other."""
@@ -82,12 +86,16 @@ BELOW = "-profile"
 
 
 def table_of(family: str, chain: str) -> str:
-    """The table of our CHAIN of that name.
+    """The table of our CHAIN of that name. A device's chains are in the same one of TABLES.
 
-    A device's chain has one of its own: with each transaction the kernel goes through all rules of the tables that
-    change (net/netfilter/nf_tables_api.c, nft_table_validate()), which takes 6 ms if a thousand NICs share one.
+    With each transaction the kernel goes through all rules of the tables that change (nft_table_validate() in
+    net/netfilter/nf_tables_api.c), and for each of its rules through the list of all tables (nft_table_lookup()). With
+    a thousand NICs one table for all takes 6 ms, and so does one for each.
     """
-    return f"{TABLE}-{chain.removesuffix(BELOW)}" if family == "netdev" else TABLE
+    if family != "netdev":
+        return TABLE
+    device, _, _ = chain.removesuffix(BELOW).rpartition("-")
+    return f"{TABLE}-{crc32(device.encode()) % TABLES}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +118,6 @@ class Chain:
     def table(self) -> str:
         """The table that it is in."""
         return table_of(self.family, self.name)
-
-    @property
-    def owns_table(self) -> bool:
-        """Whether its table goes with it: a device's does, and one that was left by who died translating rules."""
-        return self.family == "netdev" and not self.name.endswith(BELOW)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

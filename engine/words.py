@@ -100,8 +100,6 @@ def _remove(actual: Object) -> Iterator[str]:
     match actual:
         case Link(name=name):
             yield f"ip link del {name}"
-        case Chain(owns_table=True, table=table):
-            yield f"nft delete table netdev {table}"
         case Chain(family=family, table=table, name=name):
             yield f"nft delete chain {family} {table} {name}"
         case VerdictMap(family=family, name=map_name):

@@ -83,7 +83,7 @@ def survey(config: Config, node: Node) -> Survey:
                 "it stays as it is: ganeti-vif adopt takes it over; or restart its instance",
             )
         )
-    left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node, found.nics).items()}
+    left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node).items()}
     actual = node.read([*desired.values(), *left.values()], found.devices) | ours
     # By its mark alone something might go that a NIC in trouble lives on: a mistake in the configuration would cut it
     # off. So while a live NIC is in trouble, only what dead ones left is removed.

@@ -35,6 +35,8 @@ class Translation:
 
     def rule(self, values: Sequence[bytes]) -> bytes:
         """The expressions of the rule with these VALUES."""
+        if not values:
+            return self.expressions
         result = bytearray(self.expressions)
         for offset, number in self.open:
             result[offset : offset + len(values[number])] = values[number]
@@ -43,6 +45,8 @@ class Translation:
 
 def shape(family: str, rule: FilterRule) -> Shape:
     """The shape of RULE."""
+    if not rule.own:
+        return Shape(family, rule.text, ())
     values = {word: f"{{{number}}}" for number, word in enumerate(rule.own)}
     text = " ".join(values.get(word, word) for word in rule.text.split(" "))
     return Shape(family, text, tuple(len(value) for value in own_values(rule)))

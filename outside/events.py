@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from engine.objects import PROTOCOL, TABLE
-from outside.filters import NETLINK_NETFILTER
+from engine.objects import BELOW, PROTOCOL, TABLE
+from outside.filters import NETLINK_NETFILTER, NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, NFTA_TABLE
 from outside.links import (
     AF_BRIDGE,
     IFLA_ADDRESS,
@@ -39,8 +39,7 @@ RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_ROUTE, RTNLGRP
 RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
 NFNLGRP_NFTABLES = 7
 
-NFT_DELTABLE, NFT_DELCHAIN, NFT_DELRULE = (10 << 8 | 2, 10 << 8 | 5, 10 << 8 | 8)
-NFTA_TABLE = 1
+NFT_DELCHAIN, NFT_DELRULE = (10 << 8 | 5, 10 << 8 | 8)
 RTA_OIF, NETCONFA_IFINDEX = 4, 1
 IFF_UP = 1
 BUFFER = 4 << 20
@@ -206,11 +205,13 @@ def _changed_index(value: bytes | None) -> Event | None:
 
 
 def _filter_event(kind: int, payload: bytes) -> Event | None:
-    if kind not in (NFT_DELTABLE, NFT_DELCHAIN, NFT_DELRULE):
+    """A table that goes takes its chains with it, and the kernel tells of each."""
+    if kind not in (NFT_DELCHAIN, NFT_DELRULE):
         return None
     found = attributes(payload, 4)
-    table, _, chain = text(found[NFTA_TABLE]).partition("-")
+    table, _, _ = text(found[NFTA_TABLE]).partition("-")
     if table != TABLE:
         return None
-    tap, _, direction = chain.rpartition("-")
-    return Changed(tap if tap and direction in ("in", "out") else None)
+    chain = text(found[NFTA_CHAIN_NAME if kind == NFT_DELCHAIN else NFTA_RULE_CHAIN])
+    device, _, direction = chain.removesuffix(BELOW).rpartition("-")
+    return Changed(device if device and direction in ("in", "out") else None)

@@ -16,8 +16,9 @@ from outside.query import Query, attribute, attributes, nested, text
 
 NETLINK_NETFILTER = 12
 NFNL_SUBSYS_NFTABLES = 10 << 8
-GET_CHAIN, GET_RULE = NFNL_SUBSYS_NFTABLES | 4, NFNL_SUBSYS_NFTABLES | 7
+GET_TABLE, GET_CHAIN, GET_RULE = (NFNL_SUBSYS_NFTABLES | kind for kind in (1, 4, 7))
 NFTA_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_POLICY = 1, 3, 4, 5
+NFTA_TABLE_USE = 3
 NFTA_HOOK_NUMBER, NFTA_HOOK_PRIORITY, NFTA_HOOK_DEV, NFTA_HOOK_DEVS = 1, 2, 3, 4
 NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA = 2, 4, 7
 NFTA_EXPRESSION_NAME, NFTA_EXPRESSION_DATA, NFTA_COUNTER_PACKETS = 1, 2, 2
@@ -56,6 +57,15 @@ def expressions(query: Query, family: str, name: str) -> list[bytes]:
     table = _in_table(family, table_of(family, name))
     rules = query.dump(GET_RULE, table + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))
     return [attributes(rule, _NFGENMSG.size)[NFTA_RULE_EXPRESSIONS] for rule in rules]
+
+
+def is_empty(query: Query, family: str, table: str) -> bool:
+    """Whether TABLE is there, and nothing is in it."""
+    try:
+        found = attributes(query.get(GET_TABLE, _in_table(family, table)), _NFGENMSG.size)
+    except Gone:
+        return False
+    return _signed(found[NFTA_TABLE_USE]) == 0
 
 
 def all_chains(query: Query, wanted: Mapping[Key, object]) -> Iterator[Chain]:

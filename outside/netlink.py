@@ -1,8 +1,9 @@
 """Changing devices, ports, routes, policy rules and proxy neighbours: the only module that imports pyroute2.
 
 Messages are built from pyroute2's message classes and not by its `link()`/`route()` shorthands: those set defaults
-and filters of their own, which differ between 0.7.2 and 0.7.7. Devices are named by ifindex on the wire, as they
-were when this run first saw them: a tap's name may belong to somebody else a moment later.
+and filters of their own, which differ between 0.7.2 and 0.7.7. They are sent by outside/requests.py: what pyroute2
+does for a request and its answer takes longer than the kernel's part of it. Devices are named by ifindex on the wire,
+as they were when this run first saw them: a tap's name may belong to somebody else a moment later.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address
 
-from pyroute2 import IPRoute
-from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, nlmsg
 from pyroute2.netlink.rtnl import (
     RTM_DELLINK,
     RTM_DELNEIGH,
@@ -49,6 +48,7 @@ from engine.objects import (
     unmet,
 )
 from engine.words import commands, name
+from outside.requests import Requests
 
 IFF_UP, AF_BRIDGE, NTF_PROXY, NUD_PERMANENT = 1, 7, 8, 0x80
 RTN_UNICAST, RTN_UNREACHABLE, RTNH_F_ONLINK = 1, 7, 4
@@ -78,11 +78,11 @@ class Netlink:
     """A socket for changes. `seen` tells it the ifindex of the devices that this run has read."""
 
     def __init__(self) -> None:
-        self._route = IPRoute()
+        self._requests = Requests(socket.NETLINK_ROUTE)
         self._indexes: dict[str, int] = {}
 
     def close(self) -> None:
-        self._route.close()
+        self._requests.close()
 
     def seen(self, indexes: Iterable[tuple[str, int]]) -> None:
         """These device names mean these devices, even if another takes the name meanwhile."""
@@ -96,7 +96,7 @@ class Netlink:
         """Make CHANGE. Raises Gone if its device is not there (any more), Failure if the kernel refuses."""
         try:
             self._perform(change)
-        except NetlinkError as error:
+        except OSError as error:
             raise _refused(change, error) from error
 
     def _perform(self, change: Change) -> None:
@@ -163,11 +163,15 @@ class Netlink:
             message = ifinfmsg()
             message["attrs"] = [("IFLA_GROUP", LEAVING_GROUP)]
             self._send(RTM_DELLINK, _SET, message)
-        except NetlinkError as error:
+        except OSError as error:
             raise _refused(Remove(Link(name=names[0])), error) from error
 
-    def _send(self, kind: int, flags: int, message: object) -> None:
-        self._route.nlm_request(message, msg_type=kind, msg_flags=flags)
+    def _send(self, kind: int, flags: int, message: nlmsg) -> None:
+        number = self._requests.number()
+        message["header"]["type"], message["header"]["flags"] = kind, flags
+        message["header"]["sequence_number"] = number
+        message.encode()
+        self._requests.send(message.data, number, number)
 
     def _index(self, device: str) -> int:
         if device not in self._indexes:
@@ -208,9 +212,9 @@ class Netlink:
     def _add_rule(self, rule: Rule) -> None:
         try:
             self._send(RTM_NEWRULE, _NEW, _rule_message(rule))
-        except NetlinkError as error:
+        except OSError as error:
             # The very same rule: an attach and a setup made it at the same moment.
-            if error.code != errno.EEXIST:
+            if error.errno != errno.EEXIST:
                 raise
 
     def _bridge_vlans(self, before: BridgeVlan, after: BridgeVlan) -> None:
@@ -332,17 +336,17 @@ def _rule_message(rule: Rule) -> fibmsg:
     return message
 
 
-def _refused(change: Change, error: NetlinkError) -> Failure:
+def _refused(change: Change, error: OSError) -> Failure:
     thing = name(subject(change))
-    if error.code in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO, errno.EADDRNOTAVAIL):
+    if error.errno in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO, errno.EADDRNOTAVAIL):
         return Gone(f"{thing}: it or its device is not there (any more)", "ip link show")
-    if error.code in (errno.EPERM, errno.EACCES):
+    if error.errno in (errno.EPERM, errno.EACCES):
         return Failure(f"{thing}: no permission to change the node's network", "run it as root, with CAP_NET_ADMIN")
-    if error.code == errno.EEXIST and isinstance(change, Make) and isinstance(change.wanted, Route):
+    if error.errno == errno.EEXIST and isinstance(change, Make) and isinstance(change.wanted, Route):
         route = change.wanted
         return Failure(
             f"the address {route.destination.network_address} leads to another device of this node",
             f"see whose it is: ganeti-vif status, and: ip route show table {route.table}",
         )
-    reason = os.strerror(error.code)
+    reason = os.strerror(error.errno or 0)
     return Failure(f"{thing}: the kernel refuses: {reason}", f"see what it says to: {next(commands(change))}")

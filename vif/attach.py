@@ -5,7 +5,7 @@ Whoever calls holds the lock `nics` (outside/lock.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.model import Config
@@ -16,7 +16,6 @@ from engine.objects import Binding, BridgePort, BridgeVlan, Chain, Key, Object, 
 from nfdhcpd_bridge.binding import is_ours
 from outside import records
 from outside.node import Node
-from vif import routed
 from vif.look_around import look_around
 from vif.needs import needs
 from vif.nic import Nic
@@ -60,17 +59,18 @@ def attach_plan(nic: Nic, config: Config, node: Node) -> Plan:
     around = look_around(nic, config, node)
     if failure := obstacle(nic, around):
         raise failure
-    wanted = needs(nic, config, around)
+    wanted = needs(nic, config, around).all
     former = _former(nic.tap)
     before = dict(removable(former, config, node)) if former else {}
     if former and (former.uuid, former.index) == (nic.uuid, nic.index):
-        actual = node.read([*wanted.all.values(), *before.values()])
-        return Plan((), difference(wanted.all, actual, before))
-    unrecorded = {thing.key: thing for thing in _places(nic.tap, config) if thing.key not in (wanted.all | before)}
-    actual = node.read([*wanted.all.values(), *before.values(), *unrecorded.values()])
+        actual = node.read([*wanted.values(), *before.values()])
+        return Plan((), difference(wanted, actual, before))
+    known = wanted.keys() | before.keys()
+    unrecorded = {thing.key: thing for thing in _places(nic.tap, config) if thing.key not in known}
+    actual = node.read([*wanted.values(), *before.values(), *unrecorded.values()])
     stale = [*before, *(key for key in unrecorded if _ours(actual.get(key)))]
     leftovers = difference({}, actual, stale)
-    return Plan(leftovers, difference(wanted.all, {key: actual[key] for key in actual.keys() - set(stale)}))
+    return Plan(leftovers, difference(wanted, {key: actual[key] for key in actual.keys() - set(stale)}))
 
 
 def _places(tap: str, config: Config) -> Iterator[Object]:
@@ -121,11 +121,8 @@ def remember(nic: Nic, config: Config, node: Node) -> None:
     node.perform(Make(record_of(nic, pending=True)))
 
 
-def removable(nic: Nic, config: Config, node: Node, others: Iterable[Nic] | None = None) -> State:
-    """What NIC may leave behind and nobody else wants: the things that detaching it takes away.
-
-    OTHERS are the NICs that may want something of it; by default all that this node has records of.
-    """
+def removable(nic: Nic, config: Config, node: Node) -> State:
+    """What NIC may leave behind and nobody else wants: the things that detaching it takes away."""
     record = records.record_of(nic.tap)
     if record == record_of(nic, pending=True):
         return {record.key: record}
@@ -134,10 +131,10 @@ def removable(nic: Nic, config: Config, node: Node, others: Iterable[Nic] | None
     if around.tap is None or around.tap.index != nic.index:
         own = {key: thing for key, thing in own.items() if not _of_the_device(thing, nic.tap)}
     if any(isinstance(thing, ProxyNeighbour) for thing in own.values()):
-        # Its address may live behind another tap by now: a restarted VM gets the same address and a new tap.
-        addresses = set(routed.addresses(nic))
-        for other in recorded_nics() if others is None else others:
-            if other.tap != nic.tap and not addresses.isdisjoint(routed.addresses(other)):
+        # Its address may live behind another tap by now: a restarted VM gets the same address and a new tap. Then the
+        # address leads there, since a NIC has its route before its proxy entry.
+        for tap in {route.device for route in around.overlapping if route.device}:
+            if other := _former(tap):
                 kept = needs(other, config, look_around(other, config, node)).own
                 own = {key: thing for key, thing in own.items() if key not in kept}
     return own

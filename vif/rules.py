@@ -205,8 +205,9 @@ def decision(rules: Iterable[GuardRule], packet: Packet) -> GuardRule:
 
 def filter_rule(rule: GuardRule, own: Sequence[str]) -> FilterRule:
     """RULE as it is given to the kernel; OWN are the words that only this NIC's rules have."""
-    words = rule.text.split()
-    return FilterRule(rule.text, rule.reason, tuple(word for word in own if word in words))
+    text = rule.text
+    words = text.split()
+    return FilterRule(text, rule.reason, tuple(word for word in own if word in words))
 
 
 def mac_number(mac: str) -> int:

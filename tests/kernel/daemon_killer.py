@@ -49,7 +49,7 @@ def fork(action: Callable[[], int]) -> int:
 
 def client(environment: dict[str, str]) -> int:
     """What the program kvm-vif-bridge does."""
-    answer = ask("vif", environment)  # type: ignore[arg-type]
+    answer = ask("vif", {name.encode(): value.encode() for name, value in environment.items()})
     return doors.vif_script.main(environment) if answer is None else answer[0]
 
 
@@ -57,7 +57,7 @@ def started() -> int:
     """A daemon that answers."""
     daemon = fork(lambda: doors.vifd.main(["--foreground"]))
     deadline = time.monotonic() + PATIENCE
-    while ask("state", {}) is None:  # type: ignore[arg-type]
+    while ask("state", {}) is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     return daemon

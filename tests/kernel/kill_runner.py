@@ -47,6 +47,7 @@ from doors.duties import Duties  # noqa: E402
 from doors.look import look  # noqa: E402
 from engine.difference import Change  # noqa: E402
 from engine.failure import Failure  # noqa: E402
+from engine.objects import table_of  # noqa: E402
 from engine.words import finding  # noqa: E402
 from outside.control import Question  # noqa: E402
 from outside.events import Event, Gone  # noqa: E402
@@ -244,8 +245,9 @@ class Reconcile(Scene):
         well(forked(script(gives.bridged(dead[1].name, 7))))
         for one in dead:
             one.close()
+        chain = f"{self.tap.name}-in"
         for command in (
-            f"nft flush chain netdev ganeti_vif-{self.tap.name}-in {self.tap.name}-in",
+            f"nft flush chain netdev {table_of('netdev', chain)} {chain}",
             f"ip route flush table 222 dev {self.tap.name}",
             f"rm /var/lib/nfdhcpd/{self.tap.name}",
             "ip link set pvn1 down mtu 1400",

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from engine.objects import table_of
 from tests.lab import Node, PacketSocket, Tap
 
 from .actions import (
@@ -277,7 +278,8 @@ def test_explain_says_what_it_does_not_know_or_understand(ready: Node, tap: Make
     attach(ready, bridged(guest.name))
     assert "tap77" in complaint(run(ready, "explain", "tap77"))
     assert "colour" in complaint(run(ready, "explain", guest.name, "--packet", "colour=red"))
-    ready.run(["nft", "flush", "chain", "netdev", f"ganeti_vif-{guest.name}-in", f"{guest.name}-in"])
+    chain = f"{guest.name}-in"
+    ready.run(["nft", "flush", "chain", "netdev", table_of("netdev", chain), chain])
     assert "not as it should be" in manage(ready, "explain", guest.name)
 
 
@@ -326,15 +328,17 @@ def test_a_filter_that_cannot_be_written_leaves_the_nic_without_a_way_out(ready:
     """Somebody's chain of our name that is no base chain is one that nftables refuses to replace."""
     one, other = tap(ready), tap(ready)
     attach(ready, bridged(other.name, 6))
-    table = f"ganeti_vif-{one.name}-in"
+    chain = f"{one.name}-in"
+    table = f"netdev {table_of('netdev', chain)}"
     ready.run(
         ["nft", "-f", "-"],
-        input=f"add table netdev {table}\nadd chain netdev {table} {one.name}-in\nadd chain netdev {table} user\n"
-        f"add rule netdev {table} user jump {one.name}-in\n",
+        input=f"add table {table}\nadd chain {table} {chain}\nadd chain {table} user\n"
+        f"add rule {table} user jump {chain}\n",
     )
     said = complaint(vif_script(ready, bridged(one.name, 5)))
     assert one.name in said
     assert ready.run(["ip", "-o", "link", "show", one.name, "up"]).stdout == ""
     assert "master" not in ready.run(["ip", "-o", "link", "show", one.name]).stdout
-    ready.run(["nft", "-f", "-"], input=f"delete table netdev {table}\n")
+    theirs = f"flush chain {table} user\ndelete chain {table} user\ndelete chain {table} {chain}\n"
+    ready.run(["nft", "-f", "-"], input=theirs)
     attach(ready, bridged(one.name, 5))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.objects import table_of
 from tests.lab import Node, wait_for
 
 from .actions import (
@@ -374,9 +375,9 @@ def test_setup_leaves_running_guests_alone(ready: Node, gateway: Node, plug: Plu
 
 
 def test_what_a_translator_that_was_killed_left_goes_with_the_next_reconcile(ready: Node) -> None:
-    table = "netdev ganeti_vif-scratch-1"
+    table = f"netdev {table_of('netdev', 'scratch-1')}"
     ready.run(["nft", "-f", "-"], input=f"add table {table}\nadd chain {table} scratch-1\n")
     assert differences(ready) == ["left over: filter chain netdev scratch-1"]
     manage(ready, "reconcile")
     assert differences(ready) == []
-    assert "scratch" not in ready.run(["nft", "list", "tables"]).stdout
+    assert "scratch" not in ready.run(["nft", "list", "ruleset"]).stdout

@@ -10,6 +10,7 @@ import pytest
 from engine.objects import PROTOCOL, TABLE
 from outside import events
 from outside.events import Changed, Event, Events, Gone
+from outside.filters import NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, NFTA_TABLE
 from outside.links import AF_BRIDGE, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU
 from outside.query import attribute
 from outside.routing import FRA_PROTOCOL
@@ -77,22 +78,24 @@ def test_routes_and_rules_are_heard_of_if_they_are_ours(heard: Events, protocol:
 
 
 @pytest.mark.parametrize(
-    ("table", "event"),
+    ("table", "chain", "event"),
     [
-        (TABLE, Changed(None)),
-        (f"{TABLE}-tap0-in", Changed("tap0")),
-        (f"{TABLE}-eth1.5-out", Changed("eth1.5")),
-        (f"{TABLE}-a-b-in", Changed("a-b")),
-        (f"{TABLE}-scratch-17", Changed(None)),
-        (f"{TABLE}s", None),
-        ("filter", None),
+        (TABLE, "profiles", Changed(None)),
+        (TABLE, "eth1-node", Changed(None)),
+        (f"{TABLE}-3", "tap0-in", Changed("tap0")),
+        (f"{TABLE}-3", "tap0-out-profile", Changed("tap0")),
+        (f"{TABLE}-63", "eth1.5-out", Changed("eth1.5")),
+        (f"{TABLE}-0", "a-b-in", Changed("a-b")),
+        (f"{TABLE}-1", "scratch-17", Changed(None)),
+        (f"{TABLE}s", "tap0-in", None),
+        ("filter", "tap0-in", None),
     ],
 )
-def test_of_which_device_a_filter_was_is_in_the_name_of_its_table(table: str, event: Event | None) -> None:
-    body = bytes(4) + attribute(events.NFTA_TABLE, table.encode() + b"\0")
-    for kind in (events.NFT_DELTABLE, events.NFT_DELCHAIN, events.NFT_DELRULE):
-        assert events._filter_event(kind, body) == event
-    assert events._filter_event(10 << 8 | 6, body) is None
+def test_of_which_device_a_filter_was_is_in_the_name_of_its_chain(table: str, chain: str, event: Event | None) -> None:
+    where, name = bytes(4) + attribute(NFTA_TABLE, table.encode() + b"\0"), chain.encode() + b"\0"
+    assert events._filter_event(events.NFT_DELCHAIN, where + attribute(NFTA_CHAIN_NAME, name)) == event
+    assert events._filter_event(events.NFT_DELRULE, where + attribute(NFTA_RULE_CHAIN, name)) == event
+    assert events._filter_event(10 << 8 | 6, where + attribute(NFTA_RULE_CHAIN, name)) is None
 
 
 def test_messages_of_one_datagram_are_taken_apart() -> None:
