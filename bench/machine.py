@@ -16,6 +16,7 @@ from tests.lab import Node, Tap, TapHolder, wire
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = "/run/ganeti-vif/nics"
+MANAGEMENT = "198.51.100.10/24"
 PATIENCE = 300.0
 """Seconds for what takes long on a node with thousands of bridges."""
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -23,11 +24,17 @@ MEBIBYTE = 1 << 20
 
 
 class Machine:
-    """NODE with an uplink to GATEWAY, so many private networks and one public link, all set up."""
+    """NODE with an uplink to GATEWAY, so many private networks and one public link, all set up.
+
+    Like every Ganeti node it has an address of its own, on another device. Without any the kernel would look for one on
+    all devices whenever a route is made or asked for (inet_select_addr() in net/ipv4/devinet.c).
+    """
 
     def __init__(self, node: Node, gateway: Node, bridges: int = 1) -> None:
         self.node = node
+        wire(node, "eth0", gateway, "eth1")
         wire(node, "eth1", gateway, "eth0")
+        node.run(["ip", "address", "add", MANAGEMENT, "dev", "eth0"])
         node.install(ROOT)
         node.path("/etc/ganeti-vif/ganeti-vif.conf").write_text(CONFIG.format(bridges=bridges))
         node.run(["ganeti-vif", "setup"], timeout=PATIENCE)

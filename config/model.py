@@ -148,6 +148,10 @@ class Public:
     def subnet_of(self, address: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network | None:
         return next((subnet for subnet in self.subnets if address in subnet), None)
 
+    def gateway_in(self, subnet: IPv4Network | IPv6Network | None) -> IPv4Address | IPv6Address | None:
+        """The gateway that has its address in SUBNET."""
+        return next((gateway for gateway in self.gateways if subnet and gateway in subnet), None)
+
 
 class For(Enum):
     """The NICs that get a binding."""

@@ -83,7 +83,8 @@ class Tending:
         self._said.pop(nic.tap, None)
         self._attempts.pop(nic.tap, None)
         self.migrations.forget(nic.tap)
-        self._agenda.at(_now(), Announce(nic, 0.0))
+        if nic.mode is Mode.ROUTED:
+            self._agenda.at(_now(), Announce(nic, 0.0))
         self._plan_announcements(nic)
 
     def failed(self, tap: str, failure: Failure) -> None:

@@ -7,6 +7,7 @@ it is only missing.
 from __future__ import annotations
 
 import argparse
+import gc
 import select
 import signal
 import socket
@@ -97,6 +98,7 @@ def main(arguments: list[str]) -> int:
         ours.setblocking(False)
         theirs.setblocking(False)
         with _context(given.foreground, ours, theirs), lock.held("vifd", wait=SUCCESSION):
+            gc.freeze()  # what is loaded stays: it need not be gone through each time that garbage is looked for
             signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)

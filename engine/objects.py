@@ -25,6 +25,9 @@ makes Ganeti's GenerateTapName fail (ganeti lib/hypervisor/hv_base.py:188-202 at
 ADOPTED_GROUP = 7687
 """Marks the bridges and their uplinks that were there before us and that we keep in shape: teardown leaves them."""
 
+ROUTED_GROUP = 7689
+"""Marks the taps of public links, for the one filter that looks at what this node sends by any of them."""
+
 LEAVING_GROUP = 7688
 """Marks devices of ours in the moment in which they are removed together."""
 

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 
 from config.model import Public
 from engine.failure import Failure
-from engine.objects import Chain, FilterRule, Link, Object, Route, Rule, Sysctl, Up
+from engine.objects import ROUTED_GROUP, Chain, FilterRule, Link, Object, Route, Rule, Sysctl, Up
 
 PRIORITY = 20000
 """Of our policy rules: after `local` (0), before `main` (32766)."""
@@ -50,8 +50,7 @@ def desired(public: Public, force_forwarding: bool) -> Iterator[Object]:
         yield Rule(family=version, priority=PRIORITY, table=public.table, mark=public.mark)
     yield _marks(public)
     yield _way_to_the_node(public)
-    if public.arp_source and 4 in public.versions:
-        yield _requests_with_our_source(public)
+    yield from _requests(public)
 
 
 def _switches(public: Public, force_forwarding: bool) -> Iterator[Object]:
@@ -113,7 +112,15 @@ def _marks(public: Public) -> Chain:
         for subnet in public.subnets
         for word in words[subnet.version]
     ]
-    return _chain(public, "in", "ingress", *rules)
+    return Chain(
+        family="netdev",
+        name=f"{public.uplink}-in",
+        hook="ingress",
+        device=public.uplink,
+        priority=0,
+        policy="accept",
+        rules=tuple(rules),
+    )
 
 
 def _way_to_the_node(public: Public) -> Chain:
@@ -146,29 +153,29 @@ def _way_to_the_node(public: Public) -> Chain:
     )
 
 
-def _requests_with_our_source(public: Public) -> Chain:
-    """ARP requests for the public subnets leave with `arp-source` as sender: the node has no address there, and would
-    ask with one of another network, which routers need not answer. Announcements, which come from a VM's address, and
-    the requests of a node that does have an address there leave as they are."""
-    rules = [
-        FilterRule(
-            f"arp operation request arp daddr ip {subnet} arp saddr ip != {subnet} "
-            f"arp saddr ip set {public.arp_source}",
-            "ARP requests carry arp-source",
+def _requests(public: Public) -> Iterator[Chain]:
+    """Whom the node's ARP requests for the public subnets come from. It has no address there, and would ask with one of
+    another network: routers need not answer that, and guests know one neighbour only.
+
+    By the uplink it is `arp-source`; but a node that does have an address there may use it. By a tap it is the subnet's
+    gateway. Announcements come from packet sockets and do not pass here.
+    """
+    ask, uplink = "arp operation request arp daddr ip", f"oifname {public.uplink}"
+    rules = []
+    for subnet in (subnet for subnet in public.subnets if subnet.version == 4):
+        if source := public.arp_source:
+            other = f"arp saddr ip != {subnet}"
+            rules.append(FilterRule(f"{uplink} {ask} {subnet} {other} arp saddr ip set {source}", "from arp-source"))
+        if gateway := public.gateway_in(subnet):
+            taps = f"oifgroup {ROUTED_GROUP}"
+            rules.append(FilterRule(f"{taps} {ask} {subnet} arp saddr ip set {gateway}", "from the gateway"))
+    if rules:
+        yield Chain(
+            family="arp",
+            name=f"{public.uplink}-requests",
+            hook="output",
+            device=None,
+            priority=0,
+            policy="accept",
+            rules=tuple(rules),
         )
-        for subnet in public.subnets
-        if subnet.version == 4
-    ]
-    return _chain(public, "out", "egress", *rules)
-
-
-def _chain(public: Public, suffix: str, hook: str, *rules: FilterRule) -> Chain:
-    return Chain(
-        family="netdev",
-        name=f"{public.uplink}-{suffix}",
-        hook=hook,
-        device=public.uplink,
-        priority=0,
-        policy="accept",
-        rules=rules,
-    )

@@ -106,13 +106,14 @@ class Node:
     def _read(self, wanted: dict[type, list[Any]], devices: links.Devices | None) -> Iterator[Object]:
         names = {link.name for link in wanted[Link]}
         names |= {thing.device for kind in (BridgePort, Up) for thing in wanted[kind]}
-        if names:
-            found = (devices or self.devices(names)).by_name
-            for name in names & found.keys():
-                yield from found[name].objects()
+        found = (devices or self.devices(names)).by_name if names else {}
+        for name in names & found.keys():
+            yield from found[name].objects()
         if wanted[BridgeVlan] or wanted[TrunkVlan]:
             yield from self._bridge_vlans()
-        yield from routing.routes(self._query, wanted[Route])
+        # A device that is down has no routes: the kernel takes them away. To look takes the longer the more there are.
+        down = {name for name in names & found.keys() if not found[name].up}
+        yield from routing.routes(self._query, [route for route in wanted[Route] if route.device not in down])
         if wanted[Rule]:
             yield from routing.rules(self._query)
         yield from routing.proxies(self._query, wanted[ProxyNeighbour])

@@ -323,7 +323,8 @@ def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) ->
 
 
 def requests_from(nic: Nic, gateway: Address) -> Chain:
-    """The node's ARP requests to a routed guest come from its gateway, the one neighbour that it knows."""
+    """The node's ARP requests to a routed guest come from its gateway, the one neighbour that it knows. Most gateways
+    are their links' too, and need no chain for each NIC (host_setup/public.py)."""
     assert isinstance(gateway, IPv4Address)
     rule = FilterRule(f"arp operation request arp saddr ip set {gateway}", "ARP requests come from the gateway")
     return _chain(nic, "out", "egress", "accept", rule)

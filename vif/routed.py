@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv6Address
 
 from config.model import Public
-from engine.objects import Address, Link, Object, ProxyNeighbour, Route, Rule, Sysctl, Up
+from engine.objects import ROUTED_GROUP, Address, Link, Object, ProxyNeighbour, Route, Rule, Sysctl, Up
 from host_setup.public import PRIORITY, switches4, switches6
 from vif import guard
 from vif.nic import Nic
@@ -20,9 +20,15 @@ MACs it was cut off for 22 to 52 s after a live migration)."""
 def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     """What NIC needs on its public link, or in a routing table that is nobody's public link."""
     public = around.public
-    yield Link(name=nic.tap, mac=nic.tap_mac or TAP_MAC, mtu=around.uplink.mtu if around.uplink else None)
+    yield Link(
+        name=nic.tap,
+        group=ROUTED_GROUP if public else None,
+        mac=nic.tap_mac or TAP_MAC,
+        mtu=around.uplink.mtu if around.uplink else None,
+    )
     yield guard.ingress(nic, public.mark if public else None, any_link_local=around.any_link_local)
-    if gateway := gateway_of(nic, public, 4):
+    gateway = gateway_of(nic, public, 4)
+    if gateway and not _asked_by_its_gateway(nic, public, gateway):
         yield guard.requests_from(nic, gateway)
     yield from _switches(nic, around)
     yield Up(device=nic.tap)
@@ -53,6 +59,14 @@ def gateway_of(nic: Nic, public: Public | None, version: int) -> Address | None:
     if network:
         of_network = network.gateway if version == 4 else network.gateway6
     return of_network or (public.gateway(version) if public else None)
+
+
+def _asked_by_its_gateway(nic: Nic, public: Public | None, gateway: Address) -> bool:
+    """Whether the node's ARP requests to NIC's guest come from GATEWAY, which it knows, by the link's own filter."""
+    if public is None:
+        return False
+    subnets = {public.subnet_of(network.network_address) for network in nic.networks(4)}
+    return all(public.gateway_in(subnet) == gateway for subnet in subnets)
 
 
 def _switches(nic: Nic, around: Surroundings) -> Iterator[Object]:
