@@ -86,8 +86,8 @@ class Duties:
         """Do what is due, questions and tasks in turn, until nothing is or the TURN is over."""
         if self._child and self._child.done():
             self._looked(self._child)
-        for tap, here in set(self._tending.migrations.heard(_now())):
-            self._agenda.at(_now(), Claim(tap) if here else Move(tap, here=False))
+        for heard in set(self._tending.migrations.heard(_now())):
+            self._agenda.at(_now(), heard)
         end = _now() + TURN
         try:
             while self._held <= _now() < end:

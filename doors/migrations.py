@@ -3,9 +3,9 @@
 Ganeti configures a routed NIC on the target only when the source's QEMU is gone, a second or more after the guest runs
 there (ganeti lib/hypervisor/hv_kvm/__init__.py:2550-2560 at 3.0.2). So its hook, which comes before, names the NICs. On
 the target each is attached as *elsewhere*, filtered and up and reachable from nowhere, as soon as QEMU has its tap; the
-guest's first frame, or QEMU's announcement of it, says that it lives here. The target says so on the uplink before it
-answers for the guest, and the source lets go: nobody is answered by two. If the migration fails, the guest's next frame
-on the source says that it lives there.
+guest's first frame, or QEMU's announcement of it, says that it lives here. The target says so on the uplink, the source
+lets go and says that, and only then the target answers for the guest: nobody is answered by two. If the migration
+fails, the guest's next frame on the source says that it lives there.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from config.model import Config
+from doors.tasks import Claim, Move
 from engine.failure import Failure
 from engine.objects import Address
 from ganeti.hook import Migration
 from outside import ears, log, packets, qemu, records
 from outside.ears import Ear
+from outside.links import Device
 from outside.node import Node
 from vif import routed
-from vif.announce import announced, arrival, arrived
+from vif.announce import announced, arrival, arrived, departed, departure
 from vif.attach import attach, recorded_nics
 from vif.nic import Mode, Nic
 
@@ -46,12 +48,14 @@ class Migrations:
         self._expected: dict[str, tuple[Migration, float]] = {}
         self._leaving: dict[str, Leaving] = {}
         self._taps: dict[str, Ear] = {}
+        self._claimed: dict[str, tuple[str, Ear]] = {}
 
     @property
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
         uplinks = (ear for leaving in self._leaving.values() for ear in leaving.ears)
-        return [ear.fileno() for ear in (*self._taps.values(), *uplinks)]
+        claims = (ear for _, ear in self._claimed.values())
+        return [ear.fileno() for ear in (*self._taps.values(), *uplinks, *claims)]
 
     @property
     def expected(self) -> list[str]:
@@ -99,20 +103,35 @@ class Migrations:
         if tap not in self._taps:
             self._taps[tap] = Ear(tap)
 
+    def claim(self, nic: Nic, config: Config, node: Node) -> None:
+        """Tell the node that NIC's guest ran on that it runs here, and hear whether that lets go. Best effort: it hears
+        our announcement too, later."""
+        uplink = _uplink(nic, config, node)
+        if uplink and uplink.link.mac:
+            with suppress(Failure):
+                if nic.tap not in self._claimed:
+                    self._claimed[nic.tap] = nic.mac, Ear(uplink.name, ears.ETH_P_RARP)
+                packets.send(uplink.name, [arrival(nic.mac, uplink.link.mac)])
+
     def forget(self, tap: str) -> None:
         """TAP is gone, or its NIC is here."""
-        if ear := self._taps.pop(tap, None):
-            ear.close()
+        _, claimed = self._claimed.pop(tap, (None, None))
+        for ear in (self._taps.pop(tap, None), claimed):
+            if ear:
+                ear.close()
 
-    def heard(self, now: float) -> Iterator[tuple[str, bool]]:
-        """The taps that are to change sides: (tap, whether its guest is here)."""
+    def heard(self, now: float) -> Iterator[Claim | Move]:
+        """What is to be done about the frames that came meanwhile."""
         for tap, ear in self._taps.items():
             if any(True for _ in ear.frames()):
-                yield tap, True
+                yield Claim(tap)
+        for tap, (mac, ear) in self._claimed.items():
+            if mac in {departed(frame) for frame in ear.frames()}:
+                yield Move(tap, here=True)
         for instance, leaving in list(self._leaving.items()):
             frames = [frame for ear in leaving.ears for frame in ear.frames()]
             told = {arrived(frame) or announced(frame) for frame in frames}
-            yield from {(leaving.taps[who], False) for who in told if who in leaving.taps}
+            yield from {Move(leaving.taps[who], here=False) for who in told if who in leaving.taps}
             if now > leaving.until or not any(map(records.exists, leaving.taps.values())):
                 self._forget_leaving(instance)
 
@@ -122,13 +141,18 @@ class Migrations:
                 ear.close()
 
 
-def claim(nic: Nic, config: Config, node: Node) -> None:
-    """Tell the node that NIC's guest ran on that it runs here. Best effort: it hears our announcement too, later."""
-    public = config.public_link(nic.link)
-    uplink = node.devices([public.uplink]).by_name.get(public.uplink) if public else None
+def depart(nic: Nic, config: Config, node: Node) -> None:
+    """Tell the node that NIC's guest runs on that this one speaks for it no more. Best effort: it waits for this, but
+    not for long."""
+    uplink = _uplink(nic, config, node)
     if uplink and uplink.link.mac:
         with suppress(Failure):
-            packets.send(uplink.name, [arrival(nic.mac, uplink.link.mac)])
+            packets.send(uplink.name, [departure(nic.mac, uplink.link.mac)])
+
+
+def _uplink(nic: Nic, config: Config, node: Node) -> Device | None:
+    public = config.public_link(nic.link)
+    return node.devices([public.uplink]).by_name.get(public.uplink) if public else None
 
 
 def move(nic: Nic, config: Config, node: Node) -> None:

@@ -19,8 +19,8 @@ LONGEST = 60.0
 """Seconds between two attempts to attach a NIC, at most; the first follows after one, then twice as many each time."""
 EXPECTED = 0.1
 """Seconds between two looks for the taps of a guest that is on its way."""
-HANDOVER = 0.005
-"""Seconds from a guest's arrival, which the node that it left hears of, to the answers of this node."""
+HANDOVER = 0.1
+"""Seconds from a guest's arrival to the answers of this node, if the node that it left does not say that it let go."""
 TURN = 0.05
 """Seconds of work after which signals and events are looked at."""
 HELD = 0.01

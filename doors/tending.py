@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from config.model import Config
 from doors.agenda import Agenda
-from doors.migrations import Migrations, claim, move
+from doors.migrations import Migrations, depart, move
 from doors.tasks import AGAIN, EXPECTED, HANDOVER, LONGEST, Announce, Expect, Move, Prepare, Task, Tend
 from doors.vif_script import announce, forget, tap_index, up
 from engine.failure import Failure
 from engine.words import finding
 from outside import lock, log, records
 from outside.node import Node
-from vif.attach import attach, recorded
+from vif.attach import Plan, attach, attach_plan, recorded
 from vif.nic import Mode, Nic
 from vif.record import is_pending
 
@@ -34,6 +34,7 @@ class Tending:
         self._agenda = agenda
         self._said: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
+        self._plans: dict[str, tuple[Nic, Plan]] = {}
 
     @property
     def retrying(self) -> dict[str, str]:
@@ -128,17 +129,24 @@ class Tending:
             log.say(f"{nic.whom}: not prepared for its guest: {failure.what}", log.Level.WARNING)
 
     def claim(self, tap: str) -> None:
-        """The guest behind TAP runs here: say so, and answer for it a moment later."""
+        """The guest behind TAP runs here: say so, and answer for it when nobody else does."""
         try:
             nic = recorded(tap)
             if nic and nic.elsewhere:
                 self._node.forget()
-                claim(nic, self.config, self._node)
+                self.migrations.claim(nic, self.config, self._node)
                 self._agenda.at(_now() + HANDOVER, Move(tap, here=True))
+                self._prepare_to_answer(nic)
             else:
                 self.migrations.forget(tap)
         except Failure as failure:
             self.failed(tap, failure)
+
+    def _prepare_to_answer(self, nic: Nic) -> None:
+        """See what it takes while the other node lets go: the guest's packets are lost until then."""
+        with suppress(Failure), self.locked() as node:
+            here = replace(nic, elsewhere=False)
+            self._plans[nic.tap] = here, attach_plan(here, self.config, node)
 
     def move(self, tap: str, *, here: bool) -> None:
         """The guest behind TAP is HERE now, or elsewhere."""
@@ -147,13 +155,17 @@ class Tending:
                 nic = recorded(tap)
                 if nic and nic.elsewhere and here:
                     nic = replace(nic, elsewhere=False)
-                    up(nic, self.config, node)
+                    planned, plan = self._plans.get(tap, (None, None))
+                    up(nic, self.config, node, plan=plan if planned == nic else None)
                     announce(nic, self.config, node)
                     self._plan_announcements(nic)
-                elif nic and not nic.elsewhere and not here:
-                    move(nic, self.config, node)
+                elif nic and not here:
+                    if not nic.elsewhere:
+                        move(nic, self.config, node)
+                    depart(nic, self.config, node)
                     self.migrations.listen(tap)
             if here:
+                self._plans.pop(tap, None)
                 self.migrations.forget(tap)
         except lock.Held:
             raise

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from engine.objects import Address
 
 ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6, IPPROTO_ICMPV6 = 0x0806, 0x8035, 0x86DD, 58
-ARP_REQUEST, ARP_REPLY, REVERSE_REQUEST = 1, 2, 3
+ARP_REQUEST, ARP_REPLY, REVERSE_REQUEST, REVERSE_REPLY = 1, 2, 3, 4
 NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER = 136, 0x20000000, 2
 SOLICITED = 0x40
 BROADCAST = b"\xff" * 6
@@ -47,14 +47,32 @@ def arrival(guest: str, mac: str) -> bytes:
 
     It names no address, so nobody takes it for an answer; QEMU says the same in the same way (its net/announce.c).
     """
+    return _reverse_arp(REVERSE_REQUEST, guest, mac)
+
+
+def departure(guest: str, mac: str) -> bytes:
+    """The answer to that: the node whose uplink has MAC speaks for GUEST no more."""
+    return _reverse_arp(REVERSE_REPLY, guest, mac)
+
+
+def _reverse_arp(operation: int, guest: str, mac: str) -> bytes:
     who = _octets(guest)
-    rarp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, REVERSE_REQUEST) + who + bytes(4) + who + bytes(4)
+    rarp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + who + bytes(4) + who + bytes(4)
     return _ethernet(BROADCAST, _octets(mac), ETH_P_RARP, rarp)
 
 
 def arrived(frame: bytes) -> str | None:
     """The MAC of the guest that FRAME says runs where it comes from."""
-    if frame[12:22] != b"\x80\x35\0\1\x08\0\6\4\0\3" or len(frame) < 42:
+    return _reverse(REVERSE_REQUEST, frame)
+
+
+def departed(frame: bytes) -> str | None:
+    """The MAC of the guest that FRAME says is spoken for no more where it comes from."""
+    return _reverse(REVERSE_REPLY, frame)
+
+
+def _reverse(operation: int, frame: bytes) -> str | None:
+    if frame[12:22] != b"\x80\x35\0\1\x08\0\6\4\0" + bytes([operation]) or len(frame) < 42:
         return None
     return frame[22:28].hex(":")
 

@@ -6,7 +6,7 @@ Whoever calls holds the lock `nics` (outside/lock.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config.model import Config
 from engine.apply import apply, clear
@@ -20,7 +20,7 @@ from vif.look_around import look_around
 from vif.needs import needs
 from vif.nic import Nic
 from vif.record import nic_of, record_of
-from vif.surroundings import obstacle
+from vif.surroundings import Surroundings, obstacle
 
 TAP_KIND = "tun"
 """What the kernel calls a tap (IFLA_INFO_KIND)."""
@@ -39,13 +39,17 @@ class Plan:
         return (*self.leftovers, *self.changes)
 
 
-def attach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:
-    """Give NIC all that it needs, or nothing. Returns the changes that were (or would be) made.
+def attach(
+    nic: Nic, config: Config, node: Node, *, plan: Plan | None = None, dry_run: bool = False
+) -> tuple[Change, ...]:
+    """Give NIC all that it needs, or nothing. Returns the changes that were (or would be) made. PLAN is what it takes,
+    if there was time to see that a moment ago.
 
     Raises Failure, about this NIC, with the node as it was before.
     """
     try:
-        plan = attach_plan(nic, config, node)
+        if plan is None or not _has_its_tap(nic, node):
+            plan = attach_plan(nic, config, node)
         if not dry_run:
             clear(plan.leftovers, node)
             apply(plan.changes, node)
@@ -61,7 +65,8 @@ def attach_plan(nic: Nic, config: Config, node: Node) -> Plan:
         raise failure
     wanted = needs(nic, config, around).all
     former = _former(nic.tap)
-    before = dict(removable(former, config, node)) if former else {}
+    unmoved = former is not None and replace(former, elsewhere=nic.elsewhere) == nic
+    before = dict(removable(former, config, node, around if unmoved else None)) if former else {}
     if former and (former.uuid, former.index) == (nic.uuid, nic.index):
         actual = node.read([*wanted.values(), *before.values()])
         return Plan((), difference(wanted, actual, before))
@@ -110,8 +115,7 @@ def remember(nic: Nic, config: Config, node: Node) -> None:
 
     What it had before stays: then there is a record of that. Raises Failure.
     """
-    device = node.devices([nic.tap]).by_name.get(nic.tap)
-    if device is None or device.index != nic.index or device.link.kind != TAP_KIND:
+    if not _has_its_tap(nic, node):
         return
     former = _former(nic.tap)
     if former and (former.uuid, former.index) == (nic.uuid, nic.index):
@@ -121,12 +125,13 @@ def remember(nic: Nic, config: Config, node: Node) -> None:
     node.perform(Make(record_of(nic, pending=True)))
 
 
-def removable(nic: Nic, config: Config, node: Node) -> State:
-    """What NIC may leave behind and nobody else wants: the things that detaching it takes away."""
+def removable(nic: Nic, config: Config, node: Node, around: Surroundings | None = None) -> State:
+    """What NIC may leave behind and nobody else wants: the things that detaching it takes away. AROUND it, if that was
+    looked at a moment ago."""
     record = records.record_of(nic.tap)
     if record == record_of(nic, pending=True):
         return {record.key: record}
-    around = look_around(nic, config, node)
+    around = around or look_around(nic, config, node)
     own: dict[Key, Object] = dict(needs(nic, config, around).removable)
     if around.tap is None or around.tap.index != nic.index:
         own = {key: thing for key, thing in own.items() if not _of_the_device(thing, nic.tap)}
@@ -145,6 +150,12 @@ def _of_the_device(thing: Object, tap: str) -> bool:
     if isinstance(thing, ProxyNeighbour):
         return thing.device == tap
     return isinstance(thing, Up | BridgePort | BridgeVlan | Route)
+
+
+def _has_its_tap(nic: Nic, node: Node) -> bool:
+    """Whether the tap of that name is NIC's, and a tap. If so, the name means it from now on."""
+    device = node.devices([nic.tap]).by_name.get(nic.tap)
+    return device is not None and device.index == nic.index and device.link.kind == TAP_KIND
 
 
 def recorded(tap: str) -> Nic | None:

@@ -10,7 +10,7 @@ import dpkt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vif.announce import announced, announcements, arrival, arrived
+from vif.announce import announced, announcements, arrival, arrived, departed, departure
 
 MACS = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
 BROADCAST = b"\xff" * 6
@@ -99,11 +99,14 @@ def test_anything_may_come(junk: bytes, address: IPv4Address | IPv6Address, mac:
 
 
 @given(MACS, MACS)
-def test_an_arrival_names_the_guest_and_claims_no_address(guest: str, mac: str) -> None:
+def test_an_arrival_and_its_answer_name_the_guest_and_claim_no_address(guest: str, mac: str) -> None:
     frame = arrival(guest, mac)
     assert (frame[:6], frame[6:12], len(frame)) == (BROADCAST, raw(mac), 60)
-    assert (arrived(frame), announced(frame)) == (guest, None)
+    assert (arrived(frame), departed(frame), announced(frame)) == (guest, None, None)
     assert arrived(frame[:30]) is None
+    answer = departure(guest, mac)
+    assert (answer[:6], answer[6:12], len(answer)) == (BROADCAST, raw(mac), 60)
+    assert (arrived(answer), departed(answer), announced(answer)) == (None, guest, None)
     assert {arrived(one) for one in announcements([IPv4Address("192.0.2.5"), IPv6Address("2001:db8::5")], mac)} == {
         None
     }
