@@ -50,7 +50,7 @@ SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif
 USR = $(DESTDIR)/usr/lib
 ETC = $(DESTDIR)/etc
-PACKAGES = config doctor doors engine ganeti hooks host_setup migration nfdhcpd_bridge node outside responder vif
+PACKAGES = config doctor doors engine ganeti hooks host_setup nfdhcpd_bridge node outside predecessors responder vif
 MODES = bridged routed openvswitch
 INSTANCE_HOOKS = add start stop reboot migrate failover move modify rename remove export
 HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) instance-migrate-pre.d network-connect-pre.d network-connect-post.d network-disconnect-post.d \

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from config.model import Config
-from migration.interfaces import Stanza
+from predecessors.interfaces import Stanza
 from vif.nic import Nic
 
 HOOKS = (

@@ -8,11 +8,11 @@ import sys
 
 from config import parse
 from engine.failure import Failure
-from migration import interfaces, shell
-from migration.convert import Legacy, convert
-from migration.interfaces import Stanza
-from migration.report import Note
 from outside import new_file, settings, tables
+from predecessors import interfaces, shell
+from predecessors.convert import Legacy, convert
+from predecessors.interfaces import Stanza
+from predecessors.report import Note
 
 DEFAULTS = ("/etc/default/snf-network", "/etc/default/gnt-networking")
 INTERFACES = "/etc/network/interfaces"

@@ -19,7 +19,7 @@ from engine.failure import Failure
 from engine.words import finding
 from outside import lock, log, records
 from outside.node import Node
-from vif.attach import Plan, attach, attach_plan, recorded
+from vif.attach import Plan, attach, attach_plan, let_go, recorded
 from vif.nic import Mode, Nic
 from vif.record import is_pending
 
@@ -161,8 +161,9 @@ class Tending:
                     self._plan_announcements(nic)
                 elif nic and not here:
                     if not nic.elsewhere:
-                        move(nic, self.config, node)
+                        let_go(nic, self.config, node)
                     depart(nic, self.config, node)
+                    move(nic, self.config, node)
                     self.migrations.listen(tap)
             if here:
                 self._plans.pop(tap, None)

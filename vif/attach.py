@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 from config.model import Config
 from engine.apply import apply, clear
-from engine.difference import Change, Make, difference
+from engine.difference import Alter, Change, Make, Remove, difference
 from engine.failure import Failure
 from engine.objects import Binding, BridgePort, BridgeVlan, Chain, Key, Object, ProxyNeighbour, Route, State, Up
 from nfdhcpd_bridge.binding import is_ours
 from outside import records
 from outside.node import Node
 from vif.look_around import look_around
-from vif.needs import needs
+from vif.needs import needs, only_here
 from vif.nic import Nic
 from vif.record import nic_of, record_of
 from vif.surroundings import Surroundings, obstacle
@@ -108,6 +108,17 @@ def detach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tu
     except Failure as failure:
         raise failure.about(nic.whom) from failure
     return changes
+
+
+def let_go(nic: Nic, config: Config, node: Node) -> None:
+    """Speak for NIC no more, at once: its guest runs on another node, which waits for this. An attach as elsewhere does
+    the rest. Raises Failure after everything was tried."""
+    own = needs(nic, config, look_around(nic, config, node)).own.values()
+    told = Alter(record_of(nic), record_of(replace(nic, elsewhere=True)))
+    try:
+        clear([told, *(Remove(thing) for thing in own if only_here(nic, thing))], node)
+    except Failure as failure:
+        raise failure.about(nic.whom) from failure
 
 
 def remember(nic: Nic, config: Config, node: Node) -> None:

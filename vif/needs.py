@@ -54,7 +54,7 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
             for thing in bridged.needs(nic, around):
                 (shared if isinstance(thing, TrunkVlan) else own).append(thing)
         case Mode.ROUTED:
-            own += (thing for thing in routed.needs(nic, around) if not (nic.elsewhere and leads_to(nic, thing)))
+            own += (thing for thing in routed.needs(nic, around) if not (nic.elsewhere and only_here(nic, thing)))
             shared += public.desired(around.public, around.force_forwarding) if around.public else ()
         case Mode.OPENVSWITCH:
             own += openvswitch.needs(nic, around)
@@ -63,9 +63,11 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
     return Needs(state(own), state(shared))
 
 
-def leads_to(nic: Nic, thing: Object) -> bool:
-    """Whether THING makes others send to NIC by this node."""
-    return isinstance(thing, Route | Rule) or (isinstance(thing, ProxyNeighbour) and thing.device != nic.tap)
+def only_here(nic: Nic, thing: Object) -> bool:
+    """Whether NIC needs THING only on the node where its guest runs: what makes others send to it, and its binding."""
+    if isinstance(thing, ProxyNeighbour):
+        return thing.device != nic.tap
+    return isinstance(thing, Route | Rule | Binding)
 
 
 def _binding(nic: Nic, config: Config, around: Surroundings) -> Iterator[Binding]:

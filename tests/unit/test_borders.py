@@ -22,10 +22,10 @@ PACKAGES = (
     "engine",
     "ganeti",
     "host_setup",
-    "migration",
     "nfdhcpd_bridge",
     "node",
     "outside",
+    "predecessors",
     "responder",
     "vif",
 )
@@ -53,7 +53,7 @@ PURE = [
     "vif/rules.py",
     "vif/surroundings.py",
     "vif/tags.py",
-    *(module for module in MODULES if module.startswith(("doctor/", "host_setup/", "migration/", "responder/"))),
+    *(module for module in MODULES if module.startswith(("doctor/", "host_setup/", "predecessors/", "responder/"))),
 ]
 IMPURE = {
     "os",

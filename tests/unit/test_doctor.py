@@ -25,7 +25,7 @@ from doctor.facts import (
     XtablesRule,
 )
 from doors import doctor
-from migration.interfaces import Option, Stanza
+from predecessors.interfaces import Option, Stanza
 from vif.nic import Mode, Nic
 
 CONFIG = Config(private=(Private(prefix="pvn", numbers=(1, 2)),), public=(PUBLIC,))

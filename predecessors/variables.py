@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from migration.report import Fate, Note
-from migration.shell import Assignment
+from predecessors.report import Fate, Note
+from predecessors.shell import Assignment
 
 TAGS: Mapping[str, str] = {
     "NFDHCPD_TAG": "nfdhcpd",

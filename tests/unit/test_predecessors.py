@@ -8,9 +8,9 @@ import pytest
 from config import parse
 from config.model import VlanUplink
 from doors.importing import wrong
-from migration import interfaces, shell
-from migration.convert import Legacy, convert
-from migration.report import Fate, Note
+from predecessors import interfaces, shell
+from predecessors.convert import Legacy, convert
+from predecessors.report import Fate, Note
 
 PLACE = "/etc/network/interfaces"
 VMROUTER = """\

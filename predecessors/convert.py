@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from migration import routed, variables
-from migration.interfaces import Stanza
-from migration.report import Fate, Note
-from migration.routed import Link, Pool
-from migration.shell import Assignment
+from predecessors import routed, variables
+from predecessors.interfaces import Stanza
+from predecessors.report import Fate, Note
+from predecessors.routed import Link, Pool
+from predecessors.shell import Assignment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

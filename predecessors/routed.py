@@ -10,8 +10,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from migration.interfaces import Option, Stanza
-from migration.report import Fate, Note
+from predecessors.interfaces import Option, Stanza
+from predecessors.report import Fate, Note
 
 
 @dataclass(slots=True)
