@@ -13,7 +13,7 @@ from dataclasses import replace
 from config.model import Config
 from doors.agenda import Agenda
 from doors.migrations import Migrations, depart, move
-from doors.tasks import AGAIN, EXPECTED, HANDOVER, LONGEST, Announce, Expect, Move, Prepare, Task, Tend
+from doors.tasks import AGAIN, CALM, EXPECTED, HANDOVER, LONGEST, Announce, Expect, Move, Prepare, Task, Tend
 from doors.vif_script import announce, forget, tap_index, up
 from engine.failure import Failure
 from engine.words import finding
@@ -120,9 +120,11 @@ class Tending:
     def prepare(self, nic: Nic) -> None:
         """Make ready for NIC's guest. Not to be able to is no failure: Ganeti's script attaches it a second later."""
         try:
+            nic = replace(nic, index=tap_index(nic.tap), elsewhere=True)
             with self.locked() as node:
-                move(replace(nic, index=tap_index(nic.tap)), self.config, node)
+                move(nic, self.config, node)
             self.migrations.listen(nic.tap)
+            self._prepare_to_answer(nic)
         except lock.Held:
             raise
         except Failure as failure:
@@ -136,14 +138,13 @@ class Tending:
                 self._node.forget()
                 self.migrations.claim(nic, self.config, self._node)
                 self._agenda.at(_now() + HANDOVER, Move(tap, here=True))
-                self._prepare_to_answer(nic)
             else:
                 self.migrations.forget(tap)
         except Failure as failure:
             self.failed(tap, failure)
 
     def _prepare_to_answer(self, nic: Nic) -> None:
-        """See what it takes while the other node lets go: the guest's packets are lost until then."""
+        """See now what it will take to answer for NIC's guest: when it is here, its packets are lost until then."""
         with suppress(Failure), self.locked() as node:
             here = replace(nic, elsewhere=False)
             self._plans[nic.tap] = here, attach_plan(here, self.config, node)
@@ -159,6 +160,7 @@ class Tending:
                     up(nic, self.config, node, plan=plan if planned == nic else None)
                     announce(nic, self.config, node)
                     self._plan_announcements(nic)
+                    self._agenda.at(_now() + CALM, Tend(tap))  # the plan may be old
                 elif nic and not here:
                     if not nic.elsewhere:
                         let_go(nic, self.config, node)

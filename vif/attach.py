@@ -43,7 +43,7 @@ def attach(
     nic: Nic, config: Config, node: Node, *, plan: Plan | None = None, dry_run: bool = False
 ) -> tuple[Change, ...]:
     """Give NIC all that it needs, or nothing. Returns the changes that were (or would be) made. PLAN is what it takes,
-    if there was time to see that a moment ago.
+    if there was time to see that before.
 
     Raises Failure, about this NIC, with the node as it was before.
     """
