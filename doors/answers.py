@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Mapping
 
 from doors import ask
-from doors.agenda import Agenda
-from doors.tasks import Expect, Task
+from doors.hand_over import HandOver
 from doors.tending import Tending
 from doors.vif_script import lines, obey, order_of
 from engine.failure import Failure
@@ -31,9 +29,9 @@ ALONE: Answer = (ask.ALONE, "")
 class Answers:
     """Answers questions about the NICs that TENDING cares for."""
 
-    def __init__(self, tending: Tending, agenda: Agenda[Task]) -> None:
+    def __init__(self, tending: Tending, hand_over: HandOver) -> None:
         self._tending = tending
-        self._agenda = agenda
+        self._hand_over = hand_over
 
     def answer(self, question: Question) -> None:
         """Answer QUESTION. Raises Held if that has to wait."""
@@ -74,9 +72,7 @@ class Answers:
     def _hook(self, environment: Mapping[str, str]) -> Answer:
         hook = hook_of(environment)
         if hook.migration:
-            now = time.monotonic()
-            self._tending.migrations.begin(hook.migration, os.uname().nodename, self._tending.config, now)
-            self._agenda.at(now, Expect())
+            self._hand_over.begin(hook.migration)
             return "0", ""
         if hook.instance is None or hooks.ACTIONS.get(hook.name) is not hooks.instance:
             return ALONE

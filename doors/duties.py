@@ -12,10 +12,11 @@ from collections import deque
 from config.model import Config
 from doors.agenda import Agenda
 from doors.answers import Answers
+from doors.hand_over import HandOver
 from doors.look import look
 from doors.tasks import CALM, HELD, PERIOD, SHARE, TURN, Announce, Claim, Expect, Look, Move, Prepare, Task, Tend
 from doors.tending import Tending
-from outside import lock, log, records
+from outside import lock, log, records, scheduling
 from outside.child import Child
 from outside.control import Question
 from outside.events import Changed, Event, Gone
@@ -28,7 +29,8 @@ class Duties:
     def __init__(self, config: Config, node: Node) -> None:
         self._agenda: Agenda[Task] = Agenda()
         self._tending = Tending(config, node, self._agenda)
-        self._answers = Answers(self._tending, self._agenda)
+        self._hand_over = HandOver(self._tending, node, self._agenda)
+        self._answers = Answers(self._tending, self._hand_over)
         self._questions: deque[Question] = deque()
         self._trouble: frozenset[str] = frozenset()
         self._child: Child | None = None
@@ -39,6 +41,7 @@ class Duties:
     def configure(self, config: Config) -> None:
         """From now on it is CONFIG that says what the node should be."""
         self._tending.config = config
+        self._tending.migrations.forget_plans()
         uplinks = {public.uplink for public in config.public}
         self._devices = frozenset(name for private in config.private for name in private.devices) | uplinks
         self._agenda.at(_now(), Look())
@@ -98,9 +101,10 @@ class Duties:
                     self._answers.answer(self._questions[0])
                     self._questions.popleft()
                 elif not task:
-                    return
+                    break
         except lock.Held:
             self._held = _now() + HELD
+        scheduling.ensure_urgent(urgent=self._tending.migrations.under_way)
 
     def _do(self, task: Task) -> None:
         """Raises Held; then the task stays to be done."""
@@ -111,13 +115,13 @@ class Duties:
                 case Announce(nic=nic):
                     self._tending.announce(nic)
                 case Expect():
-                    self._tending.expect()
+                    self._hand_over.expect()
                 case Prepare(nic=nic):
-                    self._tending.prepare(nic)
+                    self._hand_over.prepare(nic)
                 case Claim(tap=tap):
-                    self._tending.claim(tap)
+                    self._hand_over.claim(tap)
                 case Move(tap=tap, here=here):
-                    self._tending.move(tap, here=here)
+                    self._hand_over.move(tap, here=here)
                 case Look():
                     self._look()
         except lock.Held:

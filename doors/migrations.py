@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from config.model import Config
 from doors.tasks import Claim, Move
+from engine.difference import Change
 from engine.failure import Failure
 from engine.objects import Address
 from ganeti.hook import Migration
@@ -25,7 +26,7 @@ from outside.links import Device
 from outside.node import Node
 from vif import routed
 from vif.announce import announced, arrival, arrived, departed, departure
-from vif.attach import attach, recorded_nics
+from vif.attach import Plan, recorded_nics
 from vif.nic import Mode, Nic
 
 LONGEST = 3600.0
@@ -42,13 +43,18 @@ class Leaving:
 
 
 class Migrations:
-    """What is known of NICs on their way. All of it may be lost: then Ganeti's own order attaches them, later."""
+    """What is known of NICs on their way. All of it may be lost: then Ganeti's own order attaches them, later.
+
+    `to_answer` and `to_let_go` are what it takes to answer for a NIC, and to stop that, as it was seen before.
+    """
 
     def __init__(self) -> None:
         self._expected: dict[str, tuple[Migration, float]] = {}
         self._leaving: dict[str, Leaving] = {}
         self._taps: dict[str, Ear] = {}
         self._claimed: dict[str, tuple[str, Ear]] = {}
+        self.to_answer: dict[Nic, Plan] = {}
+        self.to_let_go: dict[Nic, tuple[Change, ...]] = {}
 
     @property
     def descriptors(self) -> list[int]:
@@ -62,15 +68,21 @@ class Migrations:
         """The instances whose NICs have not come yet."""
         return list(self._expected)
 
-    def begin(self, migration: Migration, here: str, config: Config, now: float) -> None:
-        """An instance is about to move. HERE is this node's name."""
+    @property
+    def under_way(self) -> bool:
+        """Whether a guest may move at any moment."""
+        return bool(self._expected or self._leaving or self._claimed or self.to_answer)
+
+    def begin(self, migration: Migration, here: str, config: Config, now: float) -> list[Nic]:
+        """An instance is about to move. HERE is this node's name. Returns the NICs that may leave it."""
         if _short(migration.target) == _short(here):
             if any(_has_way(nic, config) for nic in migration.nics):
                 self._expected[migration.instance] = migration, now + LONGEST
         elif _short(migration.source) == _short(here):
-            self._watch(migration.instance, config, now)
+            return self._watch(migration.instance, config, now)
+        return []
 
-    def _watch(self, instance: str, config: Config, now: float) -> None:
+    def _watch(self, instance: str, config: Config, now: float) -> list[Nic]:
         self._forget_leaving(instance)
         nics = [nic for nic in recorded_nics() if nic.instance == instance and _has_way(nic, config)]
         links = [config.public_link(nic.link) for nic in nics]
@@ -80,9 +92,10 @@ class Migrations:
             listening = tuple(Ear(name, kind) for name in uplinks for kind in kinds)
         except Failure as failure:
             log.say(f"{instance}: {failure.what}", log.Level.ERROR)
-            return
+            return []
         taps = {who: nic.tap for nic in nics for who in (nic.mac, *routed.addresses(nic))}
         self._leaving[instance] = Leaving(taps, listening, now + LONGEST)
+        return nics
 
     def arrivals(self, now: float) -> Iterator[Nic]:
         """The expected NICs whose QEMU has taps by now, each once, with their taps."""
@@ -115,10 +128,17 @@ class Migrations:
 
     def forget(self, tap: str) -> None:
         """TAP is gone, or its NIC is here."""
+        self.forget_plans(tap)
         _, claimed = self._claimed.pop(tap, (None, None))
         for ear in (self._taps.pop(tap, None), claimed):
             if ear:
                 ear.close()
+
+    def forget_plans(self, tap: str | None = None) -> None:
+        """What was seen of TAP, or of all, may not be so any more."""
+        for plans in (self.to_answer, self.to_let_go):
+            for nic in [nic for nic in plans if tap in (None, nic.tap)]:
+                del plans[nic]
 
     def heard(self, now: float) -> Iterator[Claim | Move]:
         """What is to be done about the frames that came meanwhile."""
@@ -153,12 +173,6 @@ def depart(nic: Nic, config: Config, node: Node) -> None:
 def _uplink(nic: Nic, config: Config, node: Node) -> Device | None:
     public = config.public_link(nic.link)
     return node.devices([public.uplink]).by_name.get(public.uplink) if public else None
-
-
-def move(nic: Nic, config: Config, node: Node) -> None:
-    """Attach NIC as elsewhere: filtered, up, and reachable from nowhere. Raises Failure; the caller holds `nics`."""
-    changes = attach(replace(nic, elsewhere=True), config, node)
-    log.say(f"{nic.whom}: its guest is on another node, {len(changes)} changes; NIC {nic.uuid}")
 
 
 def _has_way(nic: Nic, config: Config) -> bool:

@@ -1,4 +1,4 @@
-"""How the daemon keeps single NICs: attached as they should be, tried again, announced, moved, and cleared away.
+"""How the daemon keeps single NICs: attached as they should be, tried again, announced, and cleared away.
 
 Whatever changes a NIC takes the lock `nics` without waiting for it, and raises Held if somebody else has it.
 """
@@ -8,18 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 from config.model import Config
 from doors.agenda import Agenda
-from doors.migrations import Migrations, depart, move
-from doors.tasks import AGAIN, CALM, EXPECTED, HANDOVER, LONGEST, Announce, Expect, Move, Prepare, Task, Tend
-from doors.vif_script import announce, forget, tap_index, up
+from doors.migrations import Migrations
+from doors.tasks import AGAIN, LONGEST, Announce, Task, Tend
+from doors.vif_script import announce, forget, up
 from engine.failure import Failure
 from engine.words import finding
 from outside import lock, log, records
 from outside.node import Node
-from vif.attach import Plan, attach, attach_plan, let_go, recorded
+from vif.attach import attach, recorded
 from vif.nic import Mode, Nic
 from vif.record import is_pending
 
@@ -34,7 +33,6 @@ class Tending:
         self._agenda = agenda
         self._said: dict[str, str] = {}
         self._attempts: dict[str, int] = {}
-        self._plans: dict[str, tuple[Nic, Plan]] = {}
 
     @property
     def retrying(self) -> dict[str, str]:
@@ -77,7 +75,7 @@ class Tending:
         else:
             for change in attach(nic, self.config, node):
                 log.say(f"{nic.whom}: repaired: {finding(change)}", log.Level.WARNING)
-        self._plan_announcements(nic)
+        self.plan_announcements(nic)
 
     def attached(self, nic: Nic) -> None:
         """NIC was attached, as Ganeti asked. It is announced when Ganeti has its answer."""
@@ -86,7 +84,7 @@ class Tending:
         self.migrations.forget(nic.tap)
         if nic.mode is Mode.ROUTED:
             self._agenda.at(_now(), Announce(nic, 0.0))
-        self._plan_announcements(nic)
+        self.plan_announcements(nic)
 
     def failed(self, tap: str, failure: Failure) -> None:
         """Say it, unless it was said, and plan another attempt."""
@@ -97,83 +95,22 @@ class Tending:
         self._attempts[tap] = attempts + 1
         self._agenda.at(_now() + min(LONGEST, 2.0**attempts), Tend(tap))
 
-    def _plan_announcements(self, nic: Nic) -> None:
+    def plan_announcements(self, nic: Nic) -> None:
+        """Repeat NIC's announcement while it is young."""
         age = records.age(nic.tap) if nic.mode is Mode.ROUTED and not nic.elsewhere else AGAIN[-1]
         for after in AGAIN:
             if age < after:
                 self._agenda.at(_now() + after - age, Announce(nic, after))
 
     def announce(self, nic: Nic) -> None:
-        """Tell the neighbours where NIC lives, if it does."""
+        """Tell the neighbours where NIC lives, if it does by now, and its guest has not moved."""
         self._node.forget()
         tap = self._node.devices([nic.tap]).by_name.get(nic.tap)
-        if tap and tap.index == nic.index:
-            announce(nic, self.config, self._node)
-
-    def expect(self) -> None:
-        """See whether the taps of a guest are here that is on its way."""
-        for nic in self.migrations.arrivals(_now()):
-            self._agenda.at(_now(), Prepare(nic))
-        if self.migrations.expected:
-            self._agenda.at(_now() + EXPECTED, Expect())
-
-    def prepare(self, nic: Nic) -> None:
-        """Make ready for NIC's guest. Not to be able to is no failure: Ganeti's script attaches it a second later."""
-        try:
-            nic = replace(nic, index=tap_index(nic.tap), elsewhere=True)
-            with self.locked() as node:
-                move(nic, self.config, node)
-            self.migrations.listen(nic.tap)
-            self._prepare_to_answer(nic)
-        except lock.Held:
-            raise
-        except Failure as failure:
-            log.say(f"{nic.whom}: not prepared for its guest: {failure.what}", log.Level.WARNING)
-
-    def claim(self, tap: str) -> None:
-        """The guest behind TAP runs here: say so, and answer for it when nobody else does."""
-        try:
-            nic = recorded(tap)
-            if nic and nic.elsewhere:
-                self._node.forget()
-                self.migrations.claim(nic, self.config, self._node)
-                self._agenda.at(_now() + HANDOVER, Move(tap, here=True))
-            else:
-                self.migrations.forget(tap)
-        except Failure as failure:
-            self.failed(tap, failure)
-
-    def _prepare_to_answer(self, nic: Nic) -> None:
-        """See now what it will take to answer for NIC's guest: when it is here, its packets are lost until then."""
-        with suppress(Failure), self.locked() as node:
-            here = replace(nic, elsewhere=False)
-            self._plans[nic.tap] = here, attach_plan(here, self.config, node)
-
-    def move(self, tap: str, *, here: bool) -> None:
-        """The guest behind TAP is HERE now, or elsewhere."""
-        try:
-            with self.locked() as node:
-                nic = recorded(tap)
-                if nic and nic.elsewhere and here:
-                    nic = replace(nic, elsewhere=False)
-                    planned, plan = self._plans.get(tap, (None, None))
-                    up(nic, self.config, node, plan=plan if planned == nic else None)
-                    announce(nic, self.config, node)
-                    self._plan_announcements(nic)
-                    self._agenda.at(_now() + CALM, Tend(tap))  # the plan may be old
-                elif nic and not here:
-                    if not nic.elsewhere:
-                        let_go(nic, self.config, node)
-                    depart(nic, self.config, node)
-                    move(nic, self.config, node)
-                    self.migrations.listen(tap)
-            if here:
-                self._plans.pop(tap, None)
-                self.migrations.forget(tap)
-        except lock.Held:
-            raise
-        except Failure as failure:
-            self.failed(tap, failure)
+        with suppress(Failure):
+            known = recorded(nic.tap)
+            same = known and tap and tap.index == known.index == nic.index and known.uuid == nic.uuid
+            if known and same and not known.elsewhere:
+                announce(known, self.config, self._node)
 
 
 def _now() -> float:

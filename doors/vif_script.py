@@ -22,7 +22,7 @@ from outside import lock, log, packets
 from outside.node import Node
 from vif import routed
 from vif.announce import announcements
-from vif.attach import Plan, attach, detach, recorded_nics, remember
+from vif.attach import attach, detach, recorded_nics, remember
 from vif.nic import Mode, Nic
 
 
@@ -88,12 +88,17 @@ def load() -> Config:
     return parse.load()
 
 
-def up(nic: Nic, config: Config, node: Node, *, plan: Plan | None = None, dry_run: bool = False) -> tuple[Change, ...]:
-    """Attach NIC, by PLAN if there is one, and say so in the log. Returns the changes. Raises Failure."""
-    changes = attach(nic, config, node, plan=plan, dry_run=dry_run)
+def up(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:
+    """Attach NIC, and say so in the log. Returns the changes. Raises Failure."""
+    changes = attach(nic, config, node, dry_run=dry_run)
     if not dry_run:
-        log.say(f"{nic.whom}: attached to {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
+        say_attached(nic, changes)
     return changes
+
+
+def say_attached(nic: Nic, changes: tuple[Change, ...]) -> None:
+    """Say in the log that NIC was attached by CHANGES."""
+    log.say(f"{nic.whom}: attached to {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
 
 
 def announce(nic: Nic, config: Config, node: Node) -> None:

@@ -6,7 +6,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engine.failure import Failure
 
@@ -14,6 +14,14 @@ ETH_P_ALL, ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6 = 3, 0x0806, 0x8035, 0x86DD
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("=HBBI")
+_GRATUITOUS = (
+    (0x20, 0, 0, 28),  # ld [28]: the sender's protocol address
+    (0x07, 0, 0, 0),  # tax
+    (0x20, 0, 0, 38),  # ld [38]: the target's
+    (0x1D, 0, 1, 0),  # jeq x
+    (0x06, 0, 0, 256),
+    (0x06, 0, 0, 0),
+)
 _ADVERTISEMENTS = (
     (0x28, 0, 0, 12),  # ldh [12]: the EtherType
     (0x15, 0, 5, ETH_P_IPV6),
@@ -24,13 +32,17 @@ _ADVERTISEMENTS = (
     (0x06, 0, 0, 256),
     (0x06, 0, 0, 0),
 )
-"""Neighbour advertisements (kernel doc networking/filter): an uplink carries too much IPv6 to be heard whole."""
+_PROGRAMS = {ETH_P_ARP: _GRATUITOUS, ETH_P_IPV6: _ADVERTISEMENTS}
+"""What is heard of a protocol (kernel doc networking/filter): an uplink carries too much to be heard whole."""
 _ROUNDS = 64
 """Frames at once: a guest that never rests must not keep its listener from everything else."""
 
 
 class Ear:
-    """A socket that hears what comes in by DEVICE: ARP, RARP, IPv6's advertisements, or all. Raises Failure."""
+    """A socket that hears what comes in by DEVICE: gratuitous ARP, RARP, IPv6's advertisements, or all.
+
+    Raises Failure.
+    """
 
     def __init__(self, device: str, protocol: int = ETH_P_ALL) -> None:
         self.device = device
@@ -40,8 +52,8 @@ class Ear:
                 socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
             )
             self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            if protocol == ETH_P_IPV6:
-                _attach(self._socket)
+            if protocol in _PROGRAMS:
+                _attach(self._socket, _PROGRAMS[protocol])
             self._socket.bind((device, protocol))
         except OSError as error:
             what = f"nothing can be heard on {device}: {os.strerror(error.errno or 0)}"
@@ -68,7 +80,7 @@ class Ear:
                 yield frame
 
 
-def _attach(one: socket.socket) -> None:
-    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*line) for line in _ADVERTISEMENTS))
-    program = struct.pack("HP", len(_ADVERTISEMENTS), ctypes.addressof(code))
+def _attach(one: socket.socket, lines: Sequence[tuple[int, int, int, int]]) -> None:
+    code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*line) for line in lines))
+    program = struct.pack("HP", len(lines), ctypes.addressof(code))
     one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

@@ -110,15 +110,20 @@ def detach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tu
     return changes
 
 
-def let_go(nic: Nic, config: Config, node: Node) -> None:
+def let_go(nic: Nic, config: Config, node: Node, *, plan: tuple[Change, ...] | None = None) -> None:
     """Speak for NIC no more, at once: its guest runs on another node, which waits for this. An attach as elsewhere does
-    the rest. Raises Failure after everything was tried."""
-    own = needs(nic, config, look_around(nic, config, node)).own.values()
-    told = Alter(record_of(nic), record_of(replace(nic, elsewhere=True)))
+    the rest. PLAN is what it takes, if there was time to see that before. Raises Failure after everything was tried."""
     try:
-        clear([told, *(Remove(thing) for thing in own if only_here(nic, thing))], node)
+        clear(plan or let_go_plan(nic, config, node), node)
     except Failure as failure:
         raise failure.about(nic.whom) from failure
+
+
+def let_go_plan(nic: Nic, config: Config, node: Node) -> tuple[Change, ...]:
+    """What it takes to speak for NIC no more."""
+    own = needs(nic, config, look_around(nic, config, node)).own.values()
+    told = Alter(record_of(nic), record_of(replace(nic, elsewhere=True)))
+    return (told, *(Remove(thing) for thing in own if only_here(nic, thing)))
 
 
 def remember(nic: Nic, config: Config, node: Node) -> None:

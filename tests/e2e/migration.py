@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 
@@ -39,19 +40,21 @@ class GuestLost(Exception):
     """The guest is silent on its serial console, which no network has a part in: QEMU lost it on the way.
 
     Software emulation loses a guest's last writes now and then, if it migrates under traffic; the guest's kernel panics
-    (seen with QEMU 7.2: an skb whose route was not there any more). With KVM it does not happen.
+    (seen with QEMU 7.2: an skb whose route was not there any more).
     """
 
 
 def measured(instance: Instance, *, attempts: int = 3) -> dict[str, Cost]:
     """Migrate INSTANCE, whose guest is configured, with pings on its first routed and its first bridged card.
 
-    A migration in which QEMU lost the guest counts for nothing: the guest is started again and another one is made.
+    A migration in which QEMU lost the guest counts for nothing: that is said on standard error, the guest is started
+    again, and another one is made.
     """
     for _ in range(attempts - 1):
         try:
             return _measured(instance)
-        except GuestLost:
+        except GuestLost as lost:
+            print(f"{instance.name}: QEMU lost the guest on its way: {lost}", file=sys.stderr)
             instance.cluster.gnt("instance", "reboot", "-t", "hard", "--shutdown-timeout=0", instance.name)
             instance.configure()
     return _measured(instance)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import dpkt
 import pytest
 
+from doors.tasks import AGAIN
 from tests.lab import Node, PacketSocket, Tap, wire
 
 from .actions import PATIENCE, answer, arp, arp_of, attach, differences, ethernet, ip, link, manage, octets
@@ -51,15 +52,18 @@ class Site:
                 return found
             found.add(uplinks[reply.sha.hex(":")])
 
-    def told(self, node: Node) -> None:
-        """Wait until NODE announces the guest's address."""
-        own = octets(link(node, "eth1")["address"])
+    def told(self, node: Node) -> set[str]:
+        """Wait until NODE announces the guest's address. Returns the MACs that announced it until then."""
+        own, tellers = link(node, "eth1")["address"], set()
 
         def gratuitous(frame: bytes) -> bool:
             found = arp_of(frame)
-            return bool(found and found.sha == own and found.spa == found.tpa == octets_of(public(5)))
+            if found and found.spa == found.tpa == octets_of(public(5)):
+                tellers.add(found.sha.hex(":"))
+            return own in tellers
 
         self.router.expect(gratuitous, f"{node.name}'s announcement", timeout=PATIENCE)
+        return tellers
 
 
 def octets_of(address: str) -> bytes:
@@ -219,6 +223,57 @@ def test_what_is_no_move_to_this_node_prepares_nothing(site: Site, changes: dict
     assert site.asked() == set()
     assert state(site.target) is None
     arrival.die()
+
+
+def test_a_guest_that_is_announced_elsewhere_is_let_go(site: Site, stack: ExitStack) -> None:
+    """The target's first word was lost. What only asks for the address is none."""
+    still(site.target, stack)
+    one = stack.enter_context(Tap(site.source))
+    attach(site.source, routed(one.name))
+    hook(site.source)
+    assert site.asked() == {"node1"}
+    site.router.send(arp(ROUTER, public(5), public(5)))
+    until(lambda: state(site.source) == "elsewhere", "the source's leave")
+    assert differences(site.source) == []
+
+
+def test_a_node_announces_no_guest_that_has_left(site: Site, stack: ExitStack) -> None:
+    """It moves as soon as it was started: its node would still repeat the first announcement."""
+    arrival = arriving(site.target)
+    before = stack.enter_context(Tap(site.source))
+    attach(site.source, routed(before.name))
+    for node in (site.source, site.target):
+        hook(node)
+    until(lambda: state(site.target) == "elsewhere", "the target's readiness")
+    arrival.speak()
+    here = link(site.target, "eth1")["address"]
+    until(lambda: state(site.source) == "elsewhere", "the source's leave")
+    site.router.clear()
+    for _ in range(2 * len(AGAIN)):  # a request and a reply each time
+        assert site.told(site.target) == {here}
+    arrival.die()
+
+
+def test_a_daemon_runs_before_all_others_while_a_guest_may_move(site: Site, stack: ExitStack) -> None:
+    before = stack.enter_context(Tap(site.source))
+    attach(site.source, routed(before.name))
+    assert [urgent(site.source), urgent(site.target)] == [False, False]
+    for node in (site.source, site.target):
+        hook(node)
+    until(lambda: urgent(site.source) and urgent(site.target), "both to be ready")
+    arrival = arriving(site.target)
+    until(lambda: state(site.target) == "elsewhere", "the target's readiness")
+    assert urgent(site.target)
+    arrival.speak()
+    until(lambda: state(site.source) == "elsewhere", "the source's leave")
+    before.close()
+    until(lambda: not (urgent(site.source) or urgent(site.target)), "the end of it")
+    arrival.die()
+
+
+def urgent(node: Node) -> bool:
+    """Whether its daemon runs before all ordinary processes."""
+    return os.sched_getscheduler(answer(node, "status")["daemon"]["pid"]) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
 
 
 def test_an_announcement_by_somebody_else_takes_no_address_from_a_guest_that_stays(

@@ -1,0 +1,115 @@
+"""How the daemon hands a routed NIC over to another node, or takes one: doors/migrations.py tells what it goes by.
+
+From the guest's first frame on the target to this node's answers for it, its packets are lost. So what either side
+will have to do is seen before, when there is time, and whether that was right is looked at afterwards.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from doors.agenda import Agenda
+from doors.migrations import depart
+from doors.tasks import CALM, EXPECTED, HANDOVER, Expect, Move, Prepare, Task, Tend
+from doors.tending import Tending
+from doors.vif_script import announce, say_attached, tap_index
+from engine.failure import Failure
+from ganeti.hook import Migration
+from outside import lock, log
+from outside.node import Node
+from vif.attach import attach, attach_plan, let_go, let_go_plan, recorded
+from vif.nic import Nic
+
+
+class HandOver:
+    """The steps of it. What it knows is in TENDING's migrations; a failure is retried as TENDING does it."""
+
+    def __init__(self, tending: Tending, node: Node, agenda: Agenda[Task]) -> None:
+        self._tending = tending
+        self._migrations = tending.migrations
+        self._node = node
+        self._agenda = agenda
+
+    def begin(self, migration: Migration) -> None:
+        """Ganeti is about to migrate an instance."""
+        self._node.forget()
+        for nic in self._migrations.begin(migration, os.uname().nodename, self._tending.config, _now()):
+            with suppress(Failure):
+                self._migrations.to_let_go[nic] = let_go_plan(nic, self._tending.config, self._node)
+        self._agenda.at(_now(), Expect())
+
+    def expect(self) -> None:
+        """See whether the taps of a guest are here that is on its way."""
+        for nic in self._migrations.arrivals(_now()):
+            self._agenda.at(_now(), Prepare(nic))
+        if self._migrations.expected:
+            self._agenda.at(_now() + EXPECTED, Expect())
+
+    def prepare(self, nic: Nic) -> None:
+        """Make ready for NIC's guest. Not to be able to is no failure: Ganeti's script attaches it a second later."""
+        config = self._tending.config
+        try:
+            with self._tending.locked() as node:
+                nic = replace(nic, index=tap_index(nic.tap))
+                self._keep_elsewhere(nic, node)
+                with suppress(Failure):
+                    self._migrations.to_answer[nic] = attach_plan(nic, config, node)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            log.say(f"{nic.whom}: not prepared for its guest: {failure.what}", log.Level.WARNING)
+
+    def claim(self, tap: str) -> None:
+        """The guest behind TAP runs here: say so, and answer for it when nobody else does."""
+        try:
+            nic = recorded(tap)
+            if nic and nic.elsewhere:
+                self._node.forget()
+                self._migrations.claim(nic, self._tending.config, self._node)
+                self._agenda.at(_now() + HANDOVER, Move(tap, here=True))
+            else:
+                self._migrations.forget(tap)
+        except Failure as failure:
+            self._tending.failed(tap, failure)
+
+    def move(self, tap: str, *, here: bool) -> None:
+        """The guest behind TAP is HERE now, or elsewhere."""
+        try:
+            with self._tending.locked() as node:
+                nic = recorded(tap)
+                if nic and here and nic.elsewhere:
+                    self._answer(replace(nic, elsewhere=False), node)
+                elif nic and not here:
+                    self._let_go(nic, node)
+            if here:
+                self._migrations.forget(tap)
+        except lock.Held:
+            raise
+        except Failure as failure:
+            self._tending.failed(tap, failure)
+
+    def _answer(self, nic: Nic, node: Node) -> None:
+        changes = attach(nic, self._tending.config, node, plan=self._migrations.to_answer.pop(nic, None))
+        announce(nic, self._tending.config, node)
+        say_attached(nic, changes)
+        self._tending.plan_announcements(nic)
+        self._agenda.at(_now() + CALM, Tend(nic.tap))  # the plan may be old
+
+    def _let_go(self, nic: Nic, node: Node) -> None:
+        if not nic.elsewhere:
+            let_go(nic, self._tending.config, node, plan=self._migrations.to_let_go.pop(nic, None))
+        depart(nic, self._tending.config, node)
+        self._keep_elsewhere(nic, node)
+
+    def _keep_elsewhere(self, nic: Nic, node: Node) -> None:
+        """Attach NIC as elsewhere, filtered and up and reachable from nowhere, and hear when its guest is here."""
+        changes = attach(replace(nic, elsewhere=True), self._tending.config, node)
+        log.say(f"{nic.whom}: its guest is on another node, {len(changes)} changes; NIC {nic.uuid}")
+        self._migrations.listen(nic.tap)
+
+
+def _now() -> float:
+    return time.monotonic()
