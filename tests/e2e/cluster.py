@@ -39,8 +39,6 @@ class Cluster:
             self.site = stack.enter_context(Site())
             self._stack = stack
             self.members: list[Member] = []
-            self.dhcp = False
-            """Whether guests ask for their addresses; whoever answers must be running on each member."""
             self.changes = 0
             """How often something was asked of Ganeti that may change what it says of instances."""
             self._member(1)

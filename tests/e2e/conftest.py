@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Generator, Iterator
@@ -50,7 +49,6 @@ def root() -> Path:
 def cluster(image: Image, root: Path) -> Iterator[Cluster]:
     """The cluster of the module: one member, on which Ganeti is not initialized yet."""
     with Cluster(image, root) as cluster:
-        cluster.dhcp = "E2E_DHCP" in os.environ
         CLUSTERS.append(cluster)
         yield cluster
         CLUSTERS.remove(cluster)

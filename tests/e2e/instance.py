@@ -32,15 +32,13 @@ class Card:
         return str(IPv6Network("2001:db8::/64")[int.from_bytes(octets[:3] + b"\xff\xfe" + octets[3:], "big")])
 
 
-def _steps(card: Card, device: str, dhcp: bool) -> list[str]:
+def _steps(card: Card, device: str) -> list[str]:
     """The commands that give CARD, DEVICE in its guest, its addresses."""
     steps = [f"echo 0 > /proc/sys/net/ipv6/conf/{device}/accept_dad", f"ip link set {device} up"]
-    if dhcp:
-        steps.append(f"dhcp {device}")
-    elif card.ip:
-        steps += [f"ip -4 addr flush dev {device}", f"ip addr add {card.ip}/24 dev {device}"]
+    if card.ip:
+        steps += [f"dhcp {device} -q", f"ip -4 addr show dev {device} | grep -q 'inet {card.ip}/24 '"]
         if card.mode == "routed":
-            steps.append(f"ip route replace default via {GATEWAY}")
+            steps.append(f"ip route show default | grep -q 'via {GATEWAY} dev {device} '")
     if card.mode == "routed":
         steps += [
             f"ip -6 addr replace {card.public6}/64 dev {device}",
@@ -108,15 +106,13 @@ class Instance:
             return console.run(command, check=check, timeout=timeout).output
 
     def configure(self) -> None:
-        """Give every card of the guest its addresses: by hand, as an administrator would, or (see Cluster.dhcp) by
-        asking for a lease. IPv6 comes by hand."""
-        dhcp = self.cluster.dhcp
+        """Every card of the guest asks for its lease and gets Ganeti's address. IPv6 comes by hand."""
         with self.console() as console:
             # A line for each card, as /sys/class/net/eth0/address:aa:00:00:...
             found = console.run("grep -H . /sys/class/net/eth*/address").output.splitlines()
             devices = {mac: path.split("/")[4] for path, _, mac in (line.partition(":") for line in found)}
-            steps = [step for card in self.cards for step in _steps(card, devices[card.mac], dhcp)]
-            console.run("set -e\n" + "\n".join(steps), timeout=60 + 30 * dhcp * len(steps))
+            steps = [step for card in self.cards for step in _steps(card, devices[card.mac])]
+            console.run("set -e\n" + "\n".join(steps), timeout=60 + 30 * len(steps))
 
     def reaches(self, *addresses: str) -> None:
         """The guest gets an answer to a ping from each of ADDRESSES."""
