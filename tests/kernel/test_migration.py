@@ -19,13 +19,14 @@ import pytest
 from doors.tasks import AGAIN
 from tests.lab import Node, PacketSocket, Tap, wire
 
-from .actions import PATIENCE, answer, arp, arp_of, attach, differences, ethernet, ip, link, manage, octets
+from .actions import PATIENCE, answer, arp, arp_of, attach, differences, ethernet, ip, link, manage, octets, udp
 from .conftest import installed, quick
 from .environment import GATEWAY, PATH, mac, public, routed, uuid
 from .instance import Instance
 from .vifd import until
 
 ROUTER = "0e:00:00:00:00:01"
+BEYOND = "198.51.100.1"
 RARP = ethernet(mac(5), "ff:ff:ff:ff:ff:ff", 0x8035, b"\0\1\x08\0\6\4\0\3" + 2 * (octets(mac(5)) + bytes(4)))
 """What QEMU sends for its guest when that runs (qemu net/announce.c)."""
 
@@ -173,6 +174,10 @@ def test_a_guest_is_answered_for_where_it_runs(site: Site, stack: ExitStack) -> 
     until(lambda: state(site.source) == "elsewhere", "the source's leave")
     assert site.asked() == {"node2"}
     assert differences(site.source) == differences(site.target) == []
+    late = udp(ROUTER, link(site.source, "eth1")["address"], BEYOND, public(5), "late")
+    with PacketSocket(site.target, "eth1") as ears:
+        site.router.send(late)
+        ears.expect(lambda frame: b"late" in frame, "what still went to the source", timeout=PATIENCE)
     attach(site.target, routed(link_of(site.target)))  # Ganeti's own call, a second later
     before.close()
     until(lambda: state(site.source) is None, "the end of it on the source")
