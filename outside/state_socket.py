@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from engine.failure import Failure
@@ -20,6 +22,8 @@ DIRECTORY = "/run/ganeti-vif-responder"
 SOCKET = f"{DIRECTORY}/state.sock"
 _WAIT = 5.0
 """Seconds for a busy daemon to answer."""
+_PATIENCE = 5.0
+"""Seconds that an asker has to take its answer."""
 _MOST = 64 << 20
 _ASKERS = 4
 _PEER = struct.Struct("=iII")
@@ -34,10 +38,14 @@ def make_directory(user: int, group: int) -> None:
         raise Failure(f"{DIRECTORY} cannot be made: {os.strerror(error.errno or 0)}", "see: ls -ld /run") from error
 
 
-class Listener:
-    """The daemon's end. Raises Failure if it cannot be made."""
+class Askers:
+    """The daemon's end: who asks, and what each has still to be told. Raises Failure if it cannot be made.
+
+    It can be read (fileno) when there is something to do for one of them.
+    """
 
     def __init__(self) -> None:
+        self._told: dict[int, tuple[socket.socket, memoryview, float]] = {}
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -49,11 +57,40 @@ class Listener:
             self._socket.close()
             what = f"{SOCKET} cannot be made: {os.strerror(error.errno or 0)}"
             raise Failure(what, f"see: ls -ld {DIRECTORY}") from error
+        self._ready = select.epoll()
+        self._ready.register(self._socket, select.EPOLLIN)
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return self._ready.fileno()
 
-    def accept(self) -> socket.socket | None:
+    def close(self) -> None:
+        self.dismiss()
+        self._ready.close()
+        self._socket.close()
+        with contextlib.suppress(OSError):
+            os.unlink(SOCKET)
+
+    @property
+    def due(self) -> float:
+        """When dismiss() is wanted although nothing can be read."""
+        return min((until for _, _, until in self._told.values()), default=float("inf"))
+
+    def answer(self, state: Callable[[], dict[str, Any]], now: float) -> None:
+        """Tell those who asked what STATE says, as much as they take at this moment. Does not wait."""
+        for descriptor, _ in self._ready.poll(0):
+            if descriptor in self._told:
+                self._tell(descriptor)
+            elif asker := self._accept():
+                rest = memoryview(json.dumps(state()).encode())
+                self._told[asker.fileno()] = (asker, rest, now + _PATIENCE)
+                self._ready.register(asker, select.EPOLLOUT)
+
+    def dismiss(self, now: float = float("inf")) -> None:
+        """Hang up on those that took too long by NOW."""
+        for descriptor in [one for one, (_, _, until) in self._told.items() if now >= until]:
+            self._dismiss(descriptor)
+
+    def _accept(self) -> socket.socket | None:
         """The next asker who may know: root, or the daemon's own user."""
         try:
             asker, _ = self._socket.accept()
@@ -66,10 +103,23 @@ class Listener:
         asker.close()
         return None
 
-    def close(self) -> None:
-        self._socket.close()
-        with contextlib.suppress(OSError):
-            os.unlink(SOCKET)
+    def _tell(self, descriptor: int) -> None:
+        asker, rest, until = self._told[descriptor]
+        try:
+            rest = rest[asker.send(rest) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            rest = rest[:0]
+        if rest:
+            self._told[descriptor] = (asker, rest, until)
+        else:
+            self._dismiss(descriptor)
+
+    def _dismiss(self, descriptor: int) -> None:
+        asker, _, _ = self._told.pop(descriptor)
+        self._ready.unregister(descriptor)
+        asker.close()
 
 
 def ask() -> dict[str, Any] | None:
