@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.objects import BridgePort, BridgeVlan, Link, Object, Sysctl, TrunkVlan, Up
-from vif import guard, profile
+from vif import profile, tap_filter
 from vif.nic import Nic
 from vif.surroundings import Surroundings
 
@@ -14,9 +14,9 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
     """What NIC needs on a bridge, in no particular order."""
     # The bridge's MTU, so that the bridge does not shrink to the tap's (ganeti issue 257).
     yield Link(name=nic.tap, mac=nic.tap_mac or port_mac(nic.mac), mtu=around.bridge.mtu if around.bridge else None)
-    yield guard.ingress(nic, any_link_local=around.any_link_local)
+    yield tap_filter.ingress(nic, any_link_local=around.any_link_local)
     apart = "private-filtered" in nic.network_tags
-    yield from guard.egress(
+    yield from tap_filter.egress(
         nic, apart, around.bridge.mac if around.bridge else None, profile.egress(nic, around.profile)
     )
     yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")

@@ -1,7 +1,6 @@
-"""The filter of a NIC: what its guest may send, and what reaches it.
+"""What a NIC's guest may send: the rules, closed by default and the same for every mode.
 
-One netdev chain on the tap's ingress, closed by default, the same for every mode: it sees each frame before bridge and
-routing do. For NICs of a public link it also sets the packet mark by which the link's routing table is chosen.
+vif/tap_filter.py makes a chain of them.
 
 Each rule that drops has its own reason, and so its own counter. A family's rules end with one that drops the rest of
 it, so that a packet passes as few rules as possible; and a rule asks first for what costs least and fails most. No
@@ -11,9 +10,9 @@ rule uses an anonymous set: with a thousand NICs, sets make libnftables take sec
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Network
 
-from engine.objects import Address, Chain, FilterRule, Network
+from engine.objects import Network
 from vif.nic import Mode, Nic
 from vif.rules import (
     ARP_HEADER,
@@ -53,7 +52,6 @@ from vif.rules import (
     Verdict,
     between,
     equal,
-    filter_rule,
     leading,
     mac_number,
     unlike,
@@ -79,22 +77,11 @@ MOST = 0xFFFF
 ANY_IPV4, ANY_IPV6 = "IPv4 of any address", "IPv6 of any address"
 
 
-def ingress(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> Chain:
-    """What NIC's guest may send. All of it gets MARK."""
-    own = _own_words(nic)
-    return _chain(
-        nic,
-        "in",
-        "ingress",
-        "drop",
-        *(filter_rule(rule, own) for rule in rules(nic, mark, any_link_local=any_link_local)),
-    )
-
-
 def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> tuple[GuardRule, ...]:
-    """The same as data, in the order in which they are tried. The last one decides on whatever comes to it.
+    """What NIC's guest may send, in the order in which the rules are tried. The last decides on whatever comes to it.
 
-    ANY_LINK_LOCAL: its guest may choose its IPv6 link-local address, instead of making it from its MAC.
+    MARK, if there is one, is put on all of it: by it the routing table of a public link is chosen. ANY_LINK_LOCAL: its
+    guest may choose its IPv6 link-local address, instead of making it from its MAC.
     """
     any_link_local = any_link_local or nic.grants.any_link_local
     marking = [GuardRule((), Mark(mark), "routed by its public link")] if mark is not None else []
@@ -296,52 +283,3 @@ def _any(nic: Nic) -> bool:
     A NIC that has an address of a version has that and no other; a routed NIC never has another.
     """
     return nic.mode is not Mode.ROUTED
-
-
-def _own_words(nic: Nic) -> tuple[str, ...]:
-    """The words of rules that tell NIC from others: its MACs and addresses, in each form in which rules have them.
-
-    Always in this order, whatever their values: a rule of two NICs has one shape (outside/compiled_rules.py).
-    """
-    addresses: list[Address] = [n.network_address for v in (4, 6) for n in nic.networks(v) if n.num_addresses == 1]
-    addresses.append(nic.link_local)
-    words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
-    words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
-    return tuple(dict.fromkeys(words))
-
-
-def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) -> Chain:
-    return Chain(
-        family="netdev",
-        name=f"{nic.tap}-{suffix}",
-        hook=hook,
-        device=nic.tap,
-        priority=0,
-        policy=policy,
-        rules=rules,
-    )
-
-
-def requests_from(nic: Nic, gateway: Address) -> Chain:
-    """The node's ARP requests to a routed guest come from its gateway, the one neighbour that it knows. Most gateways
-    are their links' too, and need no chain for each NIC (host_setup/public.py)."""
-    assert isinstance(gateway, IPv4Address)
-    rule = FilterRule(f"arp operation request arp saddr ip set {gateway}", "ARP requests come from the gateway")
-    return _chain(nic, "out", "egress", "accept", rule)
-
-
-def egress(nic: Nic, apart: bool, bridge_mac: str | None, profile: Iterable[FilterRule]) -> Iterator[Chain]:
-    """What reaches a NIC on a bridge: what its PROFILE lets through, and if it is kept APART, its own network's.
-
-    `private-filtered`: many networks share a bridge, and each has its MAC prefix. The prefix is the NIC's own: Ganeti
-    makes its MAC from the network's, or else from the cluster's. NFDHCPD answers from BRIDGE_MAC, which no guest can
-    send from.
-    """
-    rules = []
-    if apart:
-        foreign = [f"ether saddr & ff:ff:ff:00:00:00 != {nic.mac[:8]}:00:00:00"]
-        foreign += [f"ether saddr != {bridge_mac}"] if bridge_mac else []
-        rules.append(FilterRule(f"{' '.join(foreign)} counter drop", "another network's MAC prefix"))
-    rules += profile
-    if rules:
-        yield _chain(nic, "out", "egress", "drop", *rules, FilterRule("counter accept", "the rest"))

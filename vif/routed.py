@@ -8,7 +8,7 @@ from ipaddress import IPv6Address
 from config.model import Public
 from engine.objects import ROUTED_GROUP, Address, Link, Object, ProxyNeighbour, Route, Rule, Sysctl, Up
 from host_setup.public import PRIORITY, switches4, switches6
-from vif import guard
+from vif import tap_filter
 from vif.nic import Nic
 from vif.surroundings import MAIN, Surroundings
 
@@ -26,10 +26,10 @@ def needs(nic: Nic, around: Surroundings) -> Iterator[Object]:
         mac=nic.tap_mac or TAP_MAC,
         mtu=around.uplink.mtu if around.uplink else None,
     )
-    yield guard.ingress(nic, public.mark if public else None, any_link_local=around.any_link_local)
+    yield tap_filter.ingress(nic, public.mark if public else None, any_link_local=around.any_link_local)
     gateway = gateway_of(nic, public, 4)
     if gateway and not _asked_by_its_gateway(nic, public, gateway):
-        yield guard.requests_from(nic, gateway)
+        yield tap_filter.requests_from(nic, gateway)
     yield from _switches(nic, around)
     yield Up(device=nic.tap)
     for version in (4, 6):

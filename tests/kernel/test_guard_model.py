@@ -21,7 +21,7 @@ from engine.objects import Chain
 from outside import filters
 from outside.nftables import Nftables
 from tests.lab import Node, Tap
-from vif import guard
+from vif import guard, tap_filter
 from vif.nic import Mode, Network, Nic
 from vif.packet import described
 from vif.rules import Verdict, decision
@@ -288,7 +288,7 @@ def test_the_kernel_the_description_and_the_model_agree(tap: Tap, stack: ExitSta
     for number in range(NICS):
         nic = random_nic(chance, tap.name)
         mark = 0x564900DE if nic.mode is Mode.ROUTED else None
-        chain, rules = guard.ingress(nic, mark), guard.rules(nic, mark)
+        chain, rules = tap_filter.ingress(nic, mark), guard.rules(nic, mark)
         frames = [random_packet(chance) for _ in range(FRAMES)]
         found = tap.node.inside(partial(kernel, chain, tap, [frame for frame, _ in frames]))
         for (frame, words), decided in zip(frames, found, strict=True):

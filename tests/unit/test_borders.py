@@ -50,6 +50,7 @@ PURE = [
     "vif/record.py",
     "vif/profile.py",
     "vif/routed.py",
+    "vif/tap_filter.py",
     "vif/rules.py",
     "vif/surroundings.py",
     "vif/tags.py",

@@ -12,7 +12,7 @@ from samples import BRIDGED, ROUTED, nic_of, proper
 
 from engine.failure import Failure
 from outside.compiled_rules import shape
-from vif import guard
+from vif import guard, tap_filter
 from vif.packet import KEYS, described
 from vif.rules import Verdict, decision
 
@@ -28,7 +28,7 @@ NICS = {
 
 @pytest.mark.parametrize("name", NICS)
 def test_a_filter_is_closed_and_its_last_rule_takes_what_is_left(name: str) -> None:
-    chain, rules = guard.ingress(NICS[name]), guard.rules(NICS[name])
+    chain, rules = tap_filter.ingress(NICS[name]), guard.rules(NICS[name])
     assert (chain.hook, chain.policy) == ("ingress", "drop")
     assert rules[-1].matches == ()
     assert (rules[-1].verdict is Verdict.DROP) == (name != "unguarded")
@@ -36,29 +36,29 @@ def test_a_filter_is_closed_and_its_last_rule_takes_what_is_left(name: str) -> N
 
 @pytest.mark.parametrize("name", NICS)
 def test_no_rule_has_an_anonymous_set_and_all_count(name: str) -> None:
-    for rule in guard.ingress(NICS[name]).rules:
+    for rule in tap_filter.ingress(NICS[name]).rules:
         assert "{" not in rule.text
         assert "counter" in rule.text
 
 
 def test_a_filter_has_few_rules() -> None:
-    assert len(guard.ingress(NICS["routed"], 1).rules) <= 48
+    assert len(tap_filter.ingress(NICS["routed"], 1).rules) <= 48
 
 
 @pytest.mark.parametrize("given", [ROUTED, BRIDGED])
 def test_the_rules_of_two_nics_have_the_same_shapes(given: dict[str, str]) -> None:
     """So that libnftables translates them once."""
     one, other = nic_of(given), nic_of(given, MAC="aa:00:09:01:02:03", IP=given["IP"].rpartition(".")[0] + ".77")
-    shapes = [[shape("netdev", rule) for rule in guard.ingress(nic, 7).rules] for nic in (one, other)]
+    shapes = [[shape("netdev", rule) for rule in tap_filter.ingress(nic, 7).rules] for nic in (one, other)]
     assert shapes[0] == shapes[1]
-    for rule in guard.ingress(one).rules:
+    for rule in tap_filter.ingress(one).rules:
         assert set(rule.own) <= set(rule.text.split())
 
 
 def test_no_rule_names_its_nic_but_in_words_that_are_its_own() -> None:
     one = NICS["routed"]
     marks = {one.mac.replace(":", ""), str(one.address), str(one.address6), f"{int(one.address or 0):08x}"}
-    for rule in guard.ingress(one).rules:
+    for rule in tap_filter.ingress(one).rules:
         for word in set(rule.text.split()) - set(rule.own):
             assert not any(mark in word for mark in marks), rule.text
 
