@@ -89,6 +89,7 @@ class HandOver:
         except lock.Held:
             raise
         except Failure as failure:
+            self._migrations.forget_claim(tap)  # its guest's next frame is another chance
             self._tending.failed(tap, failure)
 
     def _answer(self, nic: Nic, node: Node) -> None:

@@ -122,17 +122,20 @@ class Migrations:
         uplink = _uplink(nic, config, node)
         if uplink and uplink.link.mac:
             with suppress(Failure):
-                if nic.tap not in self._claimed:
-                    self._claimed[nic.tap] = nic.mac, Ear(uplink.name, ears.ETH_P_RARP)
+                self._claimed[nic.tap] = nic.mac, Ear(uplink.name, ears.ETH_P_RARP)
                 packets.send(uplink.name, [arrival(nic.mac, uplink.link.mac)])
+
+    def forget_claim(self, tap: str) -> None:
+        """The guest behind TAP may be claimed again."""
+        if claimed := self._claimed.pop(tap, None):
+            claimed[1].close()
 
     def forget(self, tap: str) -> None:
         """TAP is gone, or its NIC is here."""
         self.forget_plans(tap)
-        _, claimed = self._claimed.pop(tap, (None, None))
-        for ear in (self._taps.pop(tap, None), claimed):
-            if ear:
-                ear.close()
+        self.forget_claim(tap)
+        if ear := self._taps.pop(tap, None):
+            ear.close()
 
     def forget_plans(self, tap: str | None = None) -> None:
         """What was seen of TAP, or of all, may not be so any more."""
@@ -143,7 +146,7 @@ class Migrations:
     def heard(self, now: float) -> Iterator[Claim | Move]:
         """What is to be done about the frames that came meanwhile."""
         for tap, ear in self._taps.items():
-            if any(True for _ in ear.frames()):
+            if any(True for _ in ear.frames()) and tap not in self._claimed:
                 yield Claim(tap)
         for tap, (mac, ear) in self._claimed.items():
             if mac in {departed(frame) for frame in ear.frames()}:
@@ -159,6 +162,8 @@ class Migrations:
         if leaving := self._leaving.pop(instance, None):
             for ear in leaving.ears:
                 ear.close()
+            for tap in set(leaving.taps.values()):
+                self.forget_plans(tap)
 
 
 def depart(nic: Nic, config: Config, node: Node) -> None:

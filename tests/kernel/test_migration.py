@@ -210,6 +210,28 @@ def test_a_guest_that_comes_back_is_answered_for_again(site: Site, stack: ExitSt
     assert differences(site.source) == differences(site.target) == []
 
 
+def test_a_guest_that_could_not_be_answered_for_is_when_it_speaks_again(site: Site, stack: ExitStack) -> None:
+    still(site.target, stack)
+    before = stack.enter_context(Tap(site.source))
+    attach(site.source, routed(before.name))
+    for node in (site.source, site.target):
+        hook(node)
+    arrival = arriving(site.target)
+    until(lambda: state(site.target) == "elsewhere", "the target's readiness")
+    with Tap(site.target) as thief:
+        attach(site.target, routed(thief.name, 9, IP=public(5)))
+        arrival.speak()
+        until(lambda: answer(site.target, "status")["daemon"]["retrying"], "the refusal")
+        until(lambda: state(site.source) == "elsewhere", "the source's leave")
+    until(lambda: len(answer(site.target, "status")["nics"]) == 2, "the end of the other")
+    assert state(site.target) == "elsewhere"
+    arrival.speak()
+    until(lambda: state(site.target) == "ok", "the answers for it")
+    assert site.asked() == {"node2"}
+    assert differences(site.source) == differences(site.target) == []
+    arrival.die()
+
+
 def test_a_guest_that_nobody_announced_is_attached_when_ganeti_asks(site: Site, stack: ExitStack) -> None:
     still(site.target, stack)
     arrival = arriving(site.target)
