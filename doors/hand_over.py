@@ -16,6 +16,7 @@ from doors.migrations import depart
 from doors.tasks import CALM, EXPECTED, HANDOVER, Expect, Move, Prepare, Task, Tend
 from doors.tending import Tending
 from doors.vif_script import announce, say_attached, tap_index
+from engine.difference import Change
 from engine.failure import Failure
 from ganeti.hook import Migration
 from outside import lock, log
@@ -100,15 +101,19 @@ class HandOver:
         self._agenda.at(_now() + CALM, Tend(nic.tap))  # the plan may be old
 
     def _let_go(self, nic: Nic, node: Node) -> None:
+        config = self._tending.config
+        changes: tuple[Change, ...] = ()
         if not nic.elsewhere:
-            let_go(nic, self._tending.config, node, plan=self._migrations.to_let_go.pop(nic, None))
-        depart(nic, self._tending.config, node)
-        self._keep_elsewhere(nic, node)
+            changes = let_go(nic, config, node, plan=self._migrations.to_let_go.pop(nic, None))
+        depart(nic, config, node)
+        self._keep_elsewhere(nic, node, changes)
 
-    def _keep_elsewhere(self, nic: Nic, node: Node) -> None:
-        """Attach NIC as elsewhere, filtered and up and reachable from nowhere, and hear when its guest is here."""
-        changes = attach(replace(nic, elsewhere=True), self._tending.config, node)
-        log.say(f"{nic.whom}: its guest is on another node, {len(changes)} changes; NIC {nic.uuid}")
+    def _keep_elsewhere(self, nic: Nic, node: Node, done: tuple[Change, ...] = ()) -> None:
+        """Attach NIC as elsewhere, filtered and up and reachable from nowhere, and hear when its guest is here. DONE is
+        what was changed to that end before."""
+        changes = (*done, *attach(replace(nic, elsewhere=True), self._tending.config, node))
+        if changes:
+            log.say(f"{nic.whom}: its guest is on another node, {len(changes)} changes; NIC {nic.uuid}")
         self._migrations.listen(nic.tap)
 
 

@@ -110,13 +110,18 @@ def detach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tu
     return changes
 
 
-def let_go(nic: Nic, config: Config, node: Node, *, plan: tuple[Change, ...] | None = None) -> None:
+def let_go(nic: Nic, config: Config, node: Node, *, plan: tuple[Change, ...] | None = None) -> tuple[Change, ...]:
     """Speak for NIC no more, at once: its guest runs on another node, which waits for this. An attach as elsewhere does
-    the rest. PLAN is what it takes, if there was time to see that before. Raises Failure after everything was tried."""
+    the rest. PLAN is what it takes, if there was time to see that before.
+
+    Returns the changes. Raises Failure after everything was tried.
+    """
+    changes = plan or let_go_plan(nic, config, node)
     try:
-        clear(plan or let_go_plan(nic, config, node), node)
+        clear(changes, node)
     except Failure as failure:
         raise failure.about(nic.whom) from failure
+    return changes
 
 
 def let_go_plan(nic: Nic, config: Config, node: Node) -> tuple[Change, ...]:

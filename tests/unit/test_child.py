@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from outside import log
 from outside.child import Child
 
 
@@ -28,11 +29,13 @@ def test_what_its_work_returns_is_its_answer(value: object) -> None:
     assert answer_of(Child(lambda: value)) == value
 
 
-def test_one_that_raises_or_is_killed_has_no_answer() -> None:
+def test_one_that_raises_or_is_killed_has_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def raises() -> NoReturn:
         raise ValueError
 
+    monkeypatch.setattr(log, "FILE", str(tmp_path / "vif.log"))
     assert answer_of(Child(raises)) is None
+    assert "bug: ValueError()" in (tmp_path / "vif.log").read_text()
     assert answer_of(Child(lambda: os.kill(os.getpid(), signal.SIGKILL))) is None
 
 
