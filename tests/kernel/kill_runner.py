@@ -42,15 +42,20 @@ import doors.vif_script  # noqa: E402
 import outside.netlink  # noqa: E402
 import outside.nftables  # noqa: E402
 import outside.node  # noqa: E402
+from doors.agenda import Agenda  # noqa: E402
 from doors.ask import PROTOCOL  # noqa: E402
 from doors.duties import Duties  # noqa: E402
+from doors.hand_over import HandOver  # noqa: E402
 from doors.look import look  # noqa: E402
+from doors.tasks import Task  # noqa: E402
+from doors.tending import Tending  # noqa: E402
 from engine.difference import Change  # noqa: E402
 from engine.failure import Failure  # noqa: E402
 from engine.objects import table_of  # noqa: E402
 from engine.words import finding  # noqa: E402
 from outside.control import Question  # noqa: E402
 from outside.events import Event, Gone  # noqa: E402
+from vif.attach import recorded  # noqa: E402
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 NOTHING = 10**6
@@ -303,6 +308,38 @@ class DaemonDetach(Daemon):
         return self.served([self.gone], [], lambda: not os.path.exists(record))
 
 
+class HandedOver(Daemon):
+    """Its guest moves to another node, or comes from there."""
+
+    def __init__(self, here: bool) -> None:
+        super().__init__()
+        self.here = here
+        well(forked(script(self.environment)))
+        if here:
+            well(forked(lambda: self.moved(here=False)))
+
+    def moved(self, here: bool) -> int:
+        assert self.tap
+        with outside.node.Node() as node:
+            agenda: Agenda[Task] = Agenda()
+            HandOver(Tending(config.parse.load(), node, agenda), node, agenda).move(self.tap.name, here=here)
+        nic = recorded(self.tap.name)
+        return 0 if nic and nic.elsewhere != here else 1
+
+    def verb(self) -> int:
+        return self.moved(self.here)
+
+
+class DaemonLetGo(HandedOver):
+    def __init__(self) -> None:
+        super().__init__(here=False)
+
+
+class DaemonAnswer(HandedOver):
+    def __init__(self) -> None:
+        super().__init__(here=True)
+
+
 class DaemonLook(Reconcile):
     """The look is a process of its own, which goes on when its daemon dies: so it is that which is killed."""
 
@@ -316,7 +353,7 @@ def successor() -> int:
     with outside.node.Node() as node:
         duties = Duties(config.parse.load(), node)
         duties.work()
-        while duties.descriptors:
+        while duties._child:
             select.select(duties.descriptors, [], [])
             duties.work()
         while duties.patience() == 0:
@@ -327,6 +364,8 @@ def successor() -> int:
 SCENES = {
     "daemon-attach": DaemonAttach,
     "daemon-detach": DaemonDetach,
+    "daemon-let-go": DaemonLetGo,
+    "daemon-answer": DaemonAnswer,
     "daemon-look": DaemonLook,
     "attach-routed": AttachRouted,
     "attach-bridged": AttachBridged,

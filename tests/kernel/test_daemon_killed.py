@@ -18,7 +18,7 @@ KILLS = 200
 TIMEOUT = 600.0
 
 
-@pytest.mark.parametrize("verb", ["daemon-attach", "daemon-detach", "daemon-look"])
+@pytest.mark.parametrize("verb", ["daemon-attach", "daemon-detach", "daemon-let-go", "daemon-answer", "daemon-look"])
 def test_at_each_step_and_its_successor_makes_everything_right(ready: Node, verb: str) -> None:
     for report in deaths(ready, verb, "after", "restart"):
         assert report["status"] == SIGKILLED, report

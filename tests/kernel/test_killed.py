@@ -17,6 +17,14 @@ from tests.lab import Node
 RUNNER = Path(__file__).resolve().parent / "kill_runner.py"
 SIGKILLED = -9
 TIMEOUT = 300.0
+OF_A_NIC = [
+    ("attach-routed", "after"),
+    ("attach-routed", "rename"),
+    ("attach-bridged", "after"),
+    ("attach-again", "after"),
+    ("attach-again", "rename"),
+    ("detach", "after"),
+]
 
 
 def deaths(node: Node, verb: str, how: str, afterwards: str = "-") -> list[dict[str, Any]]:
@@ -29,18 +37,7 @@ def deaths(node: Node, verb: str, how: str, afterwards: str = "-") -> list[dict[
 
 
 @pytest.mark.parametrize(
-    ("verb", "how"),
-    [
-        ("attach-routed", "after"),
-        ("attach-routed", "rename"),
-        ("attach-bridged", "after"),
-        ("attach-again", "after"),
-        ("attach-again", "rename"),
-        ("detach", "after"),
-        ("setup", "after"),
-        ("reconcile", "after"),
-        ("reconcile", "rename"),
-    ],
+    ("verb", "how"), [*OF_A_NIC, ("setup", "after"), ("reconcile", "after"), ("reconcile", "rename")]
 )
 def test_after_a_kill_the_same_again_makes_everything_right(ready: Node, verb: str, how: str) -> None:
     for report in deaths(ready, verb, how, "again"):
@@ -49,17 +46,7 @@ def test_after_a_kill_the_same_again_makes_everything_right(ready: Node, verb: s
         assert report["check"] == [], report
 
 
-@pytest.mark.parametrize(
-    ("verb", "how"),
-    [
-        ("attach-routed", "after"),
-        ("attach-routed", "rename"),
-        ("attach-bridged", "after"),
-        ("attach-again", "after"),
-        ("attach-again", "rename"),
-        ("detach", "after"),
-    ],
-)
+@pytest.mark.parametrize(("verb", "how"), OF_A_NIC)
 def test_after_a_kill_and_the_death_of_the_guest_reconcile_leaves_nothing(ready: Node, verb: str, how: str) -> None:
     for report in deaths(ready, verb, how, "vanish"):
         assert report["status"] == SIGKILLED, report
