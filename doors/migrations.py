@@ -71,7 +71,7 @@ class Migrations:
     @property
     def under_way(self) -> bool:
         """Whether a guest may move at any moment."""
-        return bool(self._expected or self._leaving or self._claimed or self.to_answer)
+        return bool(self._leaving or self._claimed or self.to_answer)
 
     def begin(self, migration: Migration, here: str, config: Config, now: float) -> list[Nic]:
         """An instance is about to move. HERE is this node's name. Returns the NICs that may leave it."""
