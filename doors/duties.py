@@ -60,7 +60,7 @@ class Duties:
         """Plan what EVENT asks for."""
         match event:
             case Gone(name=name):
-                if records.exists(name):
+                if records.exists(name) or self._tending.migrations.hears(name):
                     self._agenda.at(_now(), Tend(name))
                 if name in self._devices:
                     self._look_soon()

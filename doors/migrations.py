@@ -61,7 +61,12 @@ class Migrations:
         """What to poll for reading."""
         uplinks = (ear for leaving in self._leaving.values() for ear in leaving.ears)
         claims = (ear for _, ear in self._claimed.values())
-        return [ear.fileno() for ear in (*self._taps.values(), *uplinks, *claims)]
+        return [ear.fileno() for ear in (*self._unclaimed.values(), *uplinks, *claims)]
+
+    @property
+    def _unclaimed(self) -> dict[str, Ear]:
+        """What a guest sends after its first frame says nothing new, and may be a flood: nobody wakes up for it."""
+        return {tap: ear for tap, ear in self._taps.items() if tap not in self._claimed}
 
     @property
     def expected(self) -> list[str]:
@@ -111,6 +116,10 @@ class Migrations:
                     if nic.mode is Mode.ROUTED and nic.uuid not in known and (tap := taps.get(nic.netdev)):
                         yield replace(nic, tap=tap)
 
+    def hears(self, tap: str) -> bool:
+        """Whether the guest behind TAP is waited for."""
+        return tap in self._taps
+
     def listen(self, tap: str) -> None:
         """Hear the guest behind TAP, whose NIC is elsewhere. Raises Failure."""
         if tap not in self._taps:
@@ -145,8 +154,8 @@ class Migrations:
 
     def heard(self, now: float) -> Iterator[Claim | Move]:
         """What is to be done about the frames that came meanwhile."""
-        for tap, ear in self._taps.items():
-            if any(True for _ in ear.frames()) and tap not in self._claimed:
+        for tap, ear in self._unclaimed.items():
+            if any(True for _ in ear.frames()):
                 yield Claim(tap)
         for tap, (mac, ear) in self._claimed.items():
             if mac in {departed(frame) for frame in ear.frames()}:

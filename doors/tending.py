@@ -51,12 +51,12 @@ class Tending:
         try:
             with self.locked() as node:
                 nic = recorded(tap)
-                if nic:
-                    device = node.devices([tap]).by_name.get(tap)
-                    if device and device.index == nic.index:
-                        self._repair(nic, node)
-                    else:
-                        self.migrations.forget(tap)
+                device = node.devices([tap]).by_name.get(tap)
+                if nic and device and device.index == nic.index:
+                    self._repair(nic, node)
+                else:
+                    self.migrations.forget(tap)
+                    if nic:
                         forget(nic, self.config, node)
             self._said.pop(tap, None)
             self._attempts.pop(tap, None)
@@ -108,8 +108,8 @@ class Tending:
         tap = self._node.devices([nic.tap]).by_name.get(nic.tap)
         with suppress(Failure):
             known = recorded(nic.tap)
-            same = known and tap and tap.index == known.index == nic.index and known.uuid == nic.uuid
-            if known and same and not known.elsewhere:
+            same = known and (known.uuid, known.index) == (nic.uuid, nic.index)
+            if known and same and not known.elsewhere and tap and tap.index == known.index:
                 announce(known, self.config, self._node)
 
 

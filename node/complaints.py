@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a daemon has to complain of: a fault that lasts is said once, and a flood of them is cut short."""
+"""What the responder has to complain of: a fault that lasts is said once, and a flood of them is cut short."""
 
 from __future__ import annotations
 

@@ -157,7 +157,8 @@ def arriving(node: Node) -> Arrival:
     return Arrival(Instance(node, "vm5.example.com", [(tap, routed(tap.name))], None, "-incoming", "defer"), mouth)
 
 
-def test_a_guest_is_answered_for_where_it_runs(site: Site, stack: ExitStack) -> None:
+def moving(site: Site, stack: ExitStack) -> tuple[Tap, Arrival]:
+    """A guest on the source, which Ganeti is about to migrate, and the target is ready for it. Another does not move."""
     still(site.target, stack)
     before = stack.enter_context(Tap(site.source))
     attach(site.source, routed(before.name))
@@ -166,6 +167,11 @@ def test_a_guest_is_answered_for_where_it_runs(site: Site, stack: ExitStack) -> 
         hook(node)
     arrival = arriving(site.target)
     until(lambda: state(site.target) == "elsewhere", "the target's readiness")
+    return before, arrival
+
+
+def test_a_guest_is_answered_for_where_it_runs(site: Site, stack: ExitStack) -> None:
+    before, arrival = moving(site, stack)
     assert site.asked() == {"node1"}, "nothing is said of it before it runs there"
     assert differences(site.target) == []
     site.router.clear()
@@ -192,13 +198,7 @@ def link_of(node: Node) -> str:
 
 def test_a_guest_that_comes_back_is_answered_for_again(site: Site, stack: ExitStack) -> None:
     """The migration failed at the last moment: the target's QEMU is killed, and the source's goes on."""
-    still(site.target, stack)
-    before = stack.enter_context(Tap(site.source))
-    attach(site.source, routed(before.name))
-    for node in (site.source, site.target):
-        hook(node)
-    arrival = arriving(site.target)
-    until(lambda: state(site.target) == "elsewhere", "the target's readiness")
+    before, arrival = moving(site, stack)
     arrival.speak()
     until(lambda: state(site.source) == "elsewhere", "the source's leave")
     arrival.die()
@@ -211,13 +211,7 @@ def test_a_guest_that_comes_back_is_answered_for_again(site: Site, stack: ExitSt
 
 
 def test_a_guest_that_could_not_be_answered_for_is_when_it_speaks_again(site: Site, stack: ExitStack) -> None:
-    still(site.target, stack)
-    before = stack.enter_context(Tap(site.source))
-    attach(site.source, routed(before.name))
-    for node in (site.source, site.target):
-        hook(node)
-    arrival = arriving(site.target)
-    until(lambda: state(site.target) == "elsewhere", "the target's readiness")
+    _, arrival = moving(site, stack)
     with Tap(site.target) as thief:
         attach(site.target, routed(thief.name, 9, IP=public(5)))
         arrival.speak()
@@ -230,6 +224,27 @@ def test_a_guest_that_could_not_be_answered_for_is_when_it_speaks_again(site: Si
     assert site.asked() == {"node2"}
     assert differences(site.source) == differences(site.target) == []
     arrival.die()
+
+
+@pytest.mark.parametrize("how", ["detached", "record removed"])
+def test_a_guest_that_nobody_waits_for_any_more_leaves_nothing(site: Site, how: str, stack: ExitStack) -> None:
+    """Its record goes before its tap. Whoever listened to that tap would be deaf to the next one of its name."""
+    _, arrival = moving(site, stack)
+    tap = link_of(site.target)
+    if how == "detached":
+        manage(site.target, "detach", tap)
+    else:
+        site.target.path(f"/run/ganeti-vif/nics/{tap}.json").unlink()
+    arrival.die()
+    until(lambda: not urgent(site.target), "the end of it")
+    hook(site.target)
+    again = arriving(site.target)
+    until(lambda: state(site.target) == "elsewhere", "the target's readiness")
+    assert link_of(site.target) == tap
+    again.speak()
+    until(lambda: state(site.target) == "ok", "the answers for it")
+    assert site.asked() == {"node2"}
+    again.die()
 
 
 def test_a_guest_that_nobody_announced_is_attached_when_ganeti_asks(site: Site, stack: ExitStack) -> None:
