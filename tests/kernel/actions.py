@@ -11,13 +11,10 @@ from typing import Any
 
 import dpkt
 
-from tests.lab import Node
+from tests.lab import PATIENCE, Node
 
 from . import snapshot
 from .environment import SCRIPT
-
-PATIENCE = 90.0
-"""Seconds for one run of a program on a machine that has much else to do."""
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 NOBODY = "00:00:00:00:00:00"
@@ -27,7 +24,7 @@ Done = subprocess.CompletedProcess[str]
 
 def vif_script(node: Node, environment: Mapping[str, str], script: str = SCRIPT) -> Done:
     """Call Ganeti's script as noded does: umask 077, no arguments, no stdin."""
-    return node.run(["sh", "-c", f"umask 077; exec {script}"], env=environment, check=False, timeout=PATIENCE)
+    return node.run(["sh", "-c", f"umask 077; exec {script}"], env=environment, check=False)
 
 
 def attach(node: Node, environment: Mapping[str, str]) -> None:
@@ -61,9 +58,9 @@ def refusal(node: Node, environment: Mapping[str, str]) -> str:
     return said
 
 
-def run(node: Node, *arguments: str, timeout: float = PATIENCE) -> Done:
+def run(node: Node, *arguments: str) -> Done:
     """Run the administrator's command to its end, whatever that is."""
-    return node.run(["ganeti-vif", *arguments], check=False, timeout=timeout)
+    return node.run(["ganeti-vif", *arguments], check=False)
 
 
 def manage(node: Node, *arguments: str) -> str:
@@ -90,7 +87,7 @@ def differences(node: Node) -> list[str]:
 
 def shot(node: Node) -> snapshot.Snapshot:
     """Everything on NODE that ganeti-vif may change."""
-    return snapshot.parse(node.run(["sh", "-c", snapshot.SCRIPT], timeout=PATIENCE).stdout)
+    return snapshot.parse(node.run(["sh", "-c", snapshot.SCRIPT]).stdout)
 
 
 def ip(node: Node, *commands: str) -> None:

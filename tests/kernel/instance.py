@@ -15,9 +15,9 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.lab import Guest, Image, Node, Tap
+from tests.lab import PATIENCE, Guest, Image, Node, Tap
 
-from .actions import PATIENCE, ip, link, sysctl
+from .actions import ip, link, sysctl
 
 DIRECTORY = "/run/ganeti/kvm-hypervisor"
 

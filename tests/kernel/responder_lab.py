@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.lab import Node
+from tests.lab import PATIENCE, Node
 
-from .actions import PATIENCE, answer
+from .actions import answer
 from .environment import CONFIG, mac
 
 USER = "ganeti-vif-responder"
@@ -152,7 +152,7 @@ def udhcpc(guest: Node, *arguments: str) -> dict[str, str]:
     before = len(leases(guest))
     options = [part for name in ("mtu", "staticroutes", "search", "broadcast") for part in ("-O", name)]
     command = ["busybox", "udhcpc", "-i", "eth0", "-f", "-q", "-n", "-t", "10", "-T", "2", "-s", script(guest)]
-    guest.run([*command, *options, *arguments], timeout=PATIENCE)
+    guest.run([*command, *options, *arguments])
     return next(lease for lease in leases(guest)[before:] if lease["event"] == "bound")
 
 

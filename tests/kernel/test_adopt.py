@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.lab import Image, ImageError, Node, Tap, ensure, needs, wire
+from tests.lab import PATIENCE, Image, ImageError, Node, Tap, ensure, needs, wire
 
-from .actions import PATIENCE, answer, attach, differences, ip, link, manage, run, shot, sysctl
+from .actions import answer, attach, differences, ip, link, manage, run, shot, sysctl
 from .conftest import ROOT, MakeTap
 from .environment import BEYOND, GATEWAY, GATEWAY6, PUBLIC_NETWORK, bridged, private, public, public6, routed, uuid
 from .instance import DIRECTORY, Instance, Qmp, attach_as_ganeti_does
@@ -108,7 +108,7 @@ def _wait(vm: Instance, number: int) -> int:
     assert vm.guest
     last = "$(tail -n 2 /tmp/ping | sed -n '1s/.*seq=\\([0-9]*\\) .*/\\1/p')"
     script = f'until n={last}; [ -n "$n" ] && [ "$n" -gt {number} ]; do sleep 0.1; done; echo $n'
-    return int(vm.guest.run(script, timeout=PATIENCE).output)
+    return int(vm.guest.run(script).output)
 
 
 def _lost(vm: Instance, first: int, last: int) -> list[int]:
@@ -116,7 +116,7 @@ def _lost(vm: Instance, first: int, last: int) -> list[int]:
     assert vm.guest
     awk = '{split($2, words, " "); seen[words[1]] = 1} END {for (n = %d; n <= %d; n++) if (!(n in seen)) print n}'
     script = f"awk -F seq= '{awk % (first, last)}' /tmp/ping"
-    return [int(number) for number in vm.guest.run(script, timeout=PATIENCE).output.split()]
+    return [int(number) for number in vm.guest.run(script).output.split()]
 
 
 @pytest.mark.parametrize("setup", ["before", "by adopt"])

@@ -20,7 +20,7 @@ from outside import filters
 from outside.query import Query
 from tests.lab import Node, PacketSocket, Tap, wire
 
-from .actions import PATIENCE, attach, ip, manage, udp
+from .actions import attach, ip, manage, udp
 from .attacks import ATTACKS, LEGITIMATE, Cast
 from .conftest import ROOT, installed, quick
 from .environment import BEYOND, CONFIG, GATEWAY, GATEWAY6, NODE_ADDRESS, bridged, private, public, public6, routed
@@ -84,7 +84,7 @@ class Lab:
 
 def _until(ears: Tap | PacketSocket, last: bytes) -> list[bytes]:
     found: list[bytes] = []
-    ears.expect(lambda frame: bool(last in frame or found.append(frame)), f"the frame with {last!r}", timeout=PATIENCE)
+    ears.expect(lambda frame: bool(last in frame or found.append(frame)), f"the frame with {last!r}")
     return found
 
 
@@ -255,7 +255,7 @@ def test_another_networks_multicast_does_not_reach_a_private_filtered_tap(lab: L
         heard = lab.send(ether(lab.cast.mac, BROADCAST, 0x0806, bytes(46)))
         assert not any(b"from next door" in one for one in heard[0])
         stranger.send(udp("aa:00:02:00:00:07", BROADCAST, private(7), "224.0.0.251", "a word"))
-        lab.ears[1].expect(lambda frame: b"a word" in frame, "it passes where nothing is filtered", timeout=PATIENCE)
+        lab.ears[1].expect(lambda frame: b"a word" in frame, "it passes where nothing is filtered")
 
 
 def table() -> str:

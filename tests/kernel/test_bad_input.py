@@ -177,7 +177,7 @@ def test_who_is_not_root_is_told_so(place: tuple[Node, Tap], command: list[str])
     node, tap = place
     before = shot(node)
     as_nobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]
-    said = complaint(node.run([*as_nobody, *command], env=bridged(tap.name), check=False, timeout=90))
+    said = complaint(node.run([*as_nobody, *command], env=bridged(tap.name), check=False))
     assert "root" in said
     assert shot(node) == before
 
@@ -197,9 +197,9 @@ def test_a_record_that_is_damaged_is_no_obstacle(place: tuple[Node, Tap]) -> Non
     node, tap = place
     before = shot(node)
     node.run(["sh", "-c", f"mkdir -p /run/ganeti-vif/nics; echo '{{' > /run/ganeti-vif/nics/{tap.name}.json"])
-    done = node.run(["ganeti-vif", "check"], check=False, timeout=90)
+    done = node.run(["ganeti-vif", "check"], check=False)
     assert done.returncode == 1 and tap.name in done.stdout and "Traceback" not in done.stderr
-    node.run(["ganeti-vif", "reconcile"], check=False, timeout=90)
+    node.run(["ganeti-vif", "reconcile"], check=False)
     assert shot(node) == before
     manage(node, "check")
 

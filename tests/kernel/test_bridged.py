@@ -12,7 +12,6 @@ from tests.lab import Node, PacketSocket, Tap
 
 from .actions import (
     BROADCAST,
-    PATIENCE,
     arp,
     arp_of,
     attach,
@@ -40,7 +39,7 @@ def attached(node: Node, tap: Tap, number: int, bridge: str = "pvn1", **changes:
 def frames(ears: Tap | PacketSocket, last: bytes) -> list[bytes]:
     """What came before the frame LAST, which comes for sure: so what is not here never comes."""
     found: list[bytes] = []
-    ears.expect(lambda frame: bool(last in frame or found.append(frame)), f"the frame with {last!r}", timeout=PATIENCE)
+    ears.expect(lambda frame: bool(last in frame or found.append(frame)), f"the frame with {last!r}")
     return found
 
 
@@ -59,7 +58,7 @@ def test_what_one_bridge_carries_does_not_come_out_of_another(ready: Node, tap: 
         for number, bridge in ((5, "pvn1"), (6, "pvn1"), (7, "pvn2"), (8, "pvn2"))
     )
     one.send(udp(mac(5), BROADCAST, private(5), "255.255.255.255", "from pvn1"))
-    same.expect(lambda frame: b"from pvn1" in frame, "the broadcast", timeout=PATIENCE)
+    same.expect(lambda frame: b"from pvn1" in frame, "the broadcast")
     beside.send(udp(mac(8), BROADCAST, private(8), "255.255.255.255", "from pvn2"))
     assert not any(b"from pvn1" in frame for frame in frames(other, b"from pvn2"))
 
@@ -109,7 +108,7 @@ def test_the_node_routes_nothing_out_of_a_private_network(ready: Node, tap: Make
     with PacketSocket(gateway, "eth0") as ears:
         guest.send(udp(mac(5), bridge, private(5), "100.64.0.1", "out of the private network"))
         guest.send(udp(mac(5), bridge, "fd00::5", "fd64::1", "out of the private network"))
-        ready.run(["ping", "-n", "-c", "1", "-w", "40", "-p", b"last".hex(), "100.64.0.1"], timeout=PATIENCE)
+        ready.run(["ping", "-n", "-c", "1", "-w", "40", "-p", b"last".hex(), "100.64.0.1"])
         assert not any(b"out of" in frame for frame in frames(ears, b"lastlast"))
 
 
@@ -134,7 +133,7 @@ def test_taps_have_the_mtu_of_their_bridge_and_the_bridge_keeps_its_own(node: No
         one = attached(node, tap(node), number)
         assert link(node, one.name)["mtu"] == 9000
     one.close()
-    one.wait_gone(timeout=PATIENCE)
+    one.wait_gone()
     assert (link(node, "pvn1")["mtu"], link(node, "pvn1")["address"]) == (9000, before["address"])
 
 
@@ -143,7 +142,7 @@ def test_a_bridge_keeps_its_mtu_when_its_last_tap_goes(node: Node, tap: MakeTap)
     manage(node, "setup")
     one = attached(node, tap(node), 5)
     one.close()
-    one.wait_gone(timeout=PATIENCE)
+    one.wait_gone()
     assert link(node, "pvn1")["mtu"] == 9000
 
 
@@ -163,7 +162,7 @@ def test_private_filtered_networks_on_one_bridge_are_apart(ready: Node, tap: Mak
         for number, prefix in prefixes.items()
     )
     one.send(udp(macs[5], BROADCAST, private(5), "255.255.255.255", "from the first"))
-    same.expect(lambda frame: b"from the first" in frame, "the broadcast", timeout=PATIENCE)
+    same.expect(lambda frame: b"from the first" in frame, "the broadcast")
     beside.send(udp(macs[8], BROADCAST, private(8), "255.255.255.255", "from the second"))
     assert not any(b"from the first" in frame for frame in frames(other, b"from the second"))
 
@@ -171,7 +170,7 @@ def test_private_filtered_networks_on_one_bridge_are_apart(ready: Node, tap: Mak
 def test_a_guest_asks_by_dhcp_before_it_has_its_address(ready: Node, tap: MakeTap) -> None:
     one, other = (attached(ready, tap(ready), number) for number in (5, 6))
     one.send(udp(mac(5), BROADCAST, "0.0.0.0", "255.255.255.255", "a discover", ports=(68, 67)))
-    other.expect(lambda frame: b"a discover" in frame, "the request", timeout=PATIENCE)
+    other.expect(lambda frame: b"a discover" in frame, "the request")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +197,7 @@ def test_a_nic_without_an_address_may_use_any(ready: Node, tap: MakeTap) -> None
     one = attached(ready, tap(ready), 5, IP=None, NETWORK_UUID=None, NETWORK_SUBNET=None)
     other = attached(ready, tap(ready), 6)
     one.send(arp(mac(5), "172.30.1.1", private(6)))
-    found = arp_of(other.expect(lambda frame: arp_of(frame) is not None, "the question", timeout=PATIENCE))
+    found = arp_of(other.expect(lambda frame: arp_of(frame) is not None, "the question"))
     assert found and bytes(found.spa) == bytes([172, 30, 1, 1])
 
 
@@ -217,7 +216,7 @@ def test_vlans_on_a_bridge_that_knows_them_are_apart(ready: Node, tap: MakeTap) 
         for number, vlan in ((5, ".10"), (6, ".10"), (7, ".20"), (8, ".20"))
     )
     one.send(udp(mac(5), BROADCAST, private(5), "255.255.255.255", "in VLAN 10"))
-    same.expect(lambda frame: b"in VLAN 10" in frame, "the broadcast", timeout=PATIENCE)
+    same.expect(lambda frame: b"in VLAN 10" in frame, "the broadcast")
     beside.send(udp(mac(8), BROADCAST, private(8), "255.255.255.255", "in VLAN 20"))
     assert not any(b"in VLAN 10" in frame for frame in frames(other, b"in VLAN 20"))
     assert differences(ready) == []

@@ -16,9 +16,9 @@ import pytest
 
 from doors.ask import PROTOCOL
 from outside.control import LARGEST
-from tests.lab import Node
+from tests.lab import PATIENCE, Node
 
-from .actions import PATIENCE, attach, differences, vif_script
+from .actions import attach, differences, vif_script
 from .conftest import MakeTap
 from .environment import SCRIPT, bridged, routed
 from .vifd import RECORDS, SOCKET, answers, clean, hanging, launched, stopped, until
@@ -75,12 +75,12 @@ class TestWhoAsks:
     """It answers root, and those only."""
 
     def test_others_cannot_connect(self, ready: Node) -> None:
-        done = ready.run([*NOBODY, "/usr/bin/python3", "-c", CONNECT], timeout=PATIENCE)
+        done = ready.run([*NOBODY, "/usr/bin/python3", "-c", CONNECT])
         assert done.stdout == "Permission denied\n"
 
     def test_others_get_no_answer_even_if_they_can_connect(self, ready: Node) -> None:
         ready.run(["chmod", "666", SOCKET])
-        done = ready.run([*NOBODY, "/usr/bin/python3", "-c", CONNECT], timeout=PATIENCE)
+        done = ready.run([*NOBODY, "/usr/bin/python3", "-c", CONNECT])
         assert done.stdout in ("hung up\n", "Connection reset by peer\n", "Broken pipe\n")
 
 

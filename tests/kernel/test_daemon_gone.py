@@ -9,9 +9,9 @@ import subprocess
 
 import pytest
 
-from tests.lab import Node
+from tests.lab import PATIENCE, Node
 
-from .actions import PATIENCE, answer, attach, differences, ping
+from .actions import answer, attach, differences, ping
 from .conftest import MakeTap, Plug
 from .environment import BEYOND, bridged, private, public, routed
 from .vifd import answers, clean, hanging, impatient, launched, started, stopped, until

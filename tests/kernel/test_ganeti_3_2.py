@@ -16,7 +16,7 @@ import pytest
 
 from tests.lab import Node, Tap
 
-from .actions import PATIENCE, answer, differences, ip, manage, shot
+from .actions import answer, differences, ip, manage, shot
 from .conftest import MakeTap, installed, quick
 from .environment import bridged, private, public, routed
 from .test_ganeti_contract import call, silent
@@ -43,7 +43,7 @@ def gone(*taps: Tap) -> None:
     """QEMU has ended, or unplugged them."""
     for one in taps:
         one.close()
-        one.wait_gone(timeout=PATIENCE)
+        one.wait_gone()
 
 
 def attached(node: Node) -> dict[str, tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab import Node
 
-from .actions import PATIENCE, Done, answer, complaint, differences, ip, manage, shot
+from .actions import Done, answer, complaint, differences, ip, manage, shot
 from .conftest import ROOT, MakeTap, configure, installed, quick
 from .environment import SCRIPT, bridged, routed, uuid
 
@@ -62,7 +62,7 @@ def place(stack: ExitStack) -> Node:
 
 def call(node: Node, environment: dict[str, str], script: str = SCRIPT) -> Done:
     argv = ["/usr/bin/python3", "-I", "-c", AS_NODED, script]
-    return node.run(argv, env=environment, check=False, timeout=PATIENCE)
+    return node.run(argv, env=environment, check=False)
 
 
 def silent(done: Done) -> None:
@@ -111,7 +111,7 @@ def test_down_clears_up_when_the_tap_is_gone_and_is_fine_twice(place: Node, tap:
     environment = recorded(RECORDED[0], one.name)
     silent(call(place, environment))
     one.close()
-    one.wait_gone(timeout=PATIENCE)
+    one.wait_gone()
     for _ in range(2):
         silent(call(place, environment | {"ACTION": "down"}, "/etc/ganeti/network/routed/down"))
         assert shot(place) == before
@@ -123,7 +123,7 @@ def test_down_with_another_nics_uuid_does_nothing_to_whoever_has_the_tap_now(pla
     environment = recorded(RECORDED[0], first.name)
     silent(call(place, environment))
     first.close()
-    first.wait_gone(timeout=PATIENCE)
+    first.wait_gone()
     second = tap(place)
     assert second.name == first.name
     silent(call(place, recorded(RECORDED[1], second.name)))
@@ -140,7 +140,7 @@ def test_down_without_a_tap_name_still_finds_the_nic_by_its_uuid(place: Node, ta
     environment = recorded(RECORDED[1], one.name)
     silent(call(place, environment))
     one.close()
-    one.wait_gone(timeout=PATIENCE)
+    one.wait_gone()
     silent(call(place, environment | {"ACTION": "down", "INTERFACE": ""}, "/etc/ganeti/network/bridged/down"))
     assert shot(place) == before
 

@@ -12,7 +12,6 @@ from tests.lab import Node, PacketSocket, Tap
 
 from .actions import (
     BROADCAST,
-    PATIENCE,
     answer,
     arp,
     attach,
@@ -51,7 +50,7 @@ def heard(ears: Tap | PacketSocket, last: str) -> list[bytes]:
     """What came before the frame that says LAST."""
     found: list[bytes] = []
     wanted = last.encode()
-    ears.expect(lambda frame: bool(wanted in frame or found.append(frame)), last, timeout=PATIENCE)
+    ears.expect(lambda frame: bool(wanted in frame or found.append(frame)), last)
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import Node
 
-from .actions import PATIENCE, Done, attach, differences, names, run
+from .actions import Done, attach, differences, names, run
 from .conftest import MakeTap, configure
 from .environment import PRIVATE_NETWORK, bridged, routed, uuid
 
@@ -23,7 +23,7 @@ def hook(node: Node, path: str, phase: str = "post", **variables: str) -> Done:
     common = {} if path == "watcher" else {"GANETI_HOOKS_PATH": path, "GANETI_HOOKS_PHASE": phase}
     given = common | {f"GANETI_{name}": value for name, value in variables.items()}
     script = f"{DIRECTORY}/{directory}/50-ganeti-vif"
-    return node.run([script], env={"PATH": "/sbin:/bin:/usr/sbin:/usr/bin"} | given, check=False, timeout=PATIENCE)
+    return node.run([script], env={"PATH": "/sbin:/bin:/usr/sbin:/usr/bin"} | given, check=False)
 
 
 def instance(number: int = 5, name: str | None = None, network: Mapping[str, str] = PRIVATE_NETWORK) -> dict[str, str]:
@@ -172,7 +172,7 @@ def test_a_hook_that_is_not_known_mends_everything_too(ready: Node, tap: MakeTap
     attach(ready, bridged(one.name))
     ready.run(["nft", "flush", "ruleset"])
     env = {"PATH": "/bin:/usr/bin", "GANETI_HOOKS_PATH": "network-rename", "GANETI_HOOKS_PHASE": "post"}
-    quiet(ready.run(["/usr/lib/ganeti-vif/hook"], env=env, check=False, timeout=PATIENCE))
+    quiet(ready.run(["/usr/lib/ganeti-vif/hook"], env=env, check=False))
     assert differences(ready) == []
 
 

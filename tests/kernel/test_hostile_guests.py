@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab import Node, Tap
+from tests.lab import PATIENCE, Node, Tap
 from tests.unit import guest_frames as good
 
-from .actions import PATIENCE, ip
+from .actions import ip
 from .conftest import MakeTap, configure
 from .environment import public
 from .guest_frames import asks, offered, offers
@@ -153,7 +153,7 @@ def test_a_flood_does_not_keep_others_waiting(node: Node, tap: MakeTap) -> None:
                 hostile.send(frame)
             other.clear()
             other.send(asks(6))
-            other.expect(offers, "an answer to the only request", timeout=PATIENCE)
+            other.expect(offers, "an answer to the only request")
         counts = state(node)["taps"][hostile.name]["counts"]
         assert counts["limited"] > 0
         assert counts["dhcp4_discover"] < 20000

@@ -17,9 +17,9 @@ import dpkt
 import pytest
 
 from doors.tasks import AGAIN
-from tests.lab import Node, PacketSocket, Tap, wire
+from tests.lab import PATIENCE, Node, PacketSocket, Tap, wire
 
-from .actions import PATIENCE, answer, arp, arp_of, attach, differences, ethernet, ip, link, manage, octets, udp
+from .actions import answer, arp, arp_of, attach, differences, ethernet, ip, link, manage, octets, udp
 from .conftest import installed, quick
 from .environment import GATEWAY, PATH, mac, public, routed, uuid
 from .instance import Instance
@@ -47,7 +47,7 @@ class Site:
         self.router.send(arp(ROUTER, GATEWAY, public(77)))  # a guest that never moves: its node's answer comes last
         found = set()
         while True:
-            reply = arp_of(self.router.expect(_is_reply, "an answer for one of them", timeout=PATIENCE))
+            reply = arp_of(self.router.expect(_is_reply, "an answer for one of them"))
             assert reply
             if bytes(reply.spa) == octets_of(public(77)):
                 return found
@@ -63,7 +63,7 @@ class Site:
                 tellers.add(found.sha.hex(":"))
             return own in tellers
 
-        self.router.expect(gratuitous, f"{node.name}'s announcement", timeout=PATIENCE)
+        self.router.expect(gratuitous, f"{node.name}'s announcement")
         return tellers
 
 
@@ -183,7 +183,7 @@ def test_a_guest_is_answered_for_where_it_runs(site: Site, stack: ExitStack) -> 
     late = udp(ROUTER, link(site.source, "eth1")["address"], BEYOND, public(5), "late")
     with PacketSocket(site.target, "eth1") as ears:
         site.router.send(late)
-        ears.expect(lambda frame: b"late" in frame, "what still went to the source", timeout=PATIENCE)
+        ears.expect(lambda frame: b"late" in frame, "what still went to the source")
     attach(site.target, routed(link_of(site.target)))  # Ganeti's own call, a second later
     before.close()
     until(lambda: state(site.source) is None, "the end of it on the source")

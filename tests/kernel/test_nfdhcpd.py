@@ -13,10 +13,10 @@ from ipaddress import IPv6Address
 import dpkt
 import pytest
 
-from tests.lab import Node, PacketSocket, Tap
+from tests.lab import PATIENCE, Node, PacketSocket, Tap
 from tests.lab.queue import Queue, Queued
 
-from .actions import BROADCAST, PATIENCE, attach, differences, ethernet, link, manage, octets, udp
+from .actions import BROADCAST, attach, differences, ethernet, link, manage, octets, udp
 from .conftest import MakeTap, configure
 from .environment import CONFIG, GATEWAY6, bridged, mac, private, routed
 
@@ -69,7 +69,7 @@ def answered(node: Node, tap: Tap, source: str) -> bool:
     """Whether an answer from the MAC SOURCE reaches the guest."""
     with PacketSocket(node, tap.name) as mouth:
         mouth.send(udp(source, mac(5), "192.0.2.1", private(5), "here you are", ports=(67, 68)))
-    return b"here you are" in tap.expect(lambda frame: b"here you are" in frame, "the answer", timeout=PATIENCE)
+    return b"here you are" in tap.expect(lambda frame: b"here you are" in frame, "the answer")
 
 
 def test_a_routed_guests_questions_reach_their_queues(served: Node, nfdhcpd: Queue, tap: MakeTap) -> None:
@@ -105,7 +105,7 @@ def test_a_bridged_guests_questions_reach_their_queues(served: Node, nfdhcpd: Qu
     last = udp(mac(5), BROADCAST, private(5), "255.255.255.255", "the last word")
     one.send(last)
     seen = []
-    other.expect(lambda frame: bool(b"the last word" in frame or seen.append(frame)), "it", timeout=PATIENCE)
+    other.expect(lambda frame: bool(b"the last word" in frame or seen.append(frame)), "it")
     assert [frame[:14].hex() for frame in seen] == [NEIGHBOUR_SOLICITATION[:14].hex()], "neighbours are theirs alone"
     assert "INDEV=pvn1\n" in served.path(f"/var/lib/nfdhcpd/{one.name}").read_text()
     assert answered(served, one, link(served, "pvn1")["address"])
@@ -120,7 +120,7 @@ def test_while_it_does_not_run_ipv6_goes_on(served: Node, tap: MakeTap) -> None:
     def advertisement(frame: bytes) -> bool:
         return frame[12:14] == b"\x86\xdd" and frame[20] == 58 and frame[54] == 136
 
-    one.expect(advertisement, "the gateway's neighbour advertisement", timeout=PATIENCE)
+    one.expect(advertisement, "the gateway's neighbour advertisement")
 
 
 def test_the_rules_come_back_and_go_with_the_configuration(served: Node) -> None:

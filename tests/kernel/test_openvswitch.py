@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab import Node
 
-from .actions import PATIENCE, attach, differences, manage, refusal, shot
+from .actions import attach, differences, manage, refusal, shot
 from .conftest import MakeTap, configure, installed, quick
 from .environment import openvswitch, uuid
 
@@ -45,14 +45,12 @@ def switched() -> Iterator[Node]:
                     f"--pidfile=/run/openvswitch/{program}.pid",
                     f"--log-file=/run/openvswitch/{program}.log",
                 ],
-                timeout=PATIENCE,
             )
             if program == "ovsdb-server":
-                node.run(["ovs-vsctl", "--no-wait", "init"], timeout=PATIENCE)
+                node.run(["ovs-vsctl", "--no-wait", "init"])
         made = node.run(
             ["ovs-vsctl", "--timeout=60", "add-br", "ovs1", "--", "set", "bridge", "ovs1", "datapath_type=netdev"],
             check=False,
-            timeout=PATIENCE,
         )
         if made.returncode or "error" in _log(node):
             pytest.skip(f"Open vSwitch has no datapath here: {made.stderr.strip() or _log(node)}")
@@ -111,7 +109,7 @@ def test_the_port_of_a_dead_tap_goes(switched: Node, tap: MakeTap) -> None:
     one = tap(switched)
     attach(switched, openvswitch(one.name))
     one.close()
-    one.wait_gone(timeout=PATIENCE)
+    one.wait_gone()
     assert port(switched, one.name) is not None
     assert differences(switched) != []
     manage(switched, "reconcile")
@@ -123,7 +121,7 @@ def test_a_tap_that_takes_over_the_name_of_a_dead_one_has_its_own_vlans(switched
     first = tap(switched)
     attach(switched, openvswitch(first.name, 6, VLAN=".66"))
     first.close()
-    first.wait_gone(timeout=PATIENCE)
+    first.wait_gone()
     second = tap(switched)
     assert second.name == first.name
     attach(switched, openvswitch(second.name, 5, VLAN=".10"))

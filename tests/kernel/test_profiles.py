@@ -13,7 +13,6 @@ from tests.lab import Node, Tap
 
 from .actions import (
     BROADCAST,
-    PATIENCE,
     answer,
     attach,
     complaint,
@@ -94,7 +93,7 @@ def test_a_profile_goes_with_its_nics(ready: Node, tap: MakeTap) -> None:
     for number, which in enumerate((one, other), 5):
         attach(ready, routed(which.name, number, TAGS="vif:0:profile:limited"))
     one.close()
-    one.wait_gone(timeout=PATIENCE)
+    one.wait_gone()
     manage(ready, "reconcile")
     assert differences(ready) == []
     listed = ready.run(["nft", "list", "table", "inet", "ganeti_vif"]).stdout
@@ -176,7 +175,7 @@ def test_a_profile_without_connections_holds_for_bridged_nics_too(ready: Node, t
 
 def _until(ears: Tap) -> list[bytes]:
     found: list[bytes] = []
-    ears.expect(lambda f: bool(b"the last word" in f or found.append(f)), "the last word", timeout=PATIENCE)
+    ears.expect(lambda f: bool(b"the last word" in f or found.append(f)), "the last word")
     return found
 
 

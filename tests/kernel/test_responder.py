@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import Node, Tap
+from tests.lab import PATIENCE, Node, Tap
 
-from .actions import PATIENCE, answer, attach, differences, ip, run
+from .actions import answer, attach, differences, ip, run
 from .conftest import MakeTap, configure
 from .environment import bridged, mac, public, routed
 from .guest_frames import asks, offered
@@ -102,7 +102,7 @@ class TestBindingsAndTaps:
         for _ in range(3):
             up(quiet, one)
             one.send(asks(5))
-            one.expect(lambda frame: b"\x63\x82\x53\x63" in frame, "an offer to the only request", timeout=PATIENCE)
+            one.expect(lambda frame: b"\x63\x82\x53\x63" in frame, "an offer to the only request")
             ip(quiet, f"link set {one.name} down")
 
     def test_a_tap_that_is_made_again_under_its_name(self, quiet: Node, tap: MakeTap) -> None:
@@ -110,7 +110,7 @@ class TestBindingsAndTaps:
         bind(quiet, old.name)
         assert address(old) == public(5)
         old.close()
-        old.wait_gone(timeout=PATIENCE)
+        old.wait_gone()
         new = up(quiet, tap(quiet))
         assert (new.name == old.name) and (new.ifindex != old.ifindex)
         assert address(new) == public(5)

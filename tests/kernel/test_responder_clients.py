@@ -13,9 +13,9 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from tests.lab import Node, PacketSocket
+from tests.lab import PATIENCE, Node, PacketSocket
 
-from .actions import PATIENCE, attach, ip, link, ping
+from .actions import attach, ip, link, ping
 from .conftest import Plug, configure
 from .environment import BEYOND, BEYOND6, GATEWAY, bridged, private, public, public6, routed
 from .responder_lab import RESPONDS, addresses, counts, leases, responding, script, udhcpc, until
@@ -100,7 +100,7 @@ class TestLeases:
     def test_rdisc6_sees_prefix_and_name_servers(self, ready: Node, plug: Plug) -> None:
         guest = plug(ready, "tap5", 5)
         attach(ready, routed("tap5"))
-        seen = guest.run(["rdisc6", "-1", "-r", "10", "eth0"], timeout=PATIENCE).stdout
+        seen = guest.run(["rdisc6", "-1", "-r", "10", "eth0"]).stdout
         for words in ("2001:db8::/64", "2001:db8::53", "guests.example.org", "example.org"):
             assert words in seen
         on_link = next(line for line in seen.splitlines() if "On-link" in line)
@@ -110,7 +110,7 @@ class TestLeases:
         guest = plug(ready, "tap5", 5)
         attach(ready, routed("tap5"))
         command = ["dhclient", "-6", "-S", "-1", "-q", "-sf", script(guest), "-lf", "/run/leases6", "-pf", "/run/pid6"]
-        guest.run([*command, "eth0"], timeout=PATIENCE)
+        guest.run([*command, "eth0"])
         told = leases(guest)[-1]
         assert told["new_dhcp6_name_servers"] == "2001:db8::53"
         assert told["new_dhcp6_domain_search"] == "guests.example.org. example.org."
@@ -226,7 +226,7 @@ def test_a_guest_gets_its_ipv6_address_by_dhcpv6_where_that_is_configured(ready:
     attach(ready, routed("tap5", IP="2001:db8::77"))
     with responding(ready):
         command = ["dhclient", "-6", "-1", "-q", "-lf", "/run/leases6", "-pf", "/run/pid6", "eth0"]
-        guest.run(command, timeout=PATIENCE)
+        guest.run(command)
         assert addresses(guest, 6) == {"2001:db8::77"}
         until(lambda: "default" in guest.run(["ip", "-6", "route"]).stdout, "the router")
         ping(guest, BEYOND6)

@@ -12,7 +12,6 @@ from tests.lab import Node, PacketSocket, Tap
 
 from .actions import (
     BROADCAST,
-    PATIENCE,
     arp,
     arp_of,
     attach,
@@ -159,7 +158,7 @@ def test_an_address_that_was_elsewhere_moves_at_once(ready: Node, gateway: Node,
         ip(gateway, f"neigh replace {address} lladdr 02:00:00:00:00:99 nud stale dev eth0")
     with PacketSocket(gateway, "eth0") as ears:
         attach(ready, routed(tap(ready).name))
-        told = ears.expect(lambda frame: _claims(frame, public(5)), "an announcement", timeout=PATIENCE)
+        told = ears.expect(lambda frame: _claims(frame, public(5)), "an announcement")
         found = arp_of(told)
         assert found and bytes(found.sha) == octets(uplink) == told[6:12]
     assert neighbour(gateway, public(5)) == uplink
@@ -188,7 +187,7 @@ def test_nothing_of_a_guest_leaves_by_the_nodes_own_way_out_when_the_uplink_is_d
     with PacketSocket(own, "eth0") as ears:
         for address in (BEYOND, BEYOND6, "203.0.113.99"):
             guest.run(["ping", "-n", "-c", "1", "-W", "1", address], check=False)
-        ready.run(["ping", "-n", "-c", "1", "-w", "40", "-p", b"last".hex(), "172.31.0.1"], timeout=PATIENCE)
+        ready.run(["ping", "-n", "-c", "1", "-w", "40", "-p", b"last".hex(), "172.31.0.1"])
         seen = _until(ears, b"lastlast")
     for address in (public(5), public6(5)):
         assert not any(_packed(address) in frame for frame in seen)
@@ -201,7 +200,7 @@ def _packed(address: str) -> bytes:
 def _until(ears: Tap | PacketSocket, last: bytes) -> list[bytes]:
     """What came before the frame that contains LAST."""
     found: list[bytes] = []
-    ears.expect(lambda frame: bool(last in frame or found.append(frame)), f"the frame with {last!r}", timeout=PATIENCE)
+    ears.expect(lambda frame: bool(last in frame or found.append(frame)), f"the frame with {last!r}")
     return found
 
 
@@ -254,7 +253,7 @@ def test_an_address_moves_to_the_new_tap_of_a_guest_that_was_started_again(
     old, keeper = tap(ready), tap(ready)
     attach(ready, routed(old.name))
     old.close()
-    old.wait_gone(timeout=PATIENCE)
+    old.wait_gone()
     guest = dual(ready, plug)
     attach(ready, routed("tap5"))
     manage(ready, "reconcile")
@@ -267,7 +266,7 @@ def test_the_guest_is_asked_for_its_address_by_its_gateway(ready: Node, gateway:
     guest = tap(ready)
     attach(ready, routed(guest.name))
     with gateway.popen(["ping", "-n", "-c", "1", "-w", "40", public(5)]) as asking:
-        asked = arp_of(guest.expect(lambda frame: _asks(frame, public(5)), "an ARP request", timeout=PATIENCE))
+        asked = arp_of(guest.expect(lambda frame: _asks(frame, public(5)), "an ARP request"))
         asking.kill()
     assert asked
     assert ".".join(map(str, asked.spa)) == GATEWAY
@@ -279,7 +278,7 @@ def test_the_gateway_is_asked_for_its_address_by_arp_source(ready: Node, gateway
     attach(ready, routed(guest.name))
     with PacketSocket(gateway, "eth0") as ears:
         guest.send(udp(mac(5), TAP_MAC, public(5), BEYOND, "wake up"))
-        asked = arp_of(ears.expect(lambda frame: _asks(frame, GATEWAY), "an ARP request", timeout=PATIENCE))
+        asked = arp_of(ears.expect(lambda frame: _asks(frame, GATEWAY), "an ARP request"))
     assert asked
     assert ".".join(map(str, asked.spa)) == ARP_SOURCE
 
@@ -299,7 +298,7 @@ def test_every_guest_has_the_same_gateway_mac_on_every_node(ready: Node, tap: Ma
         attach(ready, routed(guest.name, number))
         guest.clear()
         guest.send(arp(mac(number), public(number), GATEWAY))
-        answer = arp_of(guest.expect(lambda frame: _answers(frame, GATEWAY), "an answer", timeout=PATIENCE))
+        answer = arp_of(guest.expect(lambda frame: _answers(frame, GATEWAY), "an answer"))
         assert answer and answer.sha == octets(TAP_MAC)
 
 
@@ -344,5 +343,5 @@ def test_the_guests_broadcast_asks_reach_no_other_guest(ready: Node, tap: MakeTa
     one.send(udp(mac(5), BROADCAST, "0.0.0.0", "255.255.255.255", "to everybody", ports=(68, 67)))
     other.send(arp(mac(6), public(6), GATEWAY))
     seen: list[bytes] = []
-    other.expect(lambda frame: _answers(frame, GATEWAY) or bool(seen.append(frame)), "an answer", timeout=PATIENCE)
+    other.expect(lambda frame: _answers(frame, GATEWAY) or bool(seen.append(frame)), "an answer")
     assert not any(b"to everybody" in frame for frame in seen)

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 
 from engine.objects import table_of
-from tests.lab import Node, wait_for
+from tests.lab import PATIENCE, Node, wait_for
 
 from .actions import (
-    PATIENCE,
     attach,
     complaint,
     differences,
@@ -230,13 +229,13 @@ def test_what_a_dry_run_prints_can_be_typed_in(node: Node) -> None:
     before = shot(node)
     commands = manage(node, "setup", "--dry-run")
     assert shot(node) == before
-    node.run(["sh", "-e"], input=commands, timeout=PATIENCE)
+    node.run(["sh", "-e"], input=commands)
     assert differences(node) == []
 
 
 def test_what_a_dry_run_of_vxlan_networks_prints_makes_them(node: Node) -> None:
     configure(node, "[private pvn]\nbridges = 1-2\nuplink = vxlan eth1 +10000\n")
-    node.run(["sh", "-e"], input=manage(node, "setup", "--dry-run"), timeout=PATIENCE)
+    node.run(["sh", "-e"], input=manage(node, "setup", "--dry-run"))
     assert [line for line in differences(node) if "filter chain" not in line] == []
     assert {"vx10001", "vx10002"} <= names(node)
 
@@ -274,7 +273,7 @@ def _slow_setup(node: Node, stderr: int) -> str:
     """Set up bridges, with a rest of over a second in the middle; returns what is printed. To take that long by
     itself it would need thousands, and the kernel half a minute to clear them away."""
     with node.popen(["ganeti-vif", "setup", "--private", "many=1-150"], stderr=stderr) as setup:
-        wait_for(node, lambda: node.path("/sys/class/net/many1").exists(), "the first bridge", timeout=PATIENCE)
+        wait_for(node, lambda: node.ifindex("many1") is not None, "the first bridge")
         os.kill(setup.pid, signal.SIGSTOP)
         with pytest.raises(subprocess.TimeoutExpired):
             setup.wait(timeout=1.2)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from tests.lab import Node
+from tests.lab import PATIENCE, Node
 
-from .actions import PATIENCE, answer, attach, differences, ip, manage, run
+from .actions import answer, attach, differences, ip, manage, run
 from .conftest import MakeTap
 from .environment import bridged, mac, private, public, public6, routed, uuid
 
@@ -63,7 +63,7 @@ def test_a_dead_nic_is_left_over_until_it_is_cleared(ready: Node, tap: MakeTap) 
     one = tap(ready)
     attach(ready, routed(one.name))
     one.close()
-    one.wait_gone(timeout=PATIENCE)
+    one.wait_gone()
     shown = answer(ready, "status")
     assert shown["nics"] == [] and shown["differences"] > 0
     assert shown["left_over"] == [{"instance": "vm5.example.com", "tap": one.name, "uuid": uuid(5)}]

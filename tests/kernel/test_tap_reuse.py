@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.lab import Node, PacketSocket, Tap
+from tests.lab import PATIENCE, Node, PacketSocket, Tap
 from tests.lab.frames import FramePort
 from vif.routed import TAP_MAC
 
-from .actions import BROADCAST, PATIENCE, answer, attach, differences, udp
+from .actions import BROADCAST, answer, attach, differences, udp
 from .conftest import MakeTap
 from .environment import BEYOND, bridged, mac, private, public, routed
 from .vifd import answers, clean, hanging, impatient, launched, stopped, until

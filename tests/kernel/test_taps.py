@@ -13,9 +13,9 @@ from select import select
 
 import pytest
 
-from tests.lab import Node, Tap
+from tests.lab import PATIENCE, Node, Tap
 
-from .actions import PATIENCE, answer, attach, complaint, differences, link, manage, shot, vif_script
+from .actions import answer, attach, complaint, differences, link, manage, shot, vif_script
 from .conftest import MakeTap
 from .environment import bridged, mac, public, routed, uuid
 from .snapshot import without
@@ -27,7 +27,7 @@ EVENT = struct.Struct("iIII")
 
 def gone(tap: Tap) -> None:
     tap.close()
-    tap.wait_gone(timeout=PATIENCE)
+    tap.wait_gone()
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from pathlib import Path
 import dpkt
 import pytest
 
-from tests.lab import Node, PacketSocket
+from tests.lab import PATIENCE, Node, PacketSocket
 
-from .actions import PATIENCE, answer, arp_of, attach, complaint, differences, ip, run, vif_script
+from .actions import answer, arp_of, attach, complaint, differences, ip, run, vif_script
 from .conftest import MakeTap, configure
 from .environment import bridged, routed
 from .vifd import clean, said, started, stopped, until
@@ -69,7 +69,7 @@ class TestWhileItRuns:
         attach(ready, bridged(one.name))
         attach(ready, routed(other.name, 6))
         assert clean(ready)
-        ready.run(["sh", "-c", damage.format(tap=one.name)], timeout=PATIENCE)
+        ready.run(["sh", "-c", damage.format(tap=one.name)])
         until(lambda: "repaired:" in said(ready).rpartition("attached")[2], "a repair")
         until(lambda: clean(ready), "the whole of it")
 
@@ -81,7 +81,7 @@ class TestWhileItRuns:
         with PacketSocket(gateway, "eth0") as ears:
             attach(ready, routed(tap(ready).name))
             for which in ("the first", "one after a second", "one after two"):
-                ears.expect(gratuitous, which, timeout=PATIENCE)
+                ears.expect(gratuitous, which)
 
     def test_it_attaches_for_ganetis_script(self, ready: Node, tap: MakeTap, vifd: subprocess.Popen[str]) -> None:
         for number in range(5, 9):
@@ -101,7 +101,7 @@ class TestWhileItRuns:
             "GANETI_INSTANCE_NAME": "vm5.example.com",
             "GANETI_INSTANCE_NEW_NAME": "vm9.example.com",
         }
-        done = ready.run(["/usr/lib/ganeti-vif/hook"], env=hook, check=False, timeout=PATIENCE)
+        done = ready.run(["/usr/lib/ganeti-vif/hook"], env=hook, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert f"ganeti-vif[{vifd.pid}]" in last(ready, "instance-rename-post")
         assert "vm9.example.com" in run(ready, "status").stdout
@@ -128,7 +128,7 @@ class TestWhileItRuns:
         until(lambda: answer(ready, "status")["daemon"]["retrying"] == {}, "no more attempts")
 
     def test_there_is_one_of_it(self, ready: Node, vifd: subprocess.Popen[str]) -> None:
-        second = ready.run(["ganeti-vifd", "--foreground"], check=False, timeout=PATIENCE)
+        second = ready.run(["ganeti-vifd", "--foreground"], check=False)
         assert second.returncode == 1
         assert f"held by process {vifd.pid}" in second.stderr and len(second.stderr.splitlines()) == 2
 
@@ -150,7 +150,7 @@ class TestWhileItRuns:
         text = ready.path("/etc/ganeti-vif/ganeti-vif.conf").read_text()
         configure(ready, text + "\n[private new]\nbridges = 1\n")
         vifd.send_signal(signal.SIGHUP)
-        until(lambda: ready.path("/sys/class/net/new1").exists(), "the new bridge")
+        until(lambda: ready.ifindex("new1") is not None, "the new bridge")
 
 
 def test_what_happened_while_it_was_down_is_cleared_when_it_starts(ready: Node, tap: MakeTap) -> None:
@@ -185,7 +185,7 @@ def test_a_tap_name_that_has_a_new_owner_is_not_cleared(ready: Node, tap: MakeTa
 
 
 def test_it_detaches_and_says_its_pid(ready: Node) -> None:
-    ready.run(["ganeti-vifd"], timeout=PATIENCE)
+    ready.run(["ganeti-vifd"])
     lock = ready.path("/run/ganeti-vif/vifd.lock")
     until(lambda: lock.exists() and lock.read_text().strip().isdigit(), "its pid")
     pid = int(lock.read_text())

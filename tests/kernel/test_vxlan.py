@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab import Node, PacketSocket, wire
 
-from .actions import PATIENCE, arp, attach, differences, ip, link, manage, no_ping, ping
+from .actions import arp, attach, differences, ip, link, manage, no_ping, ping
 from .conftest import Plug, installed, quick
 from .environment import bridged, mac, private
 
@@ -58,7 +58,7 @@ def test_guests_on_two_nodes_do_not_reach_each_other_in_different_private_networ
         no_ping(guest, private(6))
         ping(guest, private(7))
         # The neighbour saw the guest ask for the stranger; the stranger, at the same moment, saw nothing.
-        theirs.expect(lambda frame: private(6) in _asked(frame), "the question for the stranger", timeout=PATIENCE)
+        theirs.expect(lambda frame: private(6) in _asked(frame), "the question for the stranger")
         assert not any(frame[6:12].hex(":") == mac(5) for frame in iter(lambda: ears.receive(0), None))
 
 
@@ -86,7 +86,7 @@ def test_a_guest_cannot_send_to_another_network_by_a_frame_of_its_own(pair: tupl
         PacketSocket(neighbour, "eth0") as right,
     ):
         mouth.send(arp(mac(5), private(5), private(99)))
-        right.expect(lambda frame: _asked(frame) == private(99), "the question", timeout=PATIENCE)
+        right.expect(lambda frame: _asked(frame) == private(99), "the question")
         assert not any(_asked(frame) for frame in iter(lambda: wrong.receive(0), None))
 
 

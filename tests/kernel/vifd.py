@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.lab import Node
+from tests.lab import PATIENCE, Node
 
-from .actions import PATIENCE, differences, ip
+from .actions import differences, ip
 
 LOG = "/var/log/ganeti/vif.log"
 RECORDS = "/run/ganeti-vif/nics"

@@ -17,10 +17,11 @@ from .events import wait_for
 from .guest import Guest
 from .guest_image import Image, ImageError, ensure
 from .holder import TapHolder
-from .namespace import CommandFailed, Node, wire
+from .namespace import PATIENCE, CommandFailed, Node, wire
 from .tap import PacketSocket, Tap
 
 __all__ = [
+    "PATIENCE",
     "Agent",
     "CommandFailed",
     "Guest",

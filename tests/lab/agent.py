@@ -68,7 +68,7 @@ class Agent:
                     said = "\n".join(heard[-50:]) or "nothing"
                     raise GuestError(f"{self.name}: no answer within {timeout} s; it said: {said}") from None
 
-    def run(self, command: str, *, check: bool = True, timeout: float = 10) -> Result:
+    def run(self, command: str, *, check: bool = True, timeout: float = PATIENCE) -> Result:
         """Run a shell command in the guest.  With `check`, a status other than 0 raises GuestError.
 
         The guest ends a command that takes longer than `timeout` and the line stays usable; GuestError says so.

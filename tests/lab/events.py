@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from .namespace import Node
+from .namespace import PATIENCE, Node
 
 # rtnetlink groups: links, neighbours, IPv4 addresses and routes, IPv6 addresses and routes
 GROUPS = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400
@@ -19,11 +19,11 @@ def _subscribe() -> socket.socket:
     return events
 
 
-def wait_for(node: Node, predicate: Callable[[], bool], what: str, *, timeout: float = 5.0) -> None:
+def wait_for(node: Node, predicate: Callable[[], bool], what: str, *, timeout: float = PATIENCE) -> None:
     """Return as soon as `predicate` holds; raise TimeoutError that names `what` if it does not in time.
 
     The predicate is asked first and after every change of a link, address, neighbour or route in the node.  It must
-    depend on nothing else.  The subscription comes before the first question, so no change is missed between the two.
+    depend on nothing else, not on /sys either when something goes (see Node.ifindex).  The subscription comes before the first question, so no change is missed between the two.
     """
     deadline = time.monotonic() + timeout
     with node.inside(_subscribe) as events:

@@ -6,6 +6,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
+from .namespace import PATIENCE
+
 
 class FramePort(ABC):
     """Something that Ethernet frames can be sent to and received from, one at a time."""
@@ -36,7 +38,7 @@ class FramePort(ABC):
             if frame is not None:
                 yield frame
 
-    def expect(self, wanted: Callable[[bytes], bool], what: str, *, timeout: float = 2.0) -> bytes:
+    def expect(self, wanted: Callable[[bytes], bool], what: str, *, timeout: float = PATIENCE) -> bytes:
         """The first frame that is `wanted`; TimeoutError says what else came in its place."""
         others = []
         for frame in self.frames(time.monotonic() + timeout):

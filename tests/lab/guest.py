@@ -112,7 +112,7 @@ class Guest:
             stderr = self._qemu.stderr.read() if self._qemu.stderr else ""
             raise GuestError(f"{error}\nQEMU said: {stderr}\nthe console shows: {self.console()}") from None
 
-    def run(self, command: str, *, check: bool = True, timeout: float = 10) -> Result:
+    def run(self, command: str, *, check: bool = True, timeout: float = PATIENCE) -> Result:
         """Run a shell command (busybox) as root in the guest; see Agent.run."""
         return self._agent.run(command, check=check, timeout=timeout)
 
@@ -123,7 +123,7 @@ class Guest:
         except FileNotFoundError:
             return ""
 
-    def wait_ended(self, *, timeout: float = 30) -> None:
+    def wait_ended(self, *, timeout: float = PATIENCE) -> None:
         """Return when QEMU has ended by itself (the guest powered off, or someone killed it)."""
         self._qemu.wait(timeout)
 

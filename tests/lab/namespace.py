@@ -18,6 +18,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -171,7 +172,7 @@ class Node:
         env: Mapping[str, str] | None = None,
         check: bool = True,
         input: str | None = None,
-        timeout: float = 30,
+        timeout: float = PATIENCE,
     ) -> "subprocess.CompletedProcess[str]":
         """Run a program to its end.  With `check`, a status other than 0 raises CommandFailed.
 
@@ -208,16 +209,29 @@ class Node:
                 continue
             if part == ".":
                 continue
-            there = root / done.relative_to("/") / part
-            if there.is_symlink():
-                target = os.readlink(there)
-                done = Path("/") if target.startswith("/") else done
-                todo += [part for part in reversed(target.split("/")) if part]
-            else:
+            try:
+                target = os.readlink(root / done.relative_to("/") / part)
+            except OSError:  # no link, or not there: one question, as what is in /sys goes between two
                 done /= part
                 if done == Path("/proc"):
-                    raise ValueError(f"{path}: /proc is not the node's when read from here; use run() or inside()")
+                    raise ValueError(
+                        f"{path}: /proc is not the node's when read from here; use run() or inside()"
+                    ) from None
+                continue
+            done = Path("/") if target.startswith("/") else done
+            todo += [part for part in reversed(target.split("/")) if part]
         raise OSError(f"{self}: {path}: too many symbolic links")
+
+    def ifindex(self, device: str) -> int | None:
+        """The index of a network device, None if the node has none of that name.
+
+        The kernel's own list is asked, as it says on netlink that a device has gone before it takes it out of /sys
+        (unregister_netdevice_many_notify): whoever that message wakes may still see it there, and is not woken again.
+        """
+        try:
+            return self.inside(lambda: socket.if_nametoindex(device))
+        except OSError:
+            return None
 
     def inside(self, function: Callable[[], T]) -> T:
         """Call a function in a thread that is in the node's network, and give back what it returns or raises.
@@ -239,7 +253,7 @@ class Node:
     def install(self, source: Path) -> None:
         """Install the project from its source tree as the Debian package would; only this node sees the files."""
         try:
-            self.run(["make", "-s", "-C", str(source), "install", "DESTDIR="], timeout=120)
+            self.run(["make", "-s", "-C", str(source), "install", "DESTDIR="])
         except CommandFailed as failed:
             raise RuntimeError(f"{self}: 'make install' of {source} failed\n{failed}") from None
 

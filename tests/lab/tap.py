@@ -9,7 +9,7 @@ import struct
 
 from .events import wait_for
 from .frames import FramePort
-from .namespace import Node
+from .namespace import PATIENCE, Node
 
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
@@ -74,12 +74,9 @@ class Tap(FramePort):
 
     def exists(self) -> bool:
         """Whether this very tap is still there; another that got its name since is not it."""
-        try:
-            return int(self.node.path(f"/sys/class/net/{self.name}/ifindex").read_text()) == self.ifindex
-        except OSError:
-            return False
+        return self.node.ifindex(self.name) == self.ifindex
 
-    def wait_gone(self, *, timeout: float = 5.0) -> None:
+    def wait_gone(self, *, timeout: float = PATIENCE) -> None:
         """Return once the tap is gone: the kernel takes it away a moment after its holder died."""
         wait_for(self.node, lambda: not self.exists(), f"{self} is gone", timeout=timeout)
 

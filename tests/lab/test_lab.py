@@ -51,11 +51,11 @@ def test_two_nodes_on_a_wire_reach_each_other(node: Node) -> None:
         wire(node, "eth1", peer, "eth0")
         node.run(["ip", "addr", "add", "192.0.2.1/24", "dev", "eth1"])
         peer.run(["ip", "addr", "add", "192.0.2.2/24", "dev", "eth0"])
-        node.run(["ping", "-c", "1", "-W", "2", "192.0.2.2"])
+        node.run(["ping", "-c", "1", "-w", "60", "192.0.2.2"])
         # Every node has its own name, and its own loopback that is up.
         assert [n.run(["uname", "-n"]).stdout for n in (node, peer)] == ["node\n", "peer\n"]
-        peer.run(["ping", "-c", "1", "-W", "2", "127.0.0.1"])
-    wait_for(node, lambda: not node.path("/sys/class/net/eth1").exists(), "the wire has gone with the peer")
+        peer.run(["ping", "-c", "1", "-w", "60", "127.0.0.1"])
+    wait_for(node, lambda: node.ifindex("eth1") is None, "the wire has gone with the peer")
 
 
 @need_node
@@ -190,11 +190,11 @@ def test_a_guest_reaches_another_machine_over_its_tap(image: Image, vnet_hdr: bo
             assert not is_open(fd), "only QEMU may hold the tap"
             guest.wait_ready()
             assert guest.run("cat /sys/class/net/eth0/address").output == f"{GUEST_MAC}\n"
-            guest.run("ip addr add 192.0.2.1/24 dev eth0; ip link set eth0 up; ping -c 1 -W 5 192.0.2.2", timeout=20)
+            guest.run("ip addr add 192.0.2.1/24 dev eth0; ip link set eth0 up; ping -c 1 -W 60 192.0.2.2")
             with pytest.raises(GuestError, match="(?s)status 3.*a reason"):
                 guest.run("echo a reason; exit 3")
             assert guest.run("echo; printf 'a\\tb\\n\\n'; exit 4", check=False) == Result(4, "\na\tb\n\n")
-            assert guest.run("seq 1 5000", timeout=30).output.split() == [str(n) for n in range(1, 5001)]
+            assert guest.run("seq 1 5000").output.split() == [str(n) for n in range(1, 5001)]
             with pytest.raises(GuestError, match="longer than 1 s"):
                 guest.run("sleep 60", timeout=1)
             assert guest.run("true").status == 0
@@ -227,11 +227,11 @@ def test_a_guest_gets_all_of_its_lease(image: Image) -> None:
         node.popen([str(BUSYBOX), "udhcpd", "-f", "/run/udhcpd.conf"])
         with Guest(node, "guest", image, [(tap, GUEST_MAC)]) as guest:
             guest.wait_ready()
-            guest.run("dhcp eth0", timeout=20)
+            guest.run("dhcp eth0")
             assert "inet 192.0.2.7/32 " in guest.run("ip addr show eth0").output
             assert "default via 198.51.100.1 dev eth0" in guest.run("ip route").output
             assert guest.run("cat /sys/class/net/eth0/mtu").output == "1400\n"
             assert guest.run("cat /etc/resolv.conf; hostname").output == (
                 "search example.org\nnameserver 192.0.2.53\nvm7\n"
             )
-            guest.run("ping -c 1 -W 5 198.51.100.1")
+            guest.run("ping -c 1 -W 60 198.51.100.1")
