@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from config.model import Config
+from engine.chains import Chain
 from engine.failure import Failure
-from engine.objects import Chain
 from outside.node import Node
 from vif import guard
 from vif.attach import recorded_nics

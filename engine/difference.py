@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.objects import ORDER, Key, Link, Object, State, unmet
+from engine.objects import Key, Link
+from engine.state import ORDER, Object, State, unmet
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv6Address, IPv6Network
 
+from engine.chains import Chain, MapElement, VerdictMap
 from engine.difference import Alter, Change, Make, Remove, subject
+from engine.marks import PROTOCOL, TABLE
 from engine.objects import (
     ETHERNET_MTU,
-    PROTOCOL,
-    TABLE,
     Binding,
     BridgePort,
     BridgeVlan,
-    Chain,
     Link,
-    MapElement,
-    Object,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -25,9 +22,8 @@ from engine.objects import (
     Sysctl,
     TrunkVlan,
     Up,
-    VerdictMap,
-    unmet,
 )
+from engine.state import Object, unmet
 
 
 def commands(change: Change) -> Iterator[str]:

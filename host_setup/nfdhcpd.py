@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.objects import Chain, FilterRule, Object
+from engine.chains import Chain, FilterRule
+from engine.state import Object
 
 DHCP, ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, DHCPV6 = 42, 43, 44, 45
 MANGLE = -150

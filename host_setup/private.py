@@ -10,20 +10,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from config.model import VXLAN_PORT, Private, Uplink, VlanUplink, VxlanUplink
+from engine.chains import Chain, FilterRule
 from engine.failure import Failure
-from engine.objects import (
-    ADOPTED_GROUP,
-    ETHERNET_MTU,
-    GROUP,
-    LEAVING_GROUP,
-    BridgePort,
-    Chain,
-    FilterRule,
-    Link,
-    Object,
-    Sysctl,
-    Up,
-)
+from engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
+from engine.objects import ETHERNET_MTU, BridgePort, Link, Sysctl, Up
+from engine.state import Object
 
 MADE = (GROUP, LEAVING_GROUP)
 OURS = (*MADE, ADOPTED_GROUP)

@@ -11,8 +11,11 @@ from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_network
 
 from config.model import Public
+from engine.chains import Chain, FilterRule
 from engine.failure import Failure
-from engine.objects import ROUTED_GROUP, Chain, FilterRule, Link, Object, Route, Rule, Sysctl, Up
+from engine.marks import ROUTED_GROUP
+from engine.objects import Link, Route, Rule, Sysctl, Up
+from engine.state import Object
 
 PRIORITY = 20000
 """Of our policy rules: after `local` (0), before `main` (32766)."""

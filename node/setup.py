@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 
 from config.model import Consumer, Private, Profile, Public
 from engine.apply import apply, clear
+from engine.chains import Chain
 from engine.difference import Change, Remove, difference
 from engine.failure import Failure
-from engine.objects import ADOPTED_GROUP, Chain, Key, Link, Object, Route, Rule, State, state
+from engine.marks import ADOPTED_GROUP
+from engine.objects import Key, Link, Route, Rule
+from engine.state import Object, State, state
 from host_setup import private as private_networks
 from host_setup import public as public_links
 from host_setup.nfdhcpd import queues

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from config.model import Config
 from engine.apply import clear
+from engine.chains import Chain
 from engine.difference import Change, difference
 from engine.failure import Failure
-from engine.objects import Chain, Key, Object, State
+from engine.objects import Key
+from engine.state import Object, State
 from engine.words import finding
 from node.setup import layout
 from outside import records

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import ip_address
 
-from engine.objects import FilterRule
+from engine.chains import FilterRule
 
 PREFIXED_HEXADECIMAL = "0x"
 

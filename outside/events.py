@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from engine.objects import BELOW, PROTOCOL, TABLE
+from engine.chains import BELOW
+from engine.marks import PROTOCOL, TABLE
 from outside.filters import NETLINK_NETFILTER, NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, NFTA_TABLE
 from outside.links import (
     AF_BRIDGE,

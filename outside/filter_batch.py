@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
-from engine.objects import Chain
+from engine.chains import Chain
 from outside.filters import (
     COMMENT,
     FAMILIES,

@@ -1,7 +1,7 @@
 """Reading filter chains: where they hang, and the comments of their rules.
 
 A rule's expressions are not read, but for what it counted. Each of ours has a comment that tells it from any other
-(engine/objects.py); a rule with another comment, or with none, is not one that we made.
+(engine/chains.py); a rule with another comment, or with none, is not one that we made.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from engine.chains import Chain, FilterRule, Subchain, table_of
 from engine.failure import Gone
-from engine.objects import TABLE, Chain, FilterRule, Key, Subchain, table_of
+from engine.marks import TABLE
+from engine.objects import Key
 from outside.query import Query, attribute, attributes, nested, text
 
 NETLINK_NETFILTER = 12

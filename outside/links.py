@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from engine.failure import Gone
-from engine.objects import BridgePort, BridgeVlan, Link, Object, Up
+from engine.objects import BridgePort, BridgeVlan, Link, Up
+from engine.state import Object
 from outside.query import Query, attribute, attributes, nested, number, text
 
 RTM_GETLINK = 18

@@ -17,7 +17,8 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from engine.failure import Gone
-from engine.objects import PROTOCOL, Link, ProxyNeighbour, Route, Rule
+from engine.marks import PROTOCOL
+from engine.objects import Link, ProxyNeighbour, Route, Rule
 
 IFF_UP, AF_BRIDGE, NTF_PROXY, NUD_PERMANENT = 1, 7, 8, 0x80
 RTN_UNICAST, RTN_UNREACHABLE, RTNH_F_ONLINK = 1, 7, 4

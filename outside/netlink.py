@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
+from engine.marks import LEAVING_GROUP
 from engine.objects import (
     ETHERNET_MTU,
-    LEAVING_GROUP,
     BridgePort,
     BridgeVlan,
     Link,
@@ -25,8 +25,8 @@ from engine.objects import (
     Rule,
     TrunkVlan,
     Up,
-    unmet,
 )
+from engine.state import unmet
 from engine.words import commands, name
 from outside import messages
 from outside.messages import Attributes, Message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 
-from engine.objects import FilterRule
+from engine.chains import FilterRule
 from outside.query import attribute
 
 _STATEMENT = re.compile(r" queue num ([0-9]+) bypass$")

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import nftables
 
+from engine.chains import Chain, FilterRule, MapElement, VerdictMap, table_of
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
-from engine.objects import TABLE, Chain, FilterRule, MapElement, VerdictMap, table_of
+from engine.marks import TABLE
 from engine.words import name
 from outside import filters
 from outside.compiled_rules import Shape, Translation, example, own_values, shape, translation

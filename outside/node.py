@@ -11,30 +11,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from engine.chains import Chain, MapElement, Subchain, VerdictMap
 from engine.difference import Change, subject
 from engine.failure import Failure
 from engine.objects import (
     Binding,
     BridgePort,
     BridgeVlan,
-    Chain,
     Key,
     Link,
-    MapElement,
     Network,
-    Object,
     OvsPort,
     ProxyNeighbour,
     Record,
     Route,
     Rule,
-    State,
-    Subchain,
     Sysctl,
     TrunkVlan,
     Up,
-    VerdictMap,
 )
+from engine.state import Object, State
 from nfdhcpd_bridge import files
 from outside import filters, links, records, routing, sysctl, verdict_maps
 from outside.query import Query

@@ -9,7 +9,8 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from engine.failure import Failure, Gone
-from engine.objects import PROTOCOL, ProxyNeighbour, Route, Rule
+from engine.marks import PROTOCOL
+from engine.objects import ProxyNeighbour, Route, Rule
 from outside.query import Query, attribute, attributes, number, text
 
 RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 26, 30, 34

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from engine.chains import MapElement, VerdictMap
 from engine.failure import Gone
-from engine.objects import TABLE, MapElement, VerdictMap
+from engine.marks import TABLE
 from outside.filters import FAMILIES, NFNL_SUBSYS_NFTABLES
 from outside.query import Query, attribute, attributes, nested, text
 

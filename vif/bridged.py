@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.objects import BridgePort, BridgeVlan, Link, Object, Sysctl, TrunkVlan, Up
+from engine.objects import BridgePort, BridgeVlan, Link, Sysctl, TrunkVlan, Up
+from engine.state import Object
 from vif import profile, tap_filter
 from vif.nic import Nic
 from vif.surroundings import Surroundings

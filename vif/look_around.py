@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from config.model import Config, LinkLocal, Public
-from engine.objects import PROTOCOL, Route
+from engine.marks import PROTOCOL
+from engine.objects import Route
 from outside import links, openvswitch, sysctl, tables
 from outside.node import Node
 from vif.nic import Mode, Nic

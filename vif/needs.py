@@ -11,14 +11,13 @@ from engine.objects import (
     Binding,
     Key,
     Link,
-    Object,
     ProxyNeighbour,
     Route,
     Rule,
     Sysctl,
     TrunkVlan,
-    state,
 )
+from engine.state import Object, state
 from host_setup import public
 from nfdhcpd_bridge import binding
 from vif import bridged, openvswitch, profile, routed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.objects import Link, Object, OvsPort, Sysctl, Up
+from engine.objects import Link, OvsPort, Sysctl, Up
+from engine.state import Object
 from vif import profile, tap_filter
 from vif.bridged import port_mac
 from vif.nic import Nic

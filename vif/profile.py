@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from config.model import Profile
+from engine.chains import BELOW, Chain, FilterRule, MapElement, Subchain, VerdictMap
 from engine.failure import Failure
-from engine.objects import BELOW, Chain, FilterRule, Key, MapElement, Object, Subchain, VerdictMap
+from engine.objects import Key
+from engine.state import Object
 from vif.nic import Mode, Nic
 
 MAP = "profiles"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
-from engine.objects import FilterRule, Network
+from engine.chains import FilterRule
+from engine.objects import Network
 
 Packet = Mapping[str, int]
 """A packet: the values of the fields that it has, by their names, as numbers."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from engine.objects import Address, Chain, FilterRule
+from engine.chains import Chain, FilterRule
+from engine.objects import Address
 from vif import guard
 from vif.nic import Nic
 from vif.rules import filter_rule, mac_number

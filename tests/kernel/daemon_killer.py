@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import kill_runner as runner  # first: it finds the product
+import environment as gives
+from dying import Tap, forked, manage  # first: it finds the product
 
 import doors.vif_script
 import doors.vifd
@@ -67,7 +68,7 @@ def check() -> list[str]:
     """What is not as it should be, before long: the daemon looks at the node when it has started."""
     deadline = time.monotonic() + PATIENCE
     while True:
-        found: list[str] = runner.forked(runner.manage("check"))["out"].splitlines()
+        found: list[str] = forked(manage("check"))["out"].splitlines()
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.01)
@@ -78,7 +79,7 @@ class Killer:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
-        self._taps: list[runner.Tap] = []
+        self._taps: list[Tap] = []
         self._number = 10
 
     def kill(self) -> dict[str, Any]:
@@ -104,10 +105,10 @@ class Killer:
         return {"clients": statuses, "check": left, "not theirs": sorted(recorded ^ alive)}
 
     def _attach(self) -> Callable[[], int]:
-        tap = runner.Tap()
+        tap = Tap()
         self._taps.append(tap)
         self._number = self._number + 1 if self._number < 250 else 10
-        given = self._random.choice([runner.gives.routed, runner.gives.bridged])(tap.name, self._number)
+        given = self._random.choice([gives.routed, gives.bridged])(tap.name, self._number)
         return lambda: client(given)
 
 

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from config.model import Config, Public
+from engine.chains import Chain
 from engine.difference import Make, Remove
-from engine.objects import Chain, Link
+from engine.objects import Link
 from outside import compiled_rules, filters
 from outside.nftables import Nftables
 from tests.lab import Node, Tap

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from engine.objects import table_of
+from engine.chains import table_of
 from tests.lab import Node, PacketSocket, Tap
 
 from .actions import (

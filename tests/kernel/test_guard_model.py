@@ -16,8 +16,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 import pytest
 from netaddr import EUI, IPNetwork
 
+from engine.chains import Chain
 from engine.difference import Make, Remove
-from engine.objects import Chain
 from outside import filters
 from outside.nftables import Nftables
 from tests.lab import Node, Tap

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.objects import table_of
+from engine.chains import table_of
 from tests.lab import PATIENCE, Node, wait_for
 
 from .actions import (

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import pytest
 
 from config.model import Config, Public
+from engine.chains import Chain
 from engine.difference import Alter, Change, Make
 from engine.failure import Failure
-from engine.objects import Chain, Link
+from engine.objects import Link
 from engine.words import commands
 from ganeti import environment
 from vif.nic import Mode, Nic

@@ -33,9 +33,12 @@ MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in
 PURE = [
     "config/model.py",
     "engine/apply.py",
+    "engine/chains.py",
     "engine/difference.py",
     "engine/failure.py",
+    "engine/marks.py",
     "engine/objects.py",
+    "engine/state.py",
     "engine/words.py",
     "nfdhcpd_bridge/binding.py",
     "nfdhcpd_bridge/reading.py",

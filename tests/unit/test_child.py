@@ -53,23 +53,22 @@ def test_nobody_is_left_when_it_is_over() -> None:
         os.waitpid(child.pid, os.WNOHANG)
 
 
-def test_it_ends_at_a_signal_though_its_parent_does_not() -> None:
+def test_it_ends_at_a_signal_though_its_parent_does_not(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+
+    def waits() -> None:
+        ready.touch()
+        signal.pause()
+
     former = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        child = Child(lambda: signal.pause())
-        while b"pipe:" not in os.fsencode(_third(child.pid)):
-            pass
+        child = Child(waits)
+        while not ready.exists():
+            assert not child.done()
         os.kill(child.pid, signal.SIGTERM)
         assert answer_of(child) is None
     finally:
         signal.signal(signal.SIGTERM, former)
-
-
-def _third(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/fd/3")
-    except OSError:
-        return ""
 
 
 def test_it_holds_no_lock_of_its_parents(tmp_path: Path) -> None:

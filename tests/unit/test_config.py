@@ -15,8 +15,9 @@ from config import values
 from config.model import Bindings, Config, Consumer, Dhcpv6, For, Private, Public, VlanUplink, VxlanUplink
 from config.parse import load, one_off, parse
 from doors.status import ranges
+from engine.chains import Chain
 from engine.failure import Failure
-from engine.objects import Chain, state
+from engine.state import state
 from host_setup import public
 
 PATH = "/etc/x.conf"

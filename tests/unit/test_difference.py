@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from samples import proper
 
 from engine.apply import apply, clear
+from engine.chains import Chain, FilterRule
 from engine.difference import (
     Alter,
     Change,
@@ -28,15 +29,11 @@ from engine.difference import (
 )
 from engine.failure import Failure, Gone
 from engine.objects import (
-    ORDER,
     Binding,
     BridgePort,
     BridgeVlan,
-    Chain,
-    FilterRule,
     Key,
     Link,
-    Object,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -45,9 +42,8 @@ from engine.objects import (
     Sysctl,
     TrunkVlan,
     Up,
-    state,
-    unmet,
 )
+from engine.state import ORDER, Object, state, unmet
 
 DEVICE = st.sampled_from(["tap0", "tap1", "pvn1"])
 NUMBER = st.integers(1, 3)

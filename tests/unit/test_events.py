@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from engine.objects import PROTOCOL, TABLE
+from engine.marks import PROTOCOL, TABLE
 from outside import events
 from outside.events import Changed, Event, Events, Gone
 from outside.filters import NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, NFTA_TABLE

@@ -14,22 +14,12 @@ from hypothesis import strategies as st
 from samples import PUBLIC, assert_golden, proper, words
 
 from config.model import Private, Uplink, VlanUplink, VxlanUplink
+from engine.chains import Chain
 from engine.difference import difference
 from engine.failure import Failure
-from engine.objects import (
-    ADOPTED_GROUP,
-    GROUP,
-    LEAVING_GROUP,
-    BridgePort,
-    Chain,
-    Link,
-    Object,
-    Route,
-    Rule,
-    Sysctl,
-    Up,
-    state,
-)
+from engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
+from engine.objects import BridgePort, Link, Route, Rule, Sysctl, Up
+from engine.state import Object, state
 from host_setup import public
 from host_setup.private import PrivateNetwork, desired, networks, obstacle, own_mac, seclusion
 from node.setup import layout

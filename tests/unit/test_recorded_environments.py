@@ -14,11 +14,11 @@ import netaddr
 import pytest
 from samples import CONFIG, PUBLIC, RECORDED, TAP_INDEX, around, assert_golden, nic_of, variables, words
 
+from engine.chains import Chain
 from engine.difference import Change, Make, Remove, difference, subject
 from engine.objects import (
     Binding,
     BridgePort,
-    Chain,
     Link,
     ProxyNeighbour,
     Record,
@@ -26,8 +26,8 @@ from engine.objects import (
     Rule,
     Sysctl,
     Up,
-    state,
 )
+from engine.state import state
 from host_setup import public
 from vif.needs import Needs, needs
 from vif.nic import Nic

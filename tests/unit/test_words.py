@@ -11,30 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import assert_golden
 
+from engine.chains import Chain, FilterRule, MapElement, Subchain, VerdictMap
 from engine.difference import Alter, Change, Make, Remove
+from engine.marks import ADOPTED_GROUP, GROUP
 from engine.objects import (
-    ADOPTED_GROUP,
-    GROUP,
-    ORDER,
     Binding,
     BridgePort,
     BridgeVlan,
-    Chain,
-    FilterRule,
     Link,
-    MapElement,
-    Object,
     OvsPort,
     ProxyNeighbour,
     Record,
     Route,
     Rule,
-    Subchain,
     Sysctl,
     TrunkVlan,
     Up,
-    VerdictMap,
 )
+from engine.state import ORDER, Object
 from engine.words import commands, dotted, finding
 
 V4, V6 = ip_network("192.0.2.7/32"), ip_network("2001:db8::7/128")

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""In a node: what ganeti-vif does while kill_runner.py lets it die, and what is there before."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+
+import environment as gives
+from dying import Tap, forked, manage, script, well  # first: it finds the product
+
+import config.parse
+import doors.cli
+import doors.vif_script
+import outside.node
+from doors.agenda import Agenda
+from doors.ask import PROTOCOL
+from doors.duties import Duties
+from doors.hand_over import HandOver
+from doors.look import look
+from doors.tasks import Task
+from doors.tending import Tending
+from engine.chains import table_of
+from outside.control import Question
+from outside.events import Event, Gone
+from vif.attach import recorded
+
+
+class Scene:
+    """What is there before the verb, the verb, and how to leave everything as it was."""
+
+    tap: Tap | None = None
+
+    def __init__(self) -> None:
+        """Everything is ready for the verb."""
+
+    def verb(self) -> int:
+        raise NotImplementedError
+
+    def vanish(self) -> None:
+        """The guest dies, if there is one."""
+        if self.tap:
+            self.tap.close()
+            self.tap = None
+
+    def leave(self) -> None:
+        self.vanish()
+        forked(manage("reconcile"))
+
+
+class Attach(Scene):
+    def __init__(self) -> None:
+        self.tap = Tap()
+        self.environment = self.nic(self.tap.name)
+
+    def nic(self, tap: str) -> dict[str, str]:
+        raise NotImplementedError
+
+    def verb(self) -> int:
+        return doors.vif_script.main(self.environment)
+
+
+class AttachRouted(Attach):
+    def nic(self, tap: str) -> dict[str, str]:
+        return gives.routed(tap)
+
+
+class AttachBridged(Attach):
+    def nic(self, tap: str) -> dict[str, str]:
+        return gives.bridged(tap, NETWORK_TAGS="private-filtered", NETWORK_MAC_PREFIX="aa:00:00")
+
+
+class AttachAgain(AttachRouted):
+    """The tap's name had another owner, who died without a word."""
+
+    def __init__(self) -> None:
+        before = Tap()
+        well(
+            forked(
+                script(gives.bridged(before.name, 6, NETWORK_TAGS="private-filtered", NETWORK_MAC_PREFIX="aa:00:00"))
+            )
+        )
+        before.close()
+        super().__init__()
+        assert self.tap and self.tap.name == before.name
+
+
+class Detach(AttachRouted):
+    def __init__(self) -> None:
+        super().__init__()
+        well(forked(script(self.environment)))
+
+    def verb(self) -> int:
+        assert self.tap
+        if not os.path.exists(f"/run/ganeti-vif/nics/{self.tap.name}.json"):
+            return 0  # the run that died had come to the end
+        return doors.cli.main(["detach", self.tap.name], {})
+
+
+class Setup(Scene):
+    def __init__(self) -> None:
+        well(forked(manage("teardown")))
+
+    def verb(self) -> int:
+        return doors.cli.main(["setup"], {})
+
+    def leave(self) -> None:
+        well(forked(manage("setup")))
+
+
+class Reconcile(Scene):
+    """A dead NIC of each mode, a live one that lost something, and a bridge and a public link that drifted."""
+
+    def __init__(self) -> None:
+        self.tap = Tap()
+        well(forked(script(gives.routed(self.tap.name))))
+        dead = [Tap(), Tap()]
+        well(forked(script(gives.routed(dead[0].name, 6))))
+        well(forked(script(gives.bridged(dead[1].name, 7))))
+        for one in dead:
+            one.close()
+        chain = f"{self.tap.name}-in"
+        for command in (
+            f"nft flush chain netdev {table_of('netdev', chain)} {chain}",
+            f"ip route flush table 222 dev {self.tap.name}",
+            f"rm /var/lib/nfdhcpd/{self.tap.name}",
+            "ip link set pvn1 down mtu 1400",
+            "ip link del pvn2",
+            "ip -6 rule flush protocol 156",
+        ):
+            subprocess.run(command.split(), check=True)
+
+    def verb(self) -> int:
+        return doors.cli.main(["reconcile"], {})
+
+
+class Daemon(Scene):
+    """What the daemon does for one NIC, in a process of the test's own."""
+
+    def __init__(self) -> None:
+        self.tap = Tap()
+        self.environment = gives.routed(self.tap.name)
+
+    def served(self, events: list[Event], questions: list[Question], met: Callable[[], bool]) -> int:
+        """It does what EVENTS and QUESTIONS ask for, until that is MET."""
+        with outside.node.Node() as node:
+            duties = Duties(config.parse.load(), node)
+            for event in events:
+                duties.hear(event)
+            for question in questions:
+                duties.ask(question)
+            while not met():
+                duties.work()
+                time.sleep(0.001)
+        return 0
+
+
+class DaemonAttach(Daemon):
+    def verb(self) -> int:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        words = [PROTOCOL, b"vif", *(f"{name}={value}".encode() for name, value in self.environment.items())]
+        return self.served(
+            [], [Question(words, time.monotonic(), theirs)], lambda: bool(select.select([ours], [], [], 0)[0])
+        )
+
+
+class DaemonDetach(Daemon):
+    def __init__(self) -> None:
+        super().__init__()
+        assert self.tap
+        well(forked(script(self.environment)))
+        self.gone = Gone(self.tap.name, socket.if_nametoindex(self.tap.name))
+        self.vanish()
+
+    def verb(self) -> int:
+        record = f"/run/ganeti-vif/nics/{self.gone.name}.json"
+        return self.served([self.gone], [], lambda: not os.path.exists(record))
+
+
+class HandedOver(Daemon):
+    """Its guest moves to another node, or comes from there."""
+
+    def __init__(self, here: bool) -> None:
+        super().__init__()
+        self.here = here
+        well(forked(script(self.environment)))
+        if here:
+            well(forked(lambda: self.moved(here=False)))
+
+    def moved(self, here: bool) -> int:
+        assert self.tap
+        with outside.node.Node() as node:
+            agenda: Agenda[Task] = Agenda()
+            HandOver(Tending(config.parse.load(), node, agenda), node, agenda).move(self.tap.name, here=here)
+        nic = recorded(self.tap.name)
+        return 0 if nic and nic.elsewhere != here else 1
+
+    def verb(self) -> int:
+        return self.moved(self.here)
+
+
+class DaemonLetGo(HandedOver):
+    def __init__(self) -> None:
+        super().__init__(here=False)
+
+
+class DaemonAnswer(HandedOver):
+    def __init__(self) -> None:
+        super().__init__(here=True)
+
+
+class DaemonLook(Reconcile):
+    """The look is a process of its own, which goes on when its daemon dies: so it is that which is killed."""
+
+    def verb(self) -> int:
+        look(config.parse.load(), at_once=True)
+        return 0
+
+
+SCENES = {
+    "daemon-attach": DaemonAttach,
+    "daemon-detach": DaemonDetach,
+    "daemon-let-go": DaemonLetGo,
+    "daemon-answer": DaemonAnswer,
+    "daemon-look": DaemonLook,
+    "attach-routed": AttachRouted,
+    "attach-bridged": AttachBridged,
+    "attach-again": AttachAgain,
+    "detach": Detach,
+    "setup": Setup,
+    "reconcile": Reconcile,
+}
