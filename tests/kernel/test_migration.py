@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -222,6 +223,29 @@ def test_a_guest_that_could_not_be_answered_for_is_when_it_speaks_again(site: Si
     arrival.speak()
     until(lambda: state(site.target) == "ok", "the answers for it")
     assert site.asked() == {"node2"}
+    assert differences(site.source) == differences(site.target) == []
+    arrival.die()
+
+
+def test_a_guest_that_floods_while_it_moves_is_answered_for(site: Site, stack: ExitStack) -> None:
+    """Whatever it sends: it is answered for, by one node, and both daemons still answer questions."""
+    _, arrival = moving(site, stack)
+    stop = threading.Event()
+
+    def floods() -> None:
+        while not stop.is_set():
+            arrival.speak()
+
+    flood = threading.Thread(target=floods)
+    flood.start()
+    try:
+        site.told(site.target)
+        until(lambda: state(site.source) == "elsewhere", "the source's leave")
+        until(lambda: state(site.target) == "ok", "the answers for it")
+        assert site.asked() == {"node2"}
+    finally:
+        stop.set()
+        flood.join()
     assert differences(site.source) == differences(site.target) == []
     arrival.die()
 
