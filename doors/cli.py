@@ -1,58 +1,35 @@
-"""The administrator's command `ganeti-vif`: verbs, their flags, and what they print."""
+"""The administrator's command `ganeti-vif`: its command line. What the verbs do: doors/verbs.py."""
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from config import parse
-from config.model import Config, Private
-from doors import explain, status
+from doors import verbs
 from doors.adopt import adopt
-from doors.ask import ask
-from doors.progress import Bar
-from doors.vif_script import announce, complain, needs_root, tap_index, up
-from engine.difference import Change
+from doors.vif_script import complain, needs_root
 from engine.failure import Failure
-from engine.words import commands, finding
-from ganeti import environment as ganeti
-from node import responding, setup, whole
-from outside import lock, log
-from outside.node import Node
-from vif.attach import detach, recorded
-from vif.nic import Nic
-
-IMPORTED = "/etc/ganeti-vif/ganeti-vif.conf.imported"
 
 Verb = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
-NIC_FLAGS: Mapping[str, str] = {
-    "instance": "name of the instance",
-    "interface": "name of the tap",
-    "interface-uuid": "UUID of the NIC (default: made from instance and MAC)",
-    "interface-index": "index of the NIC",
-    "interface-name": "name of the NIC",
-    "mac": "MAC address of the NIC",
-    "mode": "bridged, routed or openvswitch",
-    "link": "bridge, or public link or routing table",
-    "vlan": "VLANs, as .10 or :20:30 or .10:20:30",
-    "ip": "IP address of the NIC",
-    "tags": "tags of the instance, separated by blanks",
-    "network-name": "name of the network",
-    "network-uuid": "UUID of the network (default: made from its name)",
-    "network-tags": "tags of the network, separated by blanks",
-    "network-subnet": "IPv4 subnet of the network",
-    "network-gateway": "IPv4 gateway of the network",
-    "network-subnet6": "IPv6 subnet of the network",
-    "network-gateway6": "IPv6 gateway of the network",
-    "network-mac-prefix": "MAC prefix of the network",
+VERBS: Mapping[str, tuple[Verb, bool, str]] = {
+    "setup": (verbs.set_up, True, "make and repair private networks and public links"),
+    "teardown": (verbs.tear_down, True, "remove private networks and public links that no VM uses"),
+    "explain": (verbs.explain_nics, False, "show a NIC, its rules and what they counted, and what becomes of a packet"),
+    "status": (verbs.show_status, False, "show private networks, public links and NICs"),
+    "check": (verbs.check, False, "list each difference between what should be and what is; status 1 if there is one"),
+    "reconcile": (verbs.reconcile, True, "make the node what it should be, leftovers of dead taps included"),
+    "adopt": (adopt, True, "take over the NICs of running guests that somebody else attached"),
+    "doctor": (verbs.examine, False, "find conflicts with what else is on this node, and print what mends each"),
+    "import": (verbs.import_settings, True, "turn settings of snf-network or gnt-networking into ours, in a new file"),
+    "attach": (verbs.attach_nic, True, "attach a NIC, described by flags or by Ganeti's environment"),
+    "detach": (verbs.detach_nic, True, "take away what a NIC was given"),
 }
-"""The variables of Ganeti's environment, as flags of attach."""
+"""The verbs, in the order of the help; whether each may change the node."""
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
@@ -77,217 +54,38 @@ def parser() -> argparse.ArgumentParser:
         prog="ganeti-vif", description="Networks of a Ganeti node: private bridges, public links, NICs."
     )
     top.add_argument("--config", default=parse.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
-    verbs = top.add_subparsers(title="verbs", required=True, metavar="VERB")
-
-    def verb(name: str, action: Verb, text: str, *, writes: bool) -> argparse.ArgumentParser:
-        one = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    subparsers = top.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for name, (action, writes, text) in VERBS.items():
+        one = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         one.set_defaults(verb=action)
         one.add_argument("--json", action="store_true", help="print one JSON object")
         if writes:
             one.add_argument(
                 "--dry-run", action="store_true", help="print the commands that would do it, and do nothing"
             )
-        return one
-
-    for name, action, text in (
-        ("setup", _setup, "make and repair private networks and public links"),
-        ("teardown", _teardown, "remove private networks and public links that no VM uses"),
-    ):
-        one = verb(name, action, text, writes=True)
-        one.add_argument("--private", metavar="PREFIX=RANGES", help="only these private networks, as pvn=1-100,200")
-        one.add_argument(
-            "--uplink",
-            default="none",
-            help="their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'",
-        )
-        one.add_argument("--mtu", help="their MTU")
-    one = verb(
-        "explain", _explain, "show a NIC, its rules and what they counted, and what becomes of a packet", writes=False
-    )
-    one.add_argument("whom", metavar="TAP|IP|MAC|INSTANCE", help="whose NICs")
-    one.add_argument(
-        "--packet", help="'arp who-has IP tell IP', or 'from=IP to=IP proto=udp sport=67 dport=68 mac=MAC'"
-    )
-    verb("status", _status, "show private networks, public links and NICs", writes=False)
-    verb(
-        "check",
-        _check,
-        "list each difference between what should be and what is; status 1 if there is one",
-        writes=False,
-    )
-    verb("reconcile", _reconcile, "make the node what it should be, leftovers of dead taps included", writes=True)
-    verb("adopt", adopt, "take over the NICs of running guests that somebody else attached", writes=True)
-    verb("doctor", _doctor, "find conflicts with what else is on this node, and print what mends each", writes=False)
-    one = verb(
-        "import", _import, "turn settings of snf-network or gnt-networking into ours, in a new file", writes=True
-    )
-    one.add_argument("--output", default=IMPORTED, metavar="FILE", help="that new file (default: %(default)s)")
-    one = verb("attach", _attach, "attach a NIC, described by flags or by Ganeti's environment", writes=True)
-    for flag, text in NIC_FLAGS.items():
-        one.add_argument(f"--{flag}", help=text)
-    one = verb("detach", _detach, "take away what a NIC was given", writes=True)
-    one.add_argument("tap", nargs="?", help="the tap (default: INTERFACE of Ganeti's environment)")
+        _add_own(name, one)
     return top
 
 
-def _setup(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    private, config = _chosen(given)
-    with lock.held("node"), Node() as node, Bar("changes") as bar:
-        consumer = config.bindings.consumer
-        changes, refused = setup.setup(
-            private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
-        )
-        refused += setup.unusable(config.profiles, node)
-    _log(given, "setup", changes)
-    return _report(given, changes, refused)
-
-
-def _teardown(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    private, config = _chosen(given)
-    with lock.held("node"), Node() as node, Bar("devices") as bar:
-        changes, refused = setup.teardown(private, config.public, node, dry_run=given.dry_run, progress=bar.show)
-    _log(given, "teardown", changes)
-    return _report(given, changes, refused)
-
-
-def _log(given: argparse.Namespace, verb: str, changes: Sequence[Change]) -> None:
-    if changes and not given.dry_run:
-        log.say(f"{verb}: {len(changes)} changes, the first: {next(commands(changes[0]))}")
-
-
-def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
-    """The private networks that are meant, and the public links with them: of the flags, or of the configuration."""
-    if given.private is None:
-        config = parse.load(given.config)
-        return config.private, config
-    prefix, separator, ranges = given.private.partition("=")
-    if not separator:
-        raise Failure(f"--private {given.private}: no PREFIX=RANGES", "for example: --private pvn=1-100,200")
-    return (parse.one_off(prefix, ranges, given.uplink, given.mtu),), Config()
-
-
-def _status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    config = parse.load(given.config)
-    with Node() as node:
-        found = whole.survey(config, node)
-    responder, trouble = responding.look(config)
-    found.trouble += trouble
-    shown = status.status(config, found, _daemon()) | {"responder": responder}
-    if given.json:
-        print(json.dumps(shown, indent=2))
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in status.table(shown))
-    return 0
-
-
-def _explain(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    config = parse.load(given.config)
-    with Node() as node:
-        shown = explain.explained(given.whom, given.packet, config, node)
-    if given.json:
-        print(json.dumps(shown, indent=2))
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in explain.told(shown))
-    return 0
-
-
-def _daemon() -> dict[str, Any] | None:
-    """What ganeti-vifd says of itself; None if it does not run or does not answer."""
-    answer = ask("state", {}, patience=2.0)
-    return json.loads(answer[1]) if answer else None
-
-
-def _check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    config = parse.load(given.config)
-    with Node() as node:
-        found = whole.survey(config, node)
-    found.trouble += responding.look(config)[1]
-    if given.json:
-        print(json.dumps({"differences": found.findings}, indent=2))
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in found.findings)
-    return 1 if found.findings else 0
-
-
-def _reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    config = parse.load(given.config)
-    with lock.held("node"), lock.held("nics"), Node() as node:
-        found = whole.survey(config, node) if given.dry_run else whole.reconcile(config, node)
-    if not given.dry_run:
-        for change in found.changes:
-            log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
-    return _report(given, found.changes, found.trouble)
-
-
-def _doctor(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    from doors import doctor  # what only one verb needs, no other waits for
-
-    return doctor.run(given)
-
-
-def _import(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    from doors import importing
-
-    return importing.run(given)
-
-
-def _attach(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    nic = ganeti.nic_of(_environment_of(given) or environment, tap_index)
-    config = parse.load(given.config)
-    with lock.held("nics"), Node() as node:
-        changes = up(nic, config, node, dry_run=given.dry_run)
-        if not given.dry_run:
-            announce(nic, config, node)
-    return _report(given, changes, [])
-
-
-def _environment_of(given: argparse.Namespace) -> dict[str, str]:
-    """The flags as the environment that they stand for; empty if there are none."""
-    values = {flag: getattr(given, flag.replace("-", "_")) for flag in NIC_FLAGS}
-    flags = {flag.replace("-", "_").upper(): value for flag, value in values.items() if value is not None}
-    if flags:
-        from uuid import NAMESPACE_URL, uuid5
-
-        nic = f"{flags.get('INSTANCE', '')}/{flags.get('MAC', '')}"
-        flags.setdefault("INTERFACE_UUID", str(uuid5(NAMESPACE_URL, nic)))
-        if any(name.startswith("NETWORK_") for name in flags):
-            flags.setdefault("NETWORK_NAME", "unnamed")
-            flags.setdefault("NETWORK_UUID", str(uuid5(NAMESPACE_URL, flags["NETWORK_NAME"])))
-    return flags
-
-
-def _detach(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    tap = given.tap or ganeti.tap_of(environment)
-    config = parse.load(given.config)
-    with lock.held("nics"), Node() as node:
-        nic = _recorded(tap)
-        changes = detach(nic, config, node, dry_run=given.dry_run)
-    if not given.dry_run:
-        log.say(f"{nic.whom}: detached, {len(changes)} changes; NIC {nic.uuid}")
-    return _report(given, changes, [])
-
-
-def _recorded(tap: str) -> Nic:
-    nic = recorded(tap)
-    if nic is None:
-        raise Failure(
-            f"{tap} was not attached by ganeti-vif: there is no record of it", "ganeti-vif status shows what is"
-        )
-    return nic
-
-
-def _report(given: argparse.Namespace, changes: Iterable[Change], refused: Iterable[Failure]) -> int:
-    """Say what was done (or would be) and what could not be. Returns the exit status."""
-    changes, refused = list(changes), list(refused)
-    if given.json:
-        lines = [line for change in changes for line in commands(change)]
-        trouble = [{"what": failure.what, "do": failure.do} for failure in refused]
-        print(json.dumps({"changes": len(changes), "commands": lines, "trouble": trouble}, indent=2))
-    elif given.dry_run:
-        for change in changes:
-            sys.stdout.writelines(f"{line}\n" for line in commands(change))
-    else:
-        print("nothing to change" if not changes else f"{len(changes)} change{'s' if len(changes) > 1 else ''} made")
-    for failure in refused:
-        complain(failure)
-    return 1 if refused else 0
+def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
+    """Add what only the verb NAME has."""
+    match name:
+        case "setup" | "teardown":
+            verb.add_argument(
+                "--private", metavar="PREFIX=RANGES", help="only these private networks, as pvn=1-100,200"
+            )
+            uplink = "their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'"
+            verb.add_argument("--uplink", default="none", help=uplink)
+            verb.add_argument("--mtu", help="their MTU")
+        case "explain":
+            verb.add_argument("whom", metavar="TAP|IP|MAC|INSTANCE", help="whose NICs")
+            packet = "'arp who-has IP tell IP', or 'from=IP to=IP proto=udp sport=67 dport=68 mac=MAC'"
+            verb.add_argument("--packet", help=packet)
+        case "import":
+            file = "that new file (default: %(default)s)"
+            verb.add_argument("--output", default=verbs.IMPORTED, metavar="FILE", help=file)
+        case "attach":
+            for flag, text in verbs.NIC_FLAGS.items():
+                verb.add_argument(f"--{flag}", help=text)
+        case "detach":
+            verb.add_argument("tap", nargs="?", help="the tap (default: INTERFACE of Ganeti's environment)")

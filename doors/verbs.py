@@ -1,0 +1,227 @@
+"""The verbs of `ganeti-vif`: each does its work through the engine, under its locks, and prints what came of it.
+
+Each gets the flags that were given and the environment, and returns the exit status: 0, or 1 for what is wrong on the
+node. Raises Failure if it could do nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from config import parse
+from config.model import Config, Private
+from doors import explain, status
+from doors.ask import ask
+from doors.progress import Bar
+from doors.vif_script import announce, complain, tap_index, up
+from engine.difference import Change
+from engine.failure import Failure
+from engine.words import commands, finding
+from ganeti import environment as ganeti
+from node import responding, setup, whole
+from outside import lock, log
+from outside.node import Node
+from vif.attach import detach, recorded
+from vif.nic import Nic
+
+IMPORTED = "/etc/ganeti-vif/ganeti-vif.conf.imported"
+
+NIC_FLAGS: Mapping[str, str] = {
+    "instance": "name of the instance",
+    "interface": "name of the tap",
+    "interface-uuid": "UUID of the NIC (default: made from instance and MAC)",
+    "interface-index": "index of the NIC",
+    "interface-name": "name of the NIC",
+    "mac": "MAC address of the NIC",
+    "mode": "bridged, routed or openvswitch",
+    "link": "bridge, or public link or routing table",
+    "vlan": "VLANs, as .10 or :20:30 or .10:20:30",
+    "ip": "IP address of the NIC",
+    "tags": "tags of the instance, separated by blanks",
+    "network-name": "name of the network",
+    "network-uuid": "UUID of the network (default: made from its name)",
+    "network-tags": "tags of the network, separated by blanks",
+    "network-subnet": "IPv4 subnet of the network",
+    "network-gateway": "IPv4 gateway of the network",
+    "network-subnet6": "IPv6 subnet of the network",
+    "network-gateway6": "IPv6 gateway of the network",
+    "network-mac-prefix": "MAC prefix of the network",
+}
+"""The variables of Ganeti's environment, as flags of attach."""
+
+
+def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """Make and repair private networks and public links."""
+    private, config = _chosen(given)
+    with lock.held("node"), Node() as node, Bar("changes") as bar:
+        consumer = config.bindings.consumer
+        changes, refused = setup.setup(
+            private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
+        )
+        refused += setup.unusable(config.profiles, node)
+    _log(given, "setup", changes)
+    return _report(given, changes, refused)
+
+
+def tear_down(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """Remove private networks and public links that no VM uses."""
+    private, config = _chosen(given)
+    with lock.held("node"), Node() as node, Bar("devices") as bar:
+        changes, refused = setup.teardown(private, config.public, node, dry_run=given.dry_run, progress=bar.show)
+    _log(given, "teardown", changes)
+    return _report(given, changes, refused)
+
+
+def _log(given: argparse.Namespace, verb: str, changes: Sequence[Change]) -> None:
+    if changes and not given.dry_run:
+        log.say(f"{verb}: {len(changes)} changes, the first: {next(commands(changes[0]))}")
+
+
+def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
+    """The private networks that are meant, and the public links with them: of the flags, or of the configuration."""
+    if given.private is None:
+        config = parse.load(given.config)
+        return config.private, config
+    prefix, separator, ranges = given.private.partition("=")
+    if not separator:
+        raise Failure(f"--private {given.private}: no PREFIX=RANGES", "for example: --private pvn=1-100,200")
+    return (parse.one_off(prefix, ranges, given.uplink, given.mtu),), Config()
+
+
+def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """Show private networks, public links and NICs."""
+    config = parse.load(given.config)
+    with Node() as node:
+        found = whole.survey(config, node)
+    responder, trouble = responding.look(config)
+    found.trouble += trouble
+    shown = status.status(config, found, _daemon()) | {"responder": responder}
+    if given.json:
+        print(json.dumps(shown, indent=2))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in status.table(shown))
+    return 0
+
+
+def explain_nics(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """Show NICs, their rules, and what becomes of a packet."""
+    config = parse.load(given.config)
+    with Node() as node:
+        shown = explain.explained(given.whom, given.packet, config, node)
+    if given.json:
+        print(json.dumps(shown, indent=2))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in explain.told(shown))
+    return 0
+
+
+def _daemon() -> dict[str, Any] | None:
+    """What ganeti-vifd says of itself; None if it does not run or does not answer."""
+    answer = ask("state", {}, patience=2.0)
+    return json.loads(answer[1]) if answer else None
+
+
+def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """List each difference between what should be and what is; status 1 if there is one."""
+    config = parse.load(given.config)
+    with Node() as node:
+        found = whole.survey(config, node)
+    found.trouble += responding.look(config)[1]
+    if given.json:
+        print(json.dumps({"differences": found.findings}, indent=2))
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in found.findings)
+    return 1 if found.findings else 0
+
+
+def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """Make the node what it should be, leftovers of dead taps included."""
+    config = parse.load(given.config)
+    with lock.held("node"), lock.held("nics"), Node() as node:
+        found = whole.survey(config, node) if given.dry_run else whole.reconcile(config, node)
+    if not given.dry_run:
+        for change in found.changes:
+            log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
+    return _report(given, found.changes, found.trouble)
+
+
+def examine(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """Find conflicts with what else is on this node."""
+    from doors import doctor  # what only one verb needs, no other waits for
+
+    return doctor.run(given)
+
+
+def import_settings(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """Turn settings of snf-network or gnt-networking into ours."""
+    from doors import importing
+
+    return importing.run(given)
+
+
+def attach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Attach a NIC, described by flags or by Ganeti's environment."""
+    nic = ganeti.nic_of(_environment_of(given) or environment, tap_index)
+    config = parse.load(given.config)
+    with lock.held("nics"), Node() as node:
+        changes = up(nic, config, node, dry_run=given.dry_run)
+        if not given.dry_run:
+            announce(nic, config, node)
+    return _report(given, changes, [])
+
+
+def _environment_of(given: argparse.Namespace) -> dict[str, str]:
+    """The flags as the environment that they stand for; empty if there are none."""
+    values = {flag: getattr(given, flag.replace("-", "_")) for flag in NIC_FLAGS}
+    flags = {flag.replace("-", "_").upper(): value for flag, value in values.items() if value is not None}
+    if flags:
+        from uuid import NAMESPACE_URL, uuid5
+
+        nic = f"{flags.get('INSTANCE', '')}/{flags.get('MAC', '')}"
+        flags.setdefault("INTERFACE_UUID", str(uuid5(NAMESPACE_URL, nic)))
+        if any(name.startswith("NETWORK_") for name in flags):
+            flags.setdefault("NETWORK_NAME", "unnamed")
+            flags.setdefault("NETWORK_UUID", str(uuid5(NAMESPACE_URL, flags["NETWORK_NAME"])))
+    return flags
+
+
+def detach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Take away what a NIC was given."""
+    tap = given.tap or ganeti.tap_of(environment)
+    config = parse.load(given.config)
+    with lock.held("nics"), Node() as node:
+        nic = _recorded(tap)
+        changes = detach(nic, config, node, dry_run=given.dry_run)
+    if not given.dry_run:
+        log.say(f"{nic.whom}: detached, {len(changes)} changes; NIC {nic.uuid}")
+    return _report(given, changes, [])
+
+
+def _recorded(tap: str) -> Nic:
+    nic = recorded(tap)
+    if nic is None:
+        raise Failure(
+            f"{tap} was not attached by ganeti-vif: there is no record of it", "ganeti-vif status shows what is"
+        )
+    return nic
+
+
+def _report(given: argparse.Namespace, changes: Iterable[Change], refused: Iterable[Failure]) -> int:
+    """Say what was done (or would be) and what could not be. Returns the exit status."""
+    changes, refused = list(changes), list(refused)
+    if given.json:
+        lines = [line for change in changes for line in commands(change)]
+        trouble = [{"what": failure.what, "do": failure.do} for failure in refused]
+        print(json.dumps({"changes": len(changes), "commands": lines, "trouble": trouble}, indent=2))
+    elif given.dry_run:
+        for change in changes:
+            sys.stdout.writelines(f"{line}\n" for line in commands(change))
+    else:
+        print("nothing to change" if not changes else f"{len(changes)} change{'s' if len(changes) > 1 else ''} made")
+    for failure in refused:
+        complain(failure)
+    return 1 if refused else 0
