@@ -11,7 +11,7 @@ from ipaddress import IPv6Network
 from .cluster import Cluster
 from .console import Console
 from .member import Member
-from .site import GATEWAY, GATEWAY6
+from .site import GATEWAY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +32,26 @@ class Card:
         return str(IPv6Network("2001:db8::/64")[int.from_bytes(octets[:3] + b"\xff\xfe" + octets[3:], "big")])
 
 
-def _steps(card: Card, device: str) -> list[str]:
-    """The commands that give CARD, DEVICE in its guest, its addresses."""
-    steps = [f"echo 0 > /proc/sys/net/ipv6/conf/{device}/accept_dad", f"ip link set {device} up"]
+def _steps(card: Card, device: str, ipv6: bool) -> list[str]:
+    """The commands with which a guest gets the addresses of CARD, its DEVICE: it asks for them."""
+    settings = f"/proc/sys/net/ipv6/conf/{device}"
+    steps = [f"echo 0 > {settings}/accept_dad", f"echo 0 > {settings}/router_solicitation_delay"]
+    steps += [f"ip link set {device} up"]
     if card.ip:
         steps += [f"dhcp {device} -q", f"ip -4 addr show dev {device} | grep -q 'inet {card.ip}/24 '"]
         if card.mode == "routed":
             steps.append(f"ip route show default | grep -q 'via {GATEWAY} dev {device} '")
-    if card.mode == "routed":
+    if card.mode == "routed" and ipv6:
         steps += [
-            f"ip -6 addr replace {card.public6}/64 dev {device}",
-            f"ip -6 route replace default via {GATEWAY6} dev {device}",
+            _sooner_or_later(f"ip -6 addr show dev {device} | grep -q 'inet6 {card.public6}/64 '"),
+            f"ip -6 route show default | grep -q 'via fe80:.* dev {device} '",
         ]
     return steps
+
+
+def _sooner_or_later(command: str) -> str:
+    """COMMAND, again until it works; a guest has nothing that tells when to look. Fails after 30 seconds."""
+    return f"for i in $(seq 300); do ! {command} || break; sleep 0.1; done; {command}"
 
 
 class Instance:
@@ -105,13 +112,13 @@ class Instance:
         with self.console() as console:
             return console.run(command, check=check, timeout=timeout).output
 
-    def configure(self) -> None:
-        """Every card of the guest asks for its lease and gets Ganeti's address. IPv6 comes by hand."""
+    def configure(self, *, ipv6: bool = True) -> None:
+        """Every card of the guest asks for its lease and router, and gets Ganeti's address and SLAAC's, if IPV6."""
         with self.console() as console:
             # A line for each card, as /sys/class/net/eth0/address:aa:00:00:...
             found = console.run("grep -H . /sys/class/net/eth*/address").output.splitlines()
             devices = {mac: path.split("/")[4] for path, _, mac in (line.partition(":") for line in found)}
-            steps = [step for card in self.cards for step in _steps(card, devices[card.mac])]
+            steps = [step for card in self.cards for step in _steps(card, devices[card.mac], ipv6)]
             console.run("set -e\n" + "\n".join(steps), timeout=60 + 30 * len(steps))
 
     def reaches(self, *addresses: str) -> None:

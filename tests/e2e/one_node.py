@@ -152,8 +152,9 @@ class OneNode:
         assert public6 in web.home.do(*routes)
         cluster.gnt("instance", "reboot", "-t", "soft", WEB)
         assert public6 not in web.home.do(*routes)
-        web.configure()
+        web.configure(ipv6=False)
         web.reaches(GATEWAY, NEIGHBOUR)
+        assert public6 not in web.says("ip -6 addr")
         cluster.gnt("instance", "remove-tags", WEB, "disable_ipv6")
 
     def test_a_full_reboot_brings_everything_back(self, cluster: Cluster, web: Instance) -> None:
