@@ -15,17 +15,7 @@ from collections.abc import Iterable, Sequence
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
 from engine.marks import LEAVING_GROUP
-from engine.objects import (
-    ETHERNET_MTU,
-    BridgePort,
-    BridgeVlan,
-    Link,
-    ProxyNeighbour,
-    Route,
-    Rule,
-    TrunkVlan,
-    Up,
-)
+from engine.objects import ETHERNET_MTU, BridgePort, BridgeVlan, Link, ProxyNeighbour, Route, Rule, TrunkVlan, Up
 from engine.state import unmet
 from engine.words import commands, name
 from outside import messages

@@ -13,15 +13,7 @@ from engine.apply import apply, clear
 from engine.chains import Chain
 from engine.difference import Alter, Change, Make, Remove, difference
 from engine.failure import Failure
-from engine.objects import (
-    Binding,
-    BridgePort,
-    BridgeVlan,
-    Key,
-    ProxyNeighbour,
-    Route,
-    Up,
-)
+from engine.objects import Binding, BridgePort, BridgeVlan, Key, ProxyNeighbour, Route, Up
 from engine.state import Object, State
 from nfdhcpd_bridge.binding import is_ours
 from outside import records

@@ -6,17 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from config.model import Config, Consumer, For
-from engine.objects import (
-    ETHERNET_MTU,
-    Binding,
-    Key,
-    Link,
-    ProxyNeighbour,
-    Route,
-    Rule,
-    Sysctl,
-    TrunkVlan,
-)
+from engine.objects import ETHERNET_MTU, Binding, Key, Link, ProxyNeighbour, Route, Rule, Sysctl, TrunkVlan
 from engine.state import Object, state
 from host_setup import public
 from nfdhcpd_bridge import binding

@@ -7,15 +7,7 @@ from ipaddress import IPv6Address
 
 from config.model import Public
 from engine.marks import ROUTED_GROUP
-from engine.objects import (
-    Address,
-    Link,
-    ProxyNeighbour,
-    Route,
-    Rule,
-    Sysctl,
-    Up,
-)
+from engine.objects import Address, Link, ProxyNeighbour, Route, Rule, Sysctl, Up
 from engine.state import Object
 from host_setup.public import PRIORITY, switches4, switches6
 from vif import tap_filter

@@ -10,21 +10,7 @@ import pytest
 
 from tests.lab import Node, PacketSocket, Tap
 
-from .actions import (
-    BROADCAST,
-    arp,
-    arp_of,
-    attach,
-    differences,
-    ethernet,
-    ip,
-    link,
-    manage,
-    ping,
-    refusal,
-    sysctl,
-    udp,
-)
+from .actions import BROADCAST, arp, arp_of, attach, differences, ethernet, ip, link, manage, ping, refusal, sysctl, udp
 from .conftest import MakeTap, Plug, configure
 from .environment import NODE_ADDRESS, NODE_ADDRESS6, bridged, mac, private
 

@@ -11,20 +11,7 @@ import pytest
 
 from tests.lab import Node, Tap
 
-from .actions import (
-    BROADCAST,
-    answer,
-    attach,
-    complaint,
-    differences,
-    ip,
-    manage,
-    ping,
-    refusal,
-    run,
-    udp,
-    vif_script,
-)
+from .actions import BROADCAST, answer, attach, complaint, differences, ip, manage, ping, refusal, run, udp, vif_script
 from .conftest import MakeTap, Plug
 from .environment import GATEWAY, GATEWAY6, bridged, mac, private, public, public6, routed
 

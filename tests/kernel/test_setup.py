@@ -15,20 +15,7 @@ import pytest
 from engine.chains import table_of
 from tests.lab import PATIENCE, Node, wait_for
 
-from .actions import (
-    attach,
-    complaint,
-    differences,
-    ip,
-    link,
-    manage,
-    names,
-    ping,
-    run,
-    shot,
-    sysctl,
-    vif_script,
-)
+from .actions import attach, complaint, differences, ip, link, manage, names, ping, run, shot, sysctl, vif_script
 from .conftest import MakeTap, Plug, configure
 from .environment import CONFIG, GATEWAY, bridged, public, routed
 from .snapshot import anew

@@ -18,15 +18,7 @@ from samples import proper
 
 from engine.apply import apply, clear
 from engine.chains import Chain, FilterRule
-from engine.difference import (
-    Alter,
-    Change,
-    Make,
-    Remove,
-    difference,
-    inverse,
-    subject,
-)
+from engine.difference import Alter, Change, Make, Remove, difference, inverse, subject
 from engine.failure import Failure, Gone
 from engine.objects import (
     Binding,

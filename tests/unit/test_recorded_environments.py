@@ -16,17 +16,7 @@ from samples import CONFIG, PUBLIC, RECORDED, TAP_INDEX, around, assert_golden, 
 
 from engine.chains import Chain
 from engine.difference import Change, Make, Remove, difference, subject
-from engine.objects import (
-    Binding,
-    BridgePort,
-    Link,
-    ProxyNeighbour,
-    Record,
-    Route,
-    Rule,
-    Sysctl,
-    Up,
-)
+from engine.objects import Binding, BridgePort, Link, ProxyNeighbour, Record, Route, Rule, Sysctl, Up
 from engine.state import state
 from host_setup import public
 from vif.needs import Needs, needs
