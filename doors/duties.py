@@ -62,6 +62,7 @@ class Duties:
             case Gone(name=name):
                 if records.exists(name) or self._tending.migrations.hears(name):
                     self._agenda.at(_now(), Tend(name))
+                    self._try_again()
                 if name in self._devices:
                     self._look_soon()
             case Changed(device=None):
@@ -70,15 +71,18 @@ class Duties:
                 self._changed(name)
 
     def _changed(self, device: str) -> None:
-        trying = self._tending.retrying
-        if device in trying:
+        if device in self._tending.retrying:
             return  # most likely our own attempt; it has its turn
         if records.exists(device):
             self._agenda.at(_now() + CALM, Tend(device))
             return
         if device in self._devices:
             self._look_soon()
-        for tap in trying:  # it may be what one of them waits for
+        self._try_again()
+
+    def _try_again(self) -> None:
+        """Something came or went that may be what a NIC waits for that could not be attached."""
+        for tap in self._tending.retrying:
             self._agenda.at(_now() + CALM, Tend(tap))
 
     def ask(self, question: Question) -> None:

@@ -15,14 +15,15 @@ from doors.agenda import Agenda
 from doors.migrations import depart
 from doors.tasks import CALM, EXPECTED, HANDOVER, Expect, Move, Prepare, Task, Tend
 from doors.tending import Tending
-from doors.vif_script import announce, say_attached, tap_index
+from doors.vif_script import announce, remembered, say_attached, tap_index
 from engine.difference import Change
 from engine.failure import Failure
 from ganeti.hook import Migration
-from outside import lock, log
+from outside import lock, log, records
 from outside.node import Node
-from vif.attach import attach, attach_plan, let_go, let_go_plan, recorded
+from vif.attach import attach, attach_plan, detach, let_go, let_go_plan, recorded
 from vif.nic import Nic
+from vif.record import is_pending
 
 
 class HandOver:
@@ -55,6 +56,7 @@ class HandOver:
         try:
             with self._tending.locked() as node:
                 nic = replace(nic, index=tap_index(nic.tap))
+                self._migrations.listen(nic.tap)
                 self._keep_elsewhere(nic, node)
                 with suppress(Failure):
                     self._migrations.to_answer[nic] = attach_plan(nic, config, node)
@@ -90,31 +92,42 @@ class HandOver:
         except lock.Held:
             raise
         except Failure as failure:
-            self._migrations.forget_claim(tap)  # its guest's next frame is another chance
+            self._migrations.forget_claim(tap)
             self._tending.failed(tap, failure)
 
     def _answer(self, nic: Nic, node: Node) -> None:
-        changes = attach(nic, self._tending.config, node, plan=self._migrations.to_answer.pop(nic, None))
+        with remembered(nic, self._tending.config, node):
+            changes = self._attach(nic, node)
         announce(nic, self._tending.config, node)
         say_attached(nic, changes)
         self._tending.plan_announcements(nic)
         self._agenda.at(_now() + CALM, Tend(nic.tap))  # the plan may be old
 
+    def _attach(self, nic: Nic, node: Node) -> tuple[Change, ...]:
+        plan = self._migrations.to_answer.pop(nic, None)
+        if plan:
+            with suppress(Failure):  # it is old; or there is a reason, which looking at the node tells better
+                return attach(nic, self._tending.config, node, plan=plan)
+        return attach(nic, self._tending.config, node)
+
     def _let_go(self, nic: Nic, node: Node) -> None:
         config = self._tending.config
         changes: tuple[Change, ...] = ()
-        if not nic.elsewhere:
+        self._migrations.listen(nic.tap)
+        record = records.record_of(nic.tap)
+        if record and is_pending(record):
+            changes = detach(nic, config, node)  # else it would be attached here as soon as it can
+        elif not nic.elsewhere:
             changes = let_go(nic, config, node, plan=self._migrations.to_let_go.pop(nic, None))
         depart(nic, config, node)
         self._keep_elsewhere(nic, node, changes)
 
     def _keep_elsewhere(self, nic: Nic, node: Node, done: tuple[Change, ...] = ()) -> None:
-        """Attach NIC as elsewhere, filtered and up and reachable from nowhere, and hear when its guest is here. DONE is
-        what was changed to that end before."""
+        """Attach NIC as elsewhere, filtered and up and reachable from nowhere; its guest is listened to before that, or
+        its only frame might come between. DONE is what was changed to that end before."""
         changes = (*done, *attach(replace(nic, elsewhere=True), self._tending.config, node))
         if changes:
             log.say(f"{nic.whom}: its guest is on another node, {len(changes)} changes; NIC {nic.uuid}")
-        self._migrations.listen(nic.tap)
 
 
 def _now() -> float:

@@ -70,6 +70,7 @@ class Tending:
             self.migrations.listen(nic.tap)
         record = records.record_of(nic.tap)
         if record and is_pending(record):
+            self.migrations.forget(nic.tap)
             up(nic, self.config, node)
             announce(nic, self.config, node)
         else:

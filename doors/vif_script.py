@@ -10,7 +10,8 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from config import parse
@@ -72,11 +73,18 @@ def obey(order: Nic | Down, config: Config, node: Node) -> None:
     if isinstance(order, Down):
         down(order.uuid, config, node)
         return
-    try:
+    with remembered(order, config, node):
         up(order, config, node)
+
+
+@contextmanager
+def remembered(nic: Nic, config: Config, node: Node) -> Iterator[None]:
+    """If NIC cannot be attached meanwhile, whose guest is here, that is noted in its record, and it is tried again."""
+    try:
+        yield
     except Failure:
         try:
-            remember(order, config, node)
+            remember(nic, config, node)
         except Failure as other:
             log.say(other.what, log.Level.ERROR)
         raise

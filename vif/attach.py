@@ -136,12 +136,13 @@ def let_go_plan(nic: Nic, config: Config, node: Node) -> tuple[Change, ...]:
 def remember(nic: Nic, config: Config, node: Node) -> None:
     """Keep what we were told of a NIC that could not be attached, so that it is tried again as long as its tap lives.
 
-    What it had before stays: then there is a record of that. Raises Failure.
+    What it had before stays: then there is a record of that. But if it was kept for a guest elsewhere, nothing would
+    tell that the guest is here and cut off. Raises Failure.
     """
     if not _has_its_tap(nic, node):
         return
     former = _former(nic.tap)
-    if former and (former.uuid, former.index) == (nic.uuid, nic.index):
+    if former and (former.uuid, former.index) == (nic.uuid, nic.index) and not former.elsewhere:
         return
     if former:
         detach(former, config, node)

@@ -20,9 +20,23 @@ import pytest
 from doors.tasks import AGAIN
 from tests.lab import PATIENCE, Node, PacketSocket, Tap, wire
 
-from .actions import answer, arp, arp_of, attach, differences, ethernet, ip, link, manage, octets, udp
+from .actions import (
+    answer,
+    arp,
+    arp_of,
+    attach,
+    complaint,
+    differences,
+    ethernet,
+    ip,
+    link,
+    manage,
+    octets,
+    udp,
+    vif_script,
+)
 from .conftest import installed, quick
-from .environment import GATEWAY, PATH, mac, public, routed, uuid
+from .environment import GATEWAY, PATH, mac, public, public6, routed, uuid
 from .instance import Instance
 from .vifd import until
 
@@ -211,16 +225,53 @@ def test_a_guest_that_comes_back_is_answered_for_again(site: Site, stack: ExitSt
     assert differences(site.source) == differences(site.target) == []
 
 
-def test_a_guest_that_could_not_be_answered_for_is_when_it_speaks_again(site: Site, stack: ExitStack) -> None:
+def test_a_guest_that_cannot_be_answered_for_is_told_of_and_answered_for_as_soon_as_it_can(
+    site: Site, stack: ExitStack
+) -> None:
+    """Whether it speaks again or not: Ganeti does not ask a second time."""
     _, arrival = moving(site, stack)
-    with Tap(site.target) as thief:
-        attach(site.target, routed(thief.name, 9, IP=public(5)))
+    with Tap(site.target) as other:
+        attach(site.target, routed(other.name, 9, IP=public(5)))
         arrival.speak()
-        until(lambda: answer(site.target, "status")["daemon"]["retrying"], "the refusal")
+        until(lambda: state(site.target) == "not attached", "the refusal")
         until(lambda: state(site.source) == "elsewhere", "the source's leave")
-    until(lambda: len(answer(site.target, "status")["nics"]) == 2, "the end of the other")
-    assert state(site.target) == "elsewhere"
-    arrival.speak()
+        assert differences(site.target)[0].startswith("not attached: vm5.example.com NIC 0")
+        assert link_of(site.target) in answer(site.target, "status")["daemon"]["retrying"]
+    until(lambda: state(site.target) == "ok", "the answers for it")
+    assert site.asked() == {"node2"}
+    assert differences(site.source) == differences(site.target) == []
+    until(lambda: not answer(site.target, "status")["daemon"]["retrying"], "no more attempts")
+    arrival.die()
+
+
+def test_what_ganeti_is_refused_after_a_move_is_told_although_the_guest_is_silent(site: Site, stack: ExitStack) -> None:
+    _, arrival = moving(site, stack)
+    with Tap(site.target) as other:
+        attach(site.target, routed(other.name, 9, IP=public(5)))
+        complaint(vif_script(site.target, routed(link_of(site.target))))
+        assert state(site.target) == "not attached"
+        assert differences(site.target)[0].startswith("not attached: vm5.example.com NIC 0")
+    until(lambda: state(site.target) == "ok", "the answers for it")
+    until(lambda: state(site.source) == "elsewhere", "the source's leave")
+    assert site.asked() == {"node2"}
+    assert differences(site.source) == differences(site.target) == []
+    arrival.die()
+
+
+def test_a_guest_that_could_not_be_attached_is_not_attached_after_it_has_left(site: Site, stack: ExitStack) -> None:
+    still(site.target, stack)
+    with Tap(site.source) as other:
+        attach(site.source, routed(other.name, 9, IP=public6(5)))
+        before = stack.enter_context(Tap(site.source))
+        complaint(vif_script(site.source, routed(before.name)))
+        for node in (site.source, site.target):
+            hook(node)
+        arrival = arriving(site.target)
+        until(lambda: state(site.target) == "elsewhere", "the target's readiness")
+        arrival.speak()
+        until(lambda: state(site.source) == "elsewhere", "the source's leave")
+        assert differences(site.source) == [], "what is the other's stays"
+    until(lambda: len(answer(site.source, "status")["nics"]) == 1, "the end of the other")
     until(lambda: state(site.target) == "ok", "the answers for it")
     assert site.asked() == {"node2"}
     assert differences(site.source) == differences(site.target) == []
