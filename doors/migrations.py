@@ -122,6 +122,8 @@ class Migrations:
 
     def listen(self, tap: str) -> None:
         """Hear the guest behind TAP, whose NIC is elsewhere. Raises Failure."""
+        if tap in self._taps and self._taps[tap].deaf:
+            self.forget(tap)  # a tap of that name went, and this one came before we heard of it
         if tap not in self._taps:
             self._taps[tap] = Ear(tap)
 

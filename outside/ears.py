@@ -62,6 +62,12 @@ class Ear:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    @property
+    def deaf(self) -> bool:
+        """Whether its device is gone: another may have that name by now, which it does not hear."""
+        name: str = self._socket.getsockname()[0]
+        return name != self.device
+
     def close(self) -> None:
         self._socket.close()
 

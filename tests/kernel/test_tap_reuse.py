@@ -11,11 +11,13 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from doors.migrations import Migrations
+from doors.tasks import Claim
 from tests.lab import PATIENCE, Node, PacketSocket, Tap
 from tests.lab.frames import FramePort
 from vif.routed import TAP_MAC
 
-from .actions import BROADCAST, answer, attach, differences, udp
+from .actions import BROADCAST, answer, attach, differences, ip, udp
 from .conftest import MakeTap
 from .environment import BEYOND, bridged, mac, private, public, routed
 from .vifd import answers, clean, hanging, impatient, launched, stopped, until
@@ -121,3 +123,19 @@ def test_nothing_of_the_new_owner_meets_the_former_ones_state(
     assert {nic["instance"] for nic in answer(ready, "status")["nics"] if nic["tap"] == second.name} == {
         "vm5.example.com"
     }
+
+
+def test_who_waits_for_the_guest_of_a_tap_hears_the_next_one_of_its_name(ready: Node, tap: MakeTap) -> None:
+    """Although it was not told yet that the former one went."""
+    waiting = Migrations()
+    one = tap(ready)
+    ready.inside(lambda: waiting.listen(one.name))
+    one.close()
+    one.wait_gone()
+    again = tap(ready)
+    assert again.name == one.name
+    ready.inside(lambda: waiting.listen(again.name))
+    ip(ready, f"link set {again.name} up")
+    again.send(frame(routed, LATER, "here"))
+    until(lambda: list(waiting.heard(time.monotonic())) == [Claim(again.name)], "its first frame")
+    waiting.forget(again.name)
