@@ -74,6 +74,8 @@ class Answers:
         if hook.migration:
             self._hand_over.begin(hook.migration)
             return "0", ""
+        if hook.instance:
+            self._hand_over.end(hook.instance.former_name)
         if hook.instance is None or hooks.ACTIONS.get(hook.name) is not hooks.instance:
             return ALONE
         try:

@@ -43,6 +43,10 @@ class HandOver:
                 self._migrations.to_let_go[nic] = let_go_plan(nic, self._tending.config, self._node)
         self._agenda.at(_now(), Expect())
 
+    def end(self, instance: str) -> None:
+        """Ganeti does something else with INSTANCE, and one thing at a time: nothing of it is on its way any more."""
+        self._migrations.end(instance)
+
     def expect(self) -> None:
         """See whether the taps of a guest are here that is on its way."""
         for nic in self._migrations.arrivals(_now()):

@@ -87,6 +87,11 @@ class Migrations:
             return self._watch(migration.instance, config, now)
         return []
 
+    def end(self, instance: str) -> None:
+        """INSTANCE has moved, or its migration failed."""
+        self._expected.pop(instance, None)
+        self._forget_leaving(instance)
+
     def _watch(self, instance: str, config: Config, now: float) -> list[Nic]:
         self._forget_leaving(instance)
         nics = [nic for nic in recorded_nics() if nic.instance == instance and _has_way(nic, config)]

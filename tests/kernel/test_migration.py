@@ -371,6 +371,20 @@ def test_a_node_announces_no_guest_that_has_left(site: Site, stack: ExitStack) -
     arrival.die()
 
 
+def test_a_migration_that_failed_is_over_when_ganeti_clears_up_after_it(site: Site, stack: ExitStack) -> None:
+    """What is announced then is not heard, and nobody is waited for."""
+    _, arrival = moving(site, stack)
+    arrival.die()
+    until(lambda: state(site.target) is None, "the end of it on the target")
+    for node in (site.source, site.target):
+        hook(node, GANETI_MIGRATE_CLEANUP="True")
+    until(lambda: not (urgent(site.source) or urgent(site.target)), "the end of it")
+    site.router.send(arp(ROUTER, public(5), public(5)))
+    assert site.asked() == {"node1"}
+    assert state(site.source) == "ok"
+    assert differences(site.source) == differences(site.target) == []
+
+
 def test_a_daemon_runs_before_all_others_while_a_guest_may_move(site: Site, stack: ExitStack) -> None:
     before = stack.enter_context(Tap(site.source))
     attach(site.source, routed(before.name))
