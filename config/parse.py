@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import configparser
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -25,14 +23,14 @@ from config.model import (
     VlanUplink,
     VxlanUplink,
 )
+from config.section import Parser, Section, sections_of
 from engine.failure import Failure
 
 PATH = "/etc/ganeti-vif/ganeti-vif.conf"
 
 VLANS, VNIS = range(1, 4095), range(1, 1 << 24)
 
-_Parser = Callable[[str], Any]
-_TOLD: Mapping[str, _Parser] = {
+_TOLD: Mapping[str, Parser] = {
     "lease-time": values.integer(60, 0xFFFFFFFE),
     "renewal-time": values.integer(1, 0xFFFFFFFE),
     "rebinding-time": values.integer(1, 0xFFFFFFFE),
@@ -42,14 +40,14 @@ _TOLD: Mapping[str, _Parser] = {
     "ra-period": values.integer(4, 1800),
     "dhcpv6": values.one_of(Dhcpv6),
 }
-_PRIVATE: Mapping[str, _Parser] = {
+_PRIVATE: Mapping[str, Parser] = {
     "bridges": values.numbers,
     "uplink": values.uplink,
     "mtu": values.integer(68, 65535),
     **_TOLD,
     "link-local": values.one_of(LinkLocal),
 }
-_PUBLIC: Mapping[str, _Parser] = {
+_PUBLIC: Mapping[str, Parser] = {
     "table": values.integer(1, 0xFFFFFFFF),
     "uplink": values.device,
     "subnets": values.subnets,
@@ -59,14 +57,12 @@ _PUBLIC: Mapping[str, _Parser] = {
     "link-local": values.one_of(LinkLocal),
     "node-access": values.truth,
 }
-_BINDINGS: Mapping[str, _Parser] = {
+_BINDINGS: Mapping[str, Parser] = {
     "directory": values.directory,
     "for": values.one_of(For),
     "consumer": values.one_of(Consumer),
 }
-_RESPONDER: Mapping[str, _Parser] = {"enabled": values.truth, "rate": values.integer(1, 100000), **_TOLD}
-ALONE = ("bindings", "responder")
-"""Sections that have no name and come once."""
+_RESPONDER: Mapping[str, Parser] = {"enabled": values.truth, "rate": values.integer(1, 100000), **_TOLD}
 RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
 
 
@@ -85,19 +81,7 @@ def load(path: str = PATH) -> Config:
 
 def parse(text: str, path: str = PATH) -> Config:
     """The configuration in TEXT; PATH is what errors call it."""
-    parser = configparser.ConfigParser(
-        interpolation=None, default_section="\0", delimiters=("=",), inline_comment_prefixes=(";", "#")
-    )
-    try:
-        parser.read_string(text, path)
-    except configparser.Error as error:
-        raise Failure(
-            _syntax(error, path), "mend that line; the keys are in /usr/share/doc/ganeti-vif/configuration.md"
-        ) from error
-    sections = [_Section(name, dict(parser[name]), path, _lines(text)) for name in parser.sections()]
-    for kind in ALONE:
-        if sum(s.kind == kind for s in sections) > 1:
-            raise Failure(f"{path}: [{kind}] comes twice", "leave one of them")
+    sections = sections_of(text, path)
     responder = next((_responder(s) for s in sections if s.kind == "responder"), Responder())
     config = Config(
         private=tuple(private_of(s.word, s, responder.told) for s in sections if s.kind == "private"),
@@ -115,43 +99,14 @@ def parse(text: str, path: str = PATH) -> Config:
 def one_off(prefix: str, ranges: str, uplink: str, mtu: str | None) -> Private:
     """The private networks that the flags of a command describe. Raises Failure."""
     given = {"bridges": ranges, "uplink": uplink} | ({"mtu": mtu} if mtu else {})
-    return private_of(prefix, _Section(f"private {prefix}", given, f"--private {prefix}={ranges}", {}))
+    return private_of(prefix, Section(f"private {prefix}", given, f"--private {prefix}={ranges}", {}))
 
 
-class _Section:
-    """One section of the file: KIND and WORD of its heading, and its values with their lines."""
+def private_of(prefix: str, section: Section, told: Told | None = None) -> Private:
+    """The private networks PREFIX, as SECTION has them; what it does not say of its guests' leases is in TOLD.
 
-    def __init__(self, heading: str, given: Mapping[str, str], path: str, lines: Mapping[tuple[str, str], int]) -> None:
-        self.heading, self.given, self._path, self._lines = heading, given, path, lines
-        self.kind, _, self.word = heading.partition(" ")
-        self.word = self.word.strip()
-        if self.kind not in ("private", "public", *ALONE) or (self.kind in ALONE) == bool(self.word):
-            there = "there are [private NAME], [public NAME], [bindings], [responder]"
-            raise self.failure("", f"unknown section [{heading}]", there)
-
-    def values(self, parsers: Mapping[str, _Parser], required: Iterable[str] = ()) -> dict[str, Any]:
-        for key in self.given:
-            if key not in parsers:
-                raise self.failure(key, f"unknown key '{key}' in [{self.heading}]", f"it knows: {', '.join(parsers)}")
-        for key in required:
-            if key not in self.given:
-                raise self.failure("", f"[{self.heading}] lacks '{key}'", f"add a line: {key} = ...")
-        return {key: self.value(key, parsers[key]) for key in self.given}
-
-    def value(self, key: str, parser: _Parser) -> Any:
-        try:
-            return parser(self.given[key])
-        except ValueError as error:
-            raise self.failure(
-                key, f"{key}: {error}", "the keys and their values are in /usr/share/doc/ganeti-vif/configuration.md"
-            ) from error
-
-    def failure(self, key: str, what: str, do: str) -> Failure:
-        line = self._lines.get((self.heading, key))
-        return Failure(f"{self._path}{f':{line}' if line else ''}: {what}", do)
-
-
-def private_of(prefix: str, section: _Section, told: Told | None = None) -> Private:
+    Raises Failure.
+    """
     given = section.values(_PRIVATE, ["bridges"])
     private = Private(
         prefix=prefix,
@@ -174,7 +129,7 @@ def private_of(prefix: str, section: _Section, told: Told | None = None) -> Priv
     return private
 
 
-def _public(section: _Section, told: Told) -> Public:
+def _public(section: Section, told: Told) -> Public:
     given = section.values(_PUBLIC, ["table", "uplink", "subnets"])
     try:
         values.link(section.word)
@@ -204,19 +159,19 @@ def _public(section: _Section, told: Told) -> Public:
     return public
 
 
-def _bindings(section: _Section) -> Bindings:
+def _bindings(section: Section) -> Bindings:
     given = section.values(_BINDINGS)
     renamed = {"for": "wanted_for"}
     return Bindings(**{renamed.get(key, key): value for key, value in given.items()})
 
 
-def _responder(section: _Section) -> Responder:
+def _responder(section: Section) -> Responder:
     given = section.values(_RESPONDER)
     own = {key: given[key] for key in ("enabled", "rate") if key in given}
     return Responder(told=_told(section, given, Told()), **own)
 
 
-def _told(section: _Section, given: Mapping[str, Any], general: Told) -> Told:
+def _told(section: Section, given: Mapping[str, Any], general: Told) -> Told:
     """What GIVEN says, and for the rest what is said in GENERAL. A lease time of its own has times of its own."""
     said = {key.replace("-", "_"): value for key, value in given.items() if key in _TOLD}
     if "lease_time" in said:
@@ -247,34 +202,3 @@ def verify(config: Config) -> None:
             if getattr(one, what) == getattr(other, what):
                 value = getattr(one, what)
                 raise ValueError(f"[public {one.name}] and [public {other.name}] have the same {what} {value}")
-
-
-def _lines(text: str) -> dict[tuple[str, str], int]:
-    """The line of each (section, key); of each section itself under the key ''."""
-    lines: dict[tuple[str, str], int] = {}
-    section = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.startswith("[") and "]" in line:
-            section = line[1 : line.index("]")]
-            lines[section, ""] = number
-        elif "=" in line and not line[0].isspace():
-            lines[section, line.partition("=")[0].strip().lower()] = number
-    return lines
-
-
-def _syntax(error: configparser.Error, path: str) -> str:
-    match error:
-        case configparser.MissingSectionHeaderError(lineno=line):
-            return f"{path}:{line}: a value before the first [section]"
-        case configparser.DuplicateOptionError(lineno=line, section=section, option=option):
-            return f"{path}:{line}: the key '{option}' comes twice in [{section}]"
-        case configparser.DuplicateSectionError(lineno=line, section=section):
-            return f"{path}:{line}: the section [{section}] comes twice"
-        case configparser.ParsingError(errors=[(line, content), *_]):
-            return f"{path}:{line}: not of the form 'key = value': {_plain(content)}"
-    return f"{path}: {error}"
-
-
-def _plain(content: str) -> str:
-    """A line as configparser quotes it (its repr, line end included), as it stands in the file."""
-    return str(ast.literal_eval(content)).strip() if content[:1] in "'\"" else content.strip()

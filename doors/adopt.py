@@ -13,9 +13,9 @@ from config import parse
 from config.model import Config
 from doors.status import section
 from doors.vif_script import announce, complain
+from engine.commands import commands
 from engine.difference import Change
 from engine.failure import Failure
-from engine.words import commands
 from ganeti import runtime
 from outside import lock, log, qemu
 from outside.links import Devices

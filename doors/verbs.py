@@ -18,9 +18,10 @@ from doors import explain, status
 from doors.ask import ask
 from doors.progress import Bar
 from doors.vif_script import announce, complain, tap_index, up
+from engine.commands import commands
 from engine.difference import Change
 from engine.failure import Failure
-from engine.words import commands, finding
+from engine.words import finding
 from ganeti import environment as ganeti
 from node import responding, setup, whole
 from outside import lock, log

@@ -12,12 +12,13 @@ import os
 import socket
 from collections.abc import Iterable, Sequence
 
+from engine.commands import commands
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
 from engine.marks import LEAVING_GROUP
 from engine.objects import ETHERNET_MTU, BridgePort, BridgeVlan, Link, ProxyNeighbour, Route, Rule, TrunkVlan, Up
 from engine.state import unmet
-from engine.words import commands, name
+from engine.words import name
 from outside import messages
 from outside.messages import Attributes, Message
 from outside.requests import NLM_F_ACK, Requests

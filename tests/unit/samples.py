@@ -18,10 +18,10 @@ import pytest
 
 from config.model import Config, Public
 from engine.chains import Chain
+from engine.commands import commands
 from engine.difference import Alter, Change, Make
 from engine.failure import Failure
 from engine.objects import Link
-from engine.words import commands
 from ganeti import environment
 from vif.nic import Mode, Nic
 from vif.surroundings import Surroundings

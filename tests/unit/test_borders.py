@@ -34,6 +34,7 @@ PURE = [
     "config/model.py",
     "engine/apply.py",
     "engine/chains.py",
+    "engine/commands.py",
     "engine/difference.py",
     "engine/failure.py",
     "engine/marks.py",

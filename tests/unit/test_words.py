@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from samples import assert_golden
 
 from engine.chains import Chain, FilterRule, MapElement, Subchain, VerdictMap
+from engine.commands import commands
 from engine.difference import Alter, Change, Make, Remove
 from engine.marks import ADOPTED_GROUP, GROUP
 from engine.objects import (
@@ -29,7 +30,7 @@ from engine.objects import (
     Up,
 )
 from engine.state import ORDER, Object
-from engine.words import commands, dotted, finding
+from engine.words import dotted, finding
 
 V4, V6 = ip_network("192.0.2.7/32"), ip_network("2001:db8::7/128")
 
