@@ -141,12 +141,15 @@ def remember(nic: Nic, config: Config, node: Node) -> None:
     """
     if not _has_its_tap(nic, node):
         return
-    former = _former(nic.tap)
-    if former and (former.uuid, former.index) == (nic.uuid, nic.index) and not former.elsewhere:
-        return
-    if former:
-        detach(former, config, node)
-    node.perform(Make(record_of(nic, pending=True)))
+    former, pending = _former(nic.tap), record_of(nic, pending=True)
+    if former is None or (former.uuid, former.index) != (nic.uuid, nic.index):
+        if former:
+            detach(former, config, node)
+        node.perform(Make(pending))
+    elif former.elsewhere:
+        own = dict(removable(former, config, node))  # the record first: if we die, it is still told of
+        node.perform(Alter(own.pop(pending.key), pending))
+        clear(difference({}, node.read(own.values()), own), node)
 
 
 def removable(nic: Nic, config: Config, node: Node, around: Surroundings | None = None) -> State:

@@ -59,7 +59,7 @@ def deaths(kind: type[Scene], how: str, afterwards: str) -> Iterator[dict[str, A
             return
         report: dict[str, Any] = {"at": run["at"], "status": run["status"], "errors": run["err"]}
         if how == "fail":
-            report["left"] = compared(before, shot())
+            report |= {"left": compared(before, shot()), "check": forked(manage("check"))["out"].splitlines()}
         elif afterwards in ("again", "restart"):
             then = forked(scene.verb if afterwards == "again" else successor)
             report |= {"then": [then["status"], then["err"]], "check": forked(manage("check"))["out"].splitlines()}

@@ -55,6 +55,12 @@ def test_after_a_kill_and_the_death_of_the_guest_reconcile_leaves_nothing(ready:
         assert report["left"] == [], report
 
 
+def test_a_guest_that_came_and_could_not_be_answered_for_is_told_of(ready: Node) -> None:
+    """Whatever failed: nobody asks for it again."""
+    for report in deaths(ready, "daemon-answer", "fail"):
+        assert report["check"][0].startswith("not attached: vm5.example.com"), report
+
+
 @pytest.mark.parametrize("verb", ["attach-routed", "attach-bridged"])
 def test_an_attach_that_fails_leaves_a_note_and_else_the_node_as_it_was(ready: Node, verb: str) -> None:
     for report in deaths(ready, verb, "fail"):
