@@ -1,188 +1,27 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A routed guest moves between two nodes of one uplink: at each moment one node answers for it, the right one.
-
-Its QEMU on the target is a real one that waits for a guest; what the guest would send there, the test sends.
-"""
+"""A routed guest moves between two nodes of one uplink: at each moment one node answers for it, the right one."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 
-import dpkt
 import pytest
 
 from doors.tasks import AGAIN
-from tests.lab import PATIENCE, Node, PacketSocket, Tap, wire
+from tests.lab import PacketSocket, Tap
 
-from .actions import (
-    answer,
-    arp,
-    arp_of,
-    attach,
-    complaint,
-    differences,
-    ethernet,
-    ip,
-    link,
-    manage,
-    octets,
-    udp,
-    vif_script,
-)
-from .conftest import installed, quick
-from .environment import GATEWAY, PATH, mac, public, public6, routed, uuid
-from .instance import Instance
+from .actions import answer, arp, attach, complaint, differences, link, manage, udp, vif_script
+from .environment import GATEWAY, mac, public, public6, routed
+from .migration_site import BEYOND, LIES, ROUTER, Site, arriving, connected, hook, link_of, moving, state, still, urgent
 from .vifd import until
-
-ROUTER = "0e:00:00:00:00:01"
-BEYOND = "198.51.100.1"
-RARP = ethernet(mac(5), "ff:ff:ff:ff:ff:ff", 0x8035, b"\0\1\x08\0\6\4\0\3" + 2 * (octets(mac(5)) + bytes(4)))
-"""What QEMU sends for its guest when that runs (qemu net/announce.c)."""
-
-
-@dataclass
-class Site:
-    """Two nodes with daemons, and the ears of the router between them."""
-
-    source: Node
-    target: Node
-    router: PacketSocket
-
-    def asked(self) -> set[str]:
-        """The nodes whose uplinks answer an ARP question for the guest's address, after all that was said before."""
-        uplinks = {link(node, "eth1")["address"]: node.name for node in (self.source, self.target)}
-        self.router.clear()
-        self.router.send(arp(ROUTER, GATEWAY, public(5)))
-        self.router.send(arp(ROUTER, GATEWAY, public(77)))  # a guest that never moves: its node's answer comes last
-        found = set()
-        while True:
-            reply = arp_of(self.router.expect(_is_reply, "an answer for one of them"))
-            assert reply
-            if bytes(reply.spa) == octets_of(public(77)):
-                return found
-            found.add(uplinks[reply.sha.hex(":")])
-
-    def told(self, node: Node) -> set[str]:
-        """Wait until NODE announces the guest's address. Returns the MACs that announced it until then."""
-        own, tellers = link(node, "eth1")["address"], set()
-
-        def gratuitous(frame: bytes) -> bool:
-            found = arp_of(frame)
-            if found and found.spa == found.tpa == octets_of(public(5)):
-                tellers.add(found.sha.hex(":"))
-            return own in tellers
-
-        self.router.expect(gratuitous, f"{node.name}'s announcement")
-        return tellers
-
-
-def octets_of(address: str) -> bytes:
-    return bytes(map(int, address.split(".")))
-
-
-def _is_reply(frame: bytes) -> bool:
-    found = arp_of(frame)
-    return found is not None and found.op == dpkt.arp.ARP_OP_REPLY and found.tpa == octets_of(GATEWAY)
 
 
 @pytest.fixture
 def site(stack: ExitStack) -> Iterator[Site]:
-    switch = stack.enter_context(Node("switch"))
-    ip(switch, "link add br0 type bridge mcast_snooping 0", "link set br0 up")
-    nodes, daemons = [], []
-    for number in (1, 2):
-        node = installed(quick(stack.enter_context(Node(f"node{number}"))))
-        wire(node, "eth1", switch, f"port{number}")
-        ip(switch, f"link set port{number} master br0")
-        manage(node, "setup")
-        daemons.append(started(node))
-        nodes.append(node)
-    router = stack.enter_context(Node("router"))
-    wire(router, "eth0", switch, "port3")
-    ip(switch, "link set port3 master br0")
-    with PacketSocket(router, "eth0") as ears:
-        yield Site(*nodes, ears)
-    for daemon in daemons:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.communicate(timeout=PATIENCE)
-
-
-def started(node: Node) -> subprocess.Popen[str]:
-    daemon = node.popen(["ganeti-vifd", "--foreground"])
-    until(lambda: answer(node, "status")["daemon"] is not None, "the daemon")
-    return daemon
-
-
-def hook(node: Node, **changes: str) -> None:
-    """Ganeti's hook before it migrates the guest from node1 to node2."""
-    env = {
-        "PATH": PATH,
-        "GANETI_HOOKS_PATH": "instance-migrate",
-        "GANETI_HOOKS_PHASE": "pre",
-        "GANETI_INSTANCE_NAME": "vm5.example.com",
-        "GANETI_INSTANCE_PRIMARY": "node1.example.com",
-        "GANETI_OLD_PRIMARY": "node1.example.com",
-        "GANETI_NEW_PRIMARY": "node2.example.com",
-        "GANETI_MIGRATE_LIVE": "True",
-        "GANETI_MIGRATE_CLEANUP": "False",
-    }
-    names = {"INTERFACE_UUID": "UUID", "MAC": "MAC", "IP": "IP", "MODE": "MODE", "LINK": "LINK"}
-    nic = {names.get(name, name): value for name, value in routed("x").items() if name in names or "NETWORK" in name}
-    env |= {f"GANETI_INSTANCE_NIC0_{name}": value for name, value in nic.items()}
-    done = node.run(["/etc/ganeti/hooks/instance-migrate-pre.d/50-ganeti-vif"], env=env | changes, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def state(node: Node) -> str | None:
-    """What status says of the guest's NIC."""
-    return next((nic["state"] for nic in answer(node, "status")["nics"] if nic["uuid"] == uuid(5)), None)
-
-
-def still(node: Node, stack: ExitStack) -> Tap:
-    """A guest that does not move."""
-    tap = stack.enter_context(Tap(node))
-    attach(node, routed(tap.name, 77))
-    return tap
-
-
-@dataclass
-class Arrival:
-    """The target's QEMU, which waits; and the mouth of the guest that will run in it."""
-
-    instance: Instance
-    mouth: int
-
-    def speak(self) -> None:
-        os.write(self.mouth, RARP)
-
-    def die(self) -> None:
-        os.close(self.mouth)
-        self.instance.crash()
-
-
-def arriving(node: Node) -> Arrival:
-    tap = Tap(node)
-    mouth = os.dup(tap.fd)
-    return Arrival(Instance(node, "vm5.example.com", [(tap, routed(tap.name))], None, "-incoming", "defer"), mouth)
-
-
-def moving(site: Site, stack: ExitStack) -> tuple[Tap, Arrival]:
-    """A guest on the source, which Ganeti is about to migrate, and the target is ready for it. Another does not move."""
-    still(site.target, stack)
-    before = stack.enter_context(Tap(site.source))
-    attach(site.source, routed(before.name))
-    assert site.asked() == {"node1"}
-    for node in (site.source, site.target):
-        hook(node)
-    arrival = arriving(site.target)
-    until(lambda: state(site.target) == "elsewhere", "the target's readiness")
-    return before, arrival
+    with connected(stack) as site:
+        yield site
 
 
 def test_a_guest_is_answered_for_where_it_runs(site: Site, stack: ExitStack) -> None:
@@ -205,10 +44,6 @@ def test_a_guest_is_answered_for_where_it_runs(site: Site, stack: ExitStack) -> 
     assert site.asked() == {"node2"}
     assert differences(site.source) == differences(site.target) == []
     arrival.die()
-
-
-def link_of(node: Node) -> str:
-    return next(nic["tap"] for nic in answer(node, "status")["nics"] if nic["uuid"] == uuid(5))
 
 
 def test_a_guest_that_comes_back_is_answered_for_again(site: Site, stack: ExitStack) -> None:
@@ -354,6 +189,24 @@ def test_a_guest_that_is_announced_elsewhere_is_let_go(site: Site, stack: ExitSt
     assert differences(site.source) == []
 
 
+@pytest.mark.parametrize("lie", LIES, ids=["ARP", "RARP"])
+def test_a_guest_that_did_not_leave_is_answered_for_again_when_it_speaks(
+    site: Site, lie: bytes, stack: ExitStack
+) -> None:
+    """Somebody on the uplink lied about it while Ganeti was about to migrate it."""
+    still(site.target, stack)
+    one = stack.enter_context(Tap(site.source))
+    attach(site.source, routed(one.name))
+    hook(site.source)
+    site.router.send(lie)
+    until(lambda: state(site.source) == "elsewhere", "the source's leave")
+    site.router.clear()
+    one.send(arp(mac(5), public(5), GATEWAY))
+    site.told(site.source)
+    assert site.asked() == {"node1"}
+    assert differences(site.source) == []
+
+
 def test_a_node_announces_no_guest_that_has_left(site: Site, stack: ExitStack) -> None:
     """It moves as soon as it was started: its node would still repeat the first announcement."""
     arrival = arriving(site.target)
@@ -402,17 +255,13 @@ def test_a_daemon_runs_before_all_others_while_a_guest_may_move(site: Site, stac
     arrival.die()
 
 
-def urgent(node: Node) -> bool:
-    """Whether its daemon runs before all ordinary processes."""
-    return os.sched_getscheduler(answer(node, "status")["daemon"]["pid"]) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
-
-
+@pytest.mark.parametrize("lie", LIES, ids=["ARP", "RARP"])
 def test_an_announcement_by_somebody_else_takes_no_address_from_a_guest_that_stays(
-    site: Site, stack: ExitStack
+    site: Site, lie: bytes, stack: ExitStack
 ) -> None:
     still(site.target, stack)
     one = stack.enter_context(Tap(site.source))
     attach(site.source, routed(one.name))
-    site.router.send(arp(ROUTER, public(5), public(5)))
+    site.router.send(lie)
     assert site.asked() == {"node1"}
     assert state(site.source) == "ok"
