@@ -15,7 +15,7 @@ from engine.difference import Change, difference
 from engine.failure import Failure
 from engine.objects import Key
 from engine.state import Object, State
-from engine.words import finding
+from engine.words import finding, name
 from node.setup import layout
 from outside import records
 from outside.links import Devices
@@ -72,7 +72,7 @@ def survey(config: Config, node: Node) -> Survey:
             continue
         found.nics.append(nic)
         try:
-            found.wanted[nic.tap] = _join(desired, nic, config, node)
+            found.wanted[nic.tap] = _join(desired, nic, config, node, found)
         except Failure as failure:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
@@ -125,16 +125,18 @@ def _recorded(found: Survey) -> Iterable[Nic]:
     return sorted(nics, key=lambda nic: (nic.tap in found.pending, nic.index))
 
 
-def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node) -> frozenset[Key]:
-    """Add what NIC needs to DESIRED; returns the keys of what is its own. Raises Failure if it cannot have it."""
+def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node, found: Survey) -> frozenset[Key]:
+    """Add what NIC needs to DESIRED; returns the keys of what is its own. Raises Failure if it cannot have it, or if
+    another NIC of those that were FOUND has it."""
     around = look_around(nic, config, node)
     if failure := obstacle(nic, around):
         raise failure
     wanted = needs(nic, config, around)
     for key, thing in wanted.all.items():
         if desired.get(key, thing) != thing:
+            other = next((one.whom for one in found.nics if key in found.wanted.get(one.tap, ())), "this node")
             raise Failure(
-                f"another NIC on this node has {' '.join(map(str, key))} too",
+                f"it cannot have what {other} has: {name(desired[key])}",
                 "give one of them another address: ganeti-vif status shows both",
             )
     desired.update(wanted.all)

@@ -70,7 +70,9 @@ def test_a_guest_that_cannot_be_answered_for_is_told_of_and_answered_for_as_soon
         arrival.speak()
         until(lambda: state(site.target) == "not attached", "the refusal")
         until(lambda: state(site.source) == "elsewhere", "the source's leave")
-        assert differences(site.target)[0].startswith("not attached: vm5.example.com NIC 0")
+        told, why = differences(site.target)
+        assert told.startswith("not attached: vm5.example.com NIC 0")
+        assert "vm5.example.com NIC 0" in why and "vm9.example.com NIC 0" in why and public(5) in why
         assert link_of(site.target) in answer(site.target, "status")["daemon"]["retrying"]
     until(lambda: state(site.target) == "ok", "the answers for it")
     assert site.asked() == {"node2"}
