@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 
-from tests.lab import Agent, Result
+from tests.lab import PATIENCE, Agent, Result
 
 from .member import Member
 
@@ -18,7 +18,7 @@ class Console:
     What the guest prints while nobody holds it is lost, so the guest is asked until it answers.
     """
 
-    def __init__(self, member: Member, instance: str, *, timeout: float = 60.0) -> None:
+    def __init__(self, member: Member, instance: str, *, timeout: float = PATIENCE) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._socket.connect(str(member.path(f"{CONTROL}/{instance}.serial")))
@@ -34,6 +34,6 @@ class Console:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def run(self, command: str, *, check: bool = True, timeout: float = 30) -> Result:
+    def run(self, command: str, *, check: bool = True, timeout: float = PATIENCE) -> Result:
         """Run a shell command (busybox) as root in the guest; see Agent.run."""
         return self._agent.run(command, check=check, timeout=timeout)

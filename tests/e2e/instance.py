@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
+from tests.lab import PATIENCE
+
 from .cluster import Cluster
 from .console import Console
 from .member import Member
@@ -107,10 +109,10 @@ class Instance:
         """The guest's console, on the node that it is on now."""
         return Console(self.home, self.name)
 
-    def says(self, command: str, *, check: bool = True, timeout: float = 30) -> str:
+    def says(self, command: str, *, check: bool = True) -> str:
         """What the guest prints when it runs COMMAND."""
         with self.console() as console:
-            return console.run(command, check=check, timeout=timeout).output
+            return console.run(command, check=check).output
 
     def configure(self, *, ipv6: bool = True) -> None:
         """Every card of the guest asks for its lease and router, and gets Ganeti's address and SLAAC's, if IPV6."""
@@ -119,7 +121,7 @@ class Instance:
             found = console.run("grep -H . /sys/class/net/eth*/address").output.splitlines()
             devices = {mac: path.split("/")[4] for path, _, mac in (line.partition(":") for line in found)}
             steps = [step for card in self.cards for step in _steps(card, devices[card.mac], ipv6)]
-            console.run("set -e\n" + "\n".join(steps), timeout=60 + 30 * len(steps))
+            console.run("set -e\n" + "\n".join(steps), timeout=PATIENCE + 30 * len(steps))
 
     def reaches(self, *addresses: str) -> None:
         """The guest gets an answer to a ping from each of ADDRESSES."""
@@ -127,7 +129,7 @@ class Instance:
         words = " ".join(addresses)
         script = f"for address in {words}; do case $address in *:*) family=-6;; *) family=-4;; esac; {tries}; done"
         with self.console() as console:
-            console.run(script, timeout=30 * len(addresses))
+            console.run(script, timeout=PATIENCE + 30 * len(addresses))
 
     def rows(self, member: Member) -> list[tuple[str, str, str]]:
         """What `ganeti-vif status` says of it on MEMBER: mode, link and state of each NIC."""
