@@ -111,8 +111,9 @@ class OneNode:
 
     def test_a_filtered_network_hears_nothing_of_its_bridges_others(self, web: Instance, db: Instance) -> None:
         with db.console() as console:
-            for card, device, status in ((db.cards[2], "eth2", 0), (db.cards[3], "eth3", 1)):
-                asked = console.run(f"arping -f -c 2 -w 3 -s {card.ip} -I {device} {web.cards[2].ip}", check=False)
+            for card, device, seconds, status in ((db.cards[2], "eth2", 60, 0), (db.cards[3], "eth3", 3, 1)):
+                ask = f"arping -f -w {seconds} -s {card.ip} -I {device} {web.cards[2].ip}"
+                asked = console.run(ask, check=False)
                 assert asked.status == status, asked.output
 
     def test_a_card_that_is_plugged_in_works(self, cluster: Cluster, web: Instance, db: Instance) -> None:

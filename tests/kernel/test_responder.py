@@ -302,7 +302,7 @@ def test_without_its_user_it_does_not_serve_as_root(quiet: Node) -> None:
 def test_only_root_may_ask_for_its_state(quiet: Node) -> None:
     with responding(quiet):
         ask = (
-            "import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(10);"
+            f"import socket; s = socket.socket(socket.AF_UNIX); s.settimeout({PATIENCE});"
             " s.connect('/run/ganeti-vif-responder/state.sock'); print(len(s.recv(10)))"
         )
         allowed = quiet.run(["python3", "-c", ask], check=False)
