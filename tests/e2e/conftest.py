@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.lab import Image, ensure, needs  # noqa: E402
 
 pytest.register_assert_rewrite(*(f"{__package__}.{name}" for name in ("instance", "member", "one_node", "two_nodes")))
 
+from . import debian13  # noqa: E402
 from .cluster import Cluster  # noqa: E402
 from .member import LOG  # noqa: E402
 
@@ -37,6 +39,14 @@ FAILED: dict[pytest.Module | None, str] = {}
 def image() -> Image:
     """What guests boot."""
     return ensure(ROOT / "build")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def debian13_root(request: pytest.FixtureRequest) -> Iterator[Future[Path] | None]:
+    """The root with Debian 13, if a test wants it: it is made while the tour of Debian 12 runs."""
+    with ThreadPoolExecutor(1) as pool:
+        wanted = any(item.path.name == "test_debian13.py" for item in request.session.items)
+        yield pool.submit(debian13.ensure, ROOT / "build") if wanted else None
 
 
 @pytest.fixture(scope="module")
