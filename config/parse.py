@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -24,9 +23,8 @@ from config.model import (
     VxlanUplink,
 )
 from config.section import Parser, Section, sections_of
+from config.source import PATH, Source, read
 from engine.failure import Failure
-
-PATH = "/etc/ganeti-vif/ganeti-vif.conf"
 
 VLANS, VNIS = range(1, 4095), range(1, 1 << 24)
 
@@ -68,15 +66,12 @@ RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
 
 def load(path: str = PATH) -> Config:
     """The configuration in the file at PATH, with the profiles beside it. Raises Failure."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            config = parse(file.read(), path)
-    except FileNotFoundError as error:
-        raise Failure(f"there is no configuration file {path}", "apt install --reinstall ganeti-vif") from error
-    except (OSError, UnicodeDecodeError) as error:
-        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise Failure(f"the configuration file {path} cannot be read: {reason}", f"see: ls -l {path}") from error
-    return replace(config, profiles=profiles.load(f"{os.path.dirname(path)}/{profiles.DIRECTORY}"))
+    return config_of(read(path))
+
+
+def config_of(source: Source) -> Config:
+    """The configuration that SOURCE describes. Raises Failure."""
+    return replace(parse(source.text, source.path), profiles=profiles.profiles_of(source.profiles))
 
 
 def parse(text: str, path: str = PATH) -> Config:

@@ -5,14 +5,14 @@ A profile that cannot be used troubles the NICs that want it, and no others: so 
 
 from __future__ import annotations
 
-import glob
 import os
 import re
+from collections.abc import Iterable
 
 from config.model import Profile
+from config.source import ProfileText
 from engine.failure import Failure
 
-DIRECTORY = "profiles.d"
 LONGEST = 500
 MOST = 200
 
@@ -21,23 +21,17 @@ _COMMAND = re.compile(r"(add|insert|replace|delete|destroy|create|flush|table|ch
 _STATE = re.compile(r"\bct\b")
 
 
-def load(directory: str) -> tuple[Profile, ...]:
-    """The profiles in DIRECTORY, which may be missing."""
-    return tuple(_profile(path) for path in sorted(glob.glob(f"{directory}/*.nft")))
+def profiles_of(texts: Iterable[ProfileText]) -> tuple[Profile, ...]:
+    """The profiles that these TEXTS describe."""
+    return tuple(_profile(one) for one in texts)
 
 
-def _profile(path: str) -> Profile:
-    name = os.path.basename(path).removesuffix(".nft")
+def _profile(one: ProfileText) -> Profile:
+    name = os.path.basename(one.path).removesuffix(".nft")
+    if one.text is None:
+        return Profile(name=name, trouble=Failure(f"{one.path} cannot be read: {one.reason}", f"ls -l {one.path}"))
     try:
-        with open(path, encoding="ascii") as file:
-            lines = file.read().splitlines()
-    except UnicodeDecodeError:
-        return Profile(name=name, trouble=Failure(f"{path} is no plain text (ASCII)", f"mend {path}"))
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        return Profile(name=name, trouble=Failure(f"{path} cannot be read: {reason}", f"see: ls -l {path}"))
-    try:
-        return parse(name, path, lines)
+        return parse(name, one.path, one.text.splitlines())
     except Failure as failure:
         return Profile(name=name, trouble=failure)
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from config import parse
 from config.model import Config
+from doors.configuration import known
 from doors.status import section
 from doors.vif_script import announce, complain
 from engine.commands import commands
@@ -41,7 +41,7 @@ class Outcome:
 
 def adopt(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Take over what can be (or, with --dry-run, show it). Returns the exit status: 1 if a running NIC could not be."""
-    config = parse.load(given.config)
+    config = known(given)
     outcome = Outcome()
     with Node() as node:
         here = _here(node.devices())  # before QEMU is asked: so no tap can have got its name since, see qemu.taps()

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-from config import parse
+from config import source
 from doors import verbs
 from doors.adopt import adopt
 from doors.vif_script import complain, needs_root
@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="ganeti-vif", description="Networks of a Ganeti node: private bridges, public links, NICs."
     )
-    top.add_argument("--config", default=parse.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    top.add_argument("--config", default=source.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
     subparsers = top.add_subparsers(title="verbs", required=True, metavar="VERB")
     for name, (action, writes, text) in VERBS.items():
         one = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 
-from config import parse
 from config.model import Config
 from doctor.checks import findings
 from doctor.facts import (
@@ -25,6 +24,7 @@ from doctor.facts import (
 )
 from doors.ask import ask
 from doors.importing import stanzas
+from node.in_force import in_force
 from outside import modules, processes, settings, sysctl, tables, xtables
 from outside.node import Node
 from vif.attach import recorded_nics
@@ -36,7 +36,7 @@ MODULES = ("bridge", "tun", "nf_tables", "8021q", "vxlan")
 
 def run(given: argparse.Namespace) -> int:
     """The verb. Returns 1 if something is wrong."""
-    found = findings(facts(parse.load(given.config)))
+    found = findings(facts(in_force(given.config).config))
     if given.json:
         print(json.dumps({"findings": [_row(finding) for finding in found]}, indent=2))
     else:

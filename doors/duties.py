@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from config.model import Config
 from doors.agenda import Agenda
 from doors.answers import Answers
 from doors.hand_over import HandOver
 from doors.look import look
 from doors.tasks import CALM, HELD, PERIOD, SHARE, TURN, Announce, Claim, Expect, Look, Move, Prepare, Task, Tend
 from doors.tending import Tending
+from node.in_force import InForce
 from outside import lock, log, records, scheduling
 from outside.child import Child
 from outside.control import Question
@@ -26,9 +26,10 @@ from outside.node import Node
 class Duties:
     """The daemon's state. None of it matters when it dies: all is read again from the node and its records."""
 
-    def __init__(self, config: Config, node: Node) -> None:
+    def __init__(self, known: InForce, node: Node) -> None:
         self._agenda: Agenda[Task] = Agenda()
-        self._tending = Tending(config, node, self._agenda)
+        self._known = known
+        self._tending = Tending(known.config, node, self._agenda)
         self._hand_over = HandOver(self._tending, node, self._agenda)
         self._answers = Answers(self._tending, self._hand_over)
         self._questions: deque[Question] = deque()
@@ -36,11 +37,12 @@ class Duties:
         self._child: Child | None = None
         self._began = self._earliest = self._held = 0.0
         self._first = True
-        self.configure(config)
+        self.configure(known)
 
-    def configure(self, config: Config) -> None:
-        """From now on it is CONFIG that says what the node should be."""
-        self._tending.config = config
+    def configure(self, known: InForce) -> None:
+        """From now on it is the configuration KNOWN that says what the node should be."""
+        self._known = known
+        config = self._tending.config = known.config
         self._tending.migrations.forget_plans()
         uplinks = {public.uplink for public in config.public}
         self._devices = frozenset(name for private in config.private for name in private.devices) | uplinks
@@ -141,9 +143,9 @@ class Duties:
         if self._child:
             self._agenda.at(_now() + CALM, Look())
             return
-        config, first = self._tending.config, self._first
+        known, first = self._known, self._first
         self._began, self._first = _now(), False
-        self._child = Child(lambda: look(config, at_once=first))
+        self._child = Child(lambda: look(known, at_once=first))
 
     def _looked(self, child: Child) -> None:
         self._child = None

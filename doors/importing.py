@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from config import parse
+from config import parse, source
 from engine.failure import Failure
 from outside import new_file, settings, tables
 from predecessors import interfaces, shell
@@ -45,7 +45,7 @@ def _print(given: argparse.Namespace, text: str, notes: list[Note]) -> None:
         sys.stdout.write(f"# {note.fate.value}: {note.place}: {note.what}\n")
     if not given.dry_run:
         print(f"written: {given.output}")
-        print(f"  next: compare it with {parse.PATH}, put it in its place, then: ganeti-vif setup --dry-run")
+        print(f"  next: compare it with {source.PATH}, put it in its place, then: ganeti-vif setup --dry-run")
 
 
 def read() -> tuple[Legacy, list[Note]]:

@@ -9,6 +9,7 @@ from config.model import Config
 from engine.failure import Failure
 from engine.words import finding
 from node import whole
+from node.in_force import InForce
 from outside import lock, records
 from outside.node import Node
 
@@ -18,20 +19,30 @@ YOUNG = 2.0
 """Seconds in which a NIC's announcement is repeated."""
 
 
-def look(config: Config, *, at_once: bool = False) -> dict[str, Any]:
+NOTHING: dict[str, Any] = {"repaired": [], "trouble": [], "tend": []}
+"""The answer of a look that has nothing to tell. The daemon looks again soon."""
+
+
+def look(known: InForce, *, at_once: bool = False) -> dict[str, Any]:
     """Mend what is not as it should be. Returns what was repaired, the trouble, and the taps to tend one by one.
 
     Looks without any lock first, and a second time if it found something: only what is still there is real, and only
-    then the locks are taken. AT_ONCE if nobody can be attaching.
+    then the locks are taken. AT_ONCE if nobody can be attaching. Nothing is done or said by a configuration that is not
+    in force any more: `setup` puts a new one in force and makes the node so, and this would take it away again.
     """
+    config = known.config
     try:
         found = _real(config, at_once=at_once)
+        if known.is_old():
+            return NOTHING
     except Failure as failure:
-        return {"repaired": [], "trouble": [failure.what], "tend": []}
+        return NOTHING | {"trouble": [failure.what]}
     trouble = []
     if found.changes:
         try:
             with lock.held("node"), lock.held("nics"), Node() as node:
+                if known.is_old():
+                    return NOTHING
                 found = whole.reconcile(config, node)
         except Failure as failure:
             trouble.append(failure.what)

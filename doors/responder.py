@@ -16,10 +16,11 @@ import sys
 
 import daemon
 
-from config import parse
+from config import source
 from config.model import Config
 from doors.vif_script import complain
 from engine.failure import Failure
+from node.in_force import InForce, in_force
 from node.serving import Serving
 from outside import lock, log, privileges, state_socket
 
@@ -29,35 +30,53 @@ OPEN_FILES = 65536
 
 
 class _Orders:
-    """What signals want: SIGHUP that the configuration is read again, SIGTERM and SIGINT the end.
+    """What is wanted of the responder: a configuration to work by, and by SIGTERM and SIGINT the end.
 
     After SIGINT a successor comes at once (an upgrade): guests are told nothing, and keep their IPv6 router meanwhile.
     """
 
-    def __init__(self, path: str, config: Config, signals: socket.socket) -> None:
-        self._path, self._config, self._signals = path, config, signals
+    def __init__(self, path: str, known: InForce, signals: socket.socket) -> None:
+        self._path, self._known, self._signals = path, known, signals
+        self._refused = ""
         self.succeeded = False
 
     def obey(self) -> Config | None:
-        """The configuration to go on with, or None."""
+        """The configuration to go on with, or None. Called when a signal came."""
         numbers = self._signals.recv(256)
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self.succeeded = signal.SIGTERM not in numbers
             return None
-        if signal.SIGHUP in numbers:
-            try:
-                self._config = parse.load(self._path)
-                log.say("responder: configuration read again")
-            except Failure as failure:
-                log.say(f"responder: the old configuration stays in force: {failure.what}", log.Level.ERROR)
-        return self._config
+        return self._read() if signal.SIGHUP in numbers else self.config()
+
+    def config(self) -> Config:
+        """The configuration in force."""
+        try:
+            if not self._known.is_old():
+                return self._known.config
+        except Failure as failure:
+            return self._keep(failure)
+        return self._read()
+
+    def _read(self) -> Config:
+        try:
+            self._known = in_force(self._path)
+        except Failure as failure:
+            return self._keep(failure)
+        log.say("responder: configuration read again")
+        return self._known.config
+
+    def _keep(self, failure: Failure) -> Config:
+        if self._refused != failure.what:
+            log.say(f"responder: the old configuration stays in force: {failure.what}", log.Level.ERROR)
+        self._refused = failure.what
+        return self._known.config
 
 
 def main(arguments: list[str]) -> int:
     """Run the daemon. Returns the exit status."""
     given = parser().parse_args(arguments)
     try:
-        config = parse.load(given.config)
+        known = in_force(given.config)
         if os.geteuid() == 0:
             privileges.account_of(given.user)  # said while there is a terminal to say it on
         privileges.raise_open_files(OPEN_FILES)
@@ -68,22 +87,22 @@ def main(arguments: list[str]) -> int:
             log.last_resort = sys.stderr if given.foreground else None
             _become(given.user)
             with lock.held("responder", wait=0.0, directory=state_socket.DIRECTORY):
-                _run(given.config, config, ours, theirs)
+                _run(given.config, known, ours, theirs)
     except Failure as failure:
         complain(failure)
         return 1
     return 0
 
 
-def _run(path: str, config: Config, ours: socket.socket, theirs: socket.socket) -> None:
+def _run(path: str, known: InForce, ours: socket.socket, theirs: socket.socket) -> None:
     signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    serving = Serving(config, ours)
+    serving = Serving(known.config, ours)
     gc.freeze()  # what is there by now stays; looking for garbage in it would make guests wait
-    orders = _Orders(path, config, ours)
+    orders = _Orders(path, known, ours)
     try:
-        serving.serve(orders.obey)
+        serving.serve(orders)
     finally:
         serving.close(farewell=not orders.succeeded)
 
@@ -108,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="ganeti-vif-responder", description="Answers the DHCP and IPv6 requests of a Ganeti node's guests."
     )
-    top.add_argument("--config", default=parse.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    top.add_argument("--config", default=source.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
     top.add_argument("--foreground", action="store_true", help="do not detach, as systemd wants it")
     top.add_argument("--user", default=USER, help="whom to become when started by root (default: %(default)s)")
     return top

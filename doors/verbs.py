@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from config import parse
-from config.model import Config, Private
+from config.model import Config, Private, Public
 from doors import explain, status
 from doors.ask import ask
+from doors.configuration import applied, known, tell_daemons
 from doors.progress import Bar
 from doors.vif_script import announce, complain, tap_index, up
 from engine.commands import commands
@@ -24,6 +25,7 @@ from engine.failure import Failure
 from engine.words import finding
 from ganeti import environment as ganeti
 from node import responding, setup, whole
+from node.in_force import in_force, put_down
 from outside import lock, log
 from outside.node import Node
 from vif.attach import detach, recorded
@@ -57,8 +59,8 @@ NIC_FLAGS: Mapping[str, str] = {
 
 def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Make and repair private networks and public links."""
-    private, config = _chosen(given)
     with lock.held("node"), Node() as node, Bar("changes") as bar:
+        private, config = _chosen(given)
         consumer = config.bindings.consumer
         changes, refused = setup.setup(
             private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
@@ -70,9 +72,12 @@ def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def tear_down(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Remove private networks and public links that no VM uses."""
-    private, config = _chosen(given)
     with lock.held("node"), Node() as node, Bar("devices") as bar:
-        changes, refused = setup.teardown(private, config.public, node, dry_run=given.dry_run, progress=bar.show)
+        private, public = _released(given)
+        changes, refused = setup.teardown(private, public, node, dry_run=given.dry_run, progress=bar.show)
+        if not refused and given.private is None and not given.dry_run:
+            put_down(given.config)
+            tell_daemons()
     _log(given, "teardown", changes)
     return _report(given, changes, refused)
 
@@ -85,17 +90,34 @@ def _log(given: argparse.Namespace, verb: str, changes: Sequence[Change]) -> Non
 def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
     """The private networks that are meant, and the public links with them: of the flags, or of the configuration."""
     if given.private is None:
-        config = parse.load(given.config)
+        config = applied(given)
         return config.private, config
+    return (_flagged(given),), Config()
+
+
+def _released(given: argparse.Namespace) -> tuple[tuple[Private, ...], tuple[Public, ...]]:
+    """The private networks and public links that are to go. Raises Failure if others would make them again."""
+    config = known(given)
+    if given.private is None:
+        return config.private, config.public
+    flagged = _flagged(given)
+    if kept := sorted({*flagged.bridges} & {name for private in config.private for name in private.bridges}):
+        what = f"{kept[0]} is in the configuration in force: ganeti-vifd and Ganeti's hooks would make it again"
+        raise Failure(what, f"take it out of {given.config}, then: ganeti-vif setup")
+    return (flagged,), ()
+
+
+def _flagged(given: argparse.Namespace) -> Private:
+    """The private networks that the flags name. Raises Failure."""
     prefix, separator, ranges = given.private.partition("=")
     if not separator:
         raise Failure(f"--private {given.private}: no PREFIX=RANGES", "for example: --private pvn=1-100,200")
-    return (parse.one_off(prefix, ranges, given.uplink, given.mtu),), Config()
+    return parse.one_off(prefix, ranges, given.uplink, given.mtu)
 
 
 def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Show private networks, public links and NICs."""
-    config = parse.load(given.config)
+    config = known(given)
     with Node() as node:
         found = whole.survey(config, node)
     responder, trouble = responding.look(config)
@@ -110,7 +132,7 @@ def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def explain_nics(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Show NICs, their rules, and what becomes of a packet."""
-    config = parse.load(given.config)
+    config = known(given)
     with Node() as node:
         shown = explain.explained(given.whom, given.packet, config, node)
     if given.json:
@@ -128,7 +150,7 @@ def _daemon() -> dict[str, Any] | None:
 
 def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """List each difference between what should be and what is; status 1 if there is one."""
-    config = parse.load(given.config)
+    config = in_force(given.config).config
     with Node() as node:
         found = whole.survey(config, node)
     found.trouble += responding.look(config)[1]
@@ -141,8 +163,8 @@ def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Make the node what it should be, leftovers of dead taps included."""
-    config = parse.load(given.config)
     with lock.held("node"), lock.held("nics"), Node() as node:
+        config = applied(given)
         found = whole.survey(config, node) if given.dry_run else whole.reconcile(config, node)
     if not given.dry_run:
         for change in found.changes:
@@ -167,7 +189,7 @@ def import_settings(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 def attach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Attach a NIC, described by flags or by Ganeti's environment."""
     nic = ganeti.nic_of(_environment_of(given) or environment, tap_index)
-    config = parse.load(given.config)
+    config = known(given)
     with lock.held("nics"), Node() as node:
         changes = up(nic, config, node, dry_run=given.dry_run)
         if not given.dry_run:
@@ -193,7 +215,7 @@ def _environment_of(given: argparse.Namespace) -> dict[str, str]:
 def detach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Take away what a NIC was given."""
     tap = given.tap or ganeti.tap_of(environment)
-    config = parse.load(given.config)
+    config = known(given)
     with lock.held("nics"), Node() as node:
         nic = _recorded(tap)
         changes = detach(nic, config, node, dry_run=given.dry_run)

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from config import parse
 from config.model import Config
 from engine.difference import Change
 from engine.failure import Failure
 from ganeti import environment as ganeti
+from node.in_force import in_force
 from outside import lock, log, packets
 from outside.node import Node
 from vif import routed
@@ -91,9 +91,9 @@ def remembered(nic: Nic, config: Config, node: Node) -> Iterator[None]:
 
 
 def load() -> Config:
-    """The configuration, for somebody who may change the node's network. Raises Failure."""
+    """The configuration in force, for somebody who may change the node's network. Raises Failure."""
     needs_root()
-    return parse.load()
+    return in_force().config
 
 
 def up(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:

@@ -16,11 +16,12 @@ from contextlib import ExitStack
 
 import daemon
 
-from config import parse
-from config.model import Config
+from config import source
+from doors.configuration import tell_daemons
 from doors.duties import Duties
 from doors.vif_script import complain, needs_root
 from engine.failure import Failure
+from node.in_force import InForce, in_force, put_in_force
 from outside import lock, log, netlink, nftables, systemd
 from outside.control import Control
 from outside.events import Changed, Event, Events
@@ -36,11 +37,11 @@ SUCCESSION = 2.0
 """Seconds for the lock of a predecessor that was killed: a process that it had forked soon lets go of it."""
 
 
-def serve(config: Config, path: str, signals: socket.socket) -> None:
+def serve(known: InForce, path: str, signals: socket.socket) -> None:
     """Until SIGTERM or SIGINT. SIGNALS gives the number of each signal as a byte; PATH is the configuration's."""
     with Events() as events, Control() as control, Node() as node, ExitStack() as stack:
-        duties = Duties(config, node)
-        bindings = stack.enter_context(Watch(config.bindings.directory))
+        duties = Duties(known, node)
+        bindings = stack.enter_context(Watch(known.config.bindings.directory))
         systemd.notify("READY=1")
         while True:
             poll = select.poll()
@@ -53,10 +54,12 @@ def serve(config: Config, path: str, signals: socket.socket) -> None:
             if signal.SIGTERM in numbers or signal.SIGINT in numbers:
                 systemd.notify("STOPPING=1")
                 return
-            if signal.SIGHUP in numbers:
-                config = _reload(duties, path) or config
+            latest = _latest(known, path, asked=signal.SIGHUP in numbers)
+            if latest is not known:
+                known = latest
+                duties.configure(known)
                 stack.close()
-                bindings = stack.enter_context(Watch(config.bindings.directory))
+                bindings = stack.enter_context(Watch(known.config.bindings.directory))
             for event in (*events.read(), *_changes(bindings)):
                 duties.hear(event)
             for question in control.questions():
@@ -64,15 +67,28 @@ def serve(config: Config, path: str, signals: socket.socket) -> None:
             duties.work()
 
 
-def _reload(duties: Duties, path: str) -> Config | None:
+def _latest(known: InForce, path: str, *, asked: bool) -> InForce:
+    """The configuration in force: KNOWN, or what somebody put in force since. ASKED to, the file at PATH is read."""
     try:
-        config = parse.load(path)
+        if not asked and not known.is_old():
+            return known
+        latest = put_in_force(path) if asked else in_force(path)
     except Failure as failure:
         log.say(f"the old configuration stays in force: {failure.what}", log.Level.ERROR)
-        return None
-    duties.configure(config)
+        return known.kept()  # said once, and not at every turn
     log.say("configuration read again")
-    return config
+    return latest
+
+
+def _first(path: str) -> InForce:
+    """The configuration to start with: the file's. A mistake in it does not cost a running node its daemon: then what
+    was in force stays so. Raises Failure if nothing was."""
+    try:
+        return put_in_force(path)
+    except Failure as failure:
+        known = in_force(path)
+        log.say(f"the old configuration stays in force: {failure.what}", log.Level.ERROR)
+        return known
 
 
 def _changes(bindings: Watch) -> list[Event]:
@@ -93,7 +109,11 @@ def main(arguments: list[str]) -> int:
     given = parser().parse_args(arguments)
     try:
         needs_root()
-        config = parse.load(given.config)
+        if given.reload:
+            put_in_force(given.config)
+            tell_daemons()
+            return 0
+        known = _first(given.config)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
@@ -102,7 +122,7 @@ def main(arguments: list[str]) -> int:
             signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)
-            serve(config, given.config, ours)
+            serve(known, given.config, ours)
     except Failure as failure:
         complain(failure)
         return 1
@@ -119,6 +139,7 @@ def _context(foreground: bool, *kept: socket.socket) -> daemon.DaemonContext:
 def parser() -> argparse.ArgumentParser:
     """The command line, complete with its help."""
     top = argparse.ArgumentParser(prog="ganeti-vifd", description="Keeps the networks of a Ganeti node in step.")
-    top.add_argument("--config", default=parse.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    top.add_argument("--config", default=source.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    top.add_argument("--reload", action="store_true", help="have the daemon that runs work by the file, and end")
     top.add_argument("--foreground", action="store_true", help="do not detach, as systemd wants it")
     return top

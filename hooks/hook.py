@@ -12,12 +12,13 @@ import gc
 import os
 from collections.abc import Callable, Mapping
 
-from config import parse
+from config import source
 from config.model import Config
 from engine.failure import Failure, one_line
 from engine.words import finding
 from ganeti.hook import Hook, Instance, hook_of
 from node import responding, setup, whole
+from node.in_force import in_force
 from outside import lock, log
 from outside.node import Node
 from vif.refresh import refresh
@@ -34,7 +35,7 @@ def main(environment: Mapping[str, str]) -> int:
         action = ACTIONS.get(hook.name)
         if action is None and hook.phase == "pre":
             return 0
-        return (action or reconcile)(hook, parse.load())
+        return (action or reconcile)(hook)
     except Failure as failure:
         return complain(f"{hook.name}: {failure.what} ({failure.do})")
 
@@ -51,12 +52,12 @@ def said(text: str) -> str:
     return one_line(f"ganeti-vif on {os.uname().nodename}: {text}")
 
 
-def instance(hook: Hook, config: Config) -> int:
+def instance(hook: Hook) -> int:
     """An instance started, stopped, moved or changed: repair or clear away what this node has of it."""
     if hook.instance is None:
-        return reconcile(hook, config)
+        return reconcile(hook)
     with lock.held("nics"), Node() as node:
-        in_step(hook, hook.instance, config, node)
+        in_step(hook, hook.instance, in_force().config, node)
     return 0
 
 
@@ -67,16 +68,17 @@ def in_step(hook: Hook, told: Instance, config: Config, node: Node) -> None:
             log.say(f"{nic.whom}: {hook.name}: {finding(change)}")
 
 
-def network_connect_pre(hook: Hook, config: Config) -> int:
+def network_connect_pre(hook: Hook) -> int:
     """Refuse a bridge of ours that this node has not and cannot have: instances would fail to start here later, for
     Ganeti checks bridges before it runs any hook of theirs."""
     if hook.mode != "bridged" or hook.link is None:
         return 0
+    config = in_force().config
     family = next((p for p in config.private if hook.link.rstrip("0123456789") == p.prefix), None)
     if family is None:
         return 0
     if hook.link not in set(family.bridges):
-        where = f"[private {family.prefix}] of {parse.PATH} on all nodes, then: ganeti-vif setup"
+        where = f"[private {family.prefix}] of {source.PATH} on all nodes, then: ganeti-vif setup"
         return complain(f"{hook.link} is outside the configured private networks (add it to {where})")
     with lock.held("node"), Node() as node:
         _, refused = setup.setup((family,), (), node, dry_run=True)
@@ -86,9 +88,10 @@ def network_connect_pre(hook: Hook, config: Config) -> int:
     return 0
 
 
-def set_up(hook: Hook, config: Config) -> int:
+def set_up(hook: Hook) -> int:
     """Make what is missing on this node. What could not be made is said, and does not fail the job."""
     with lock.held("node"), Node() as node:
+        config = in_force().config
         changes, refused = setup.setup(config.private, config.public, node, consumer=config.bindings.consumer)
     if changes:
         log.say(f"{hook.name}: {len(changes)} changes")
@@ -97,18 +100,18 @@ def set_up(hook: Hook, config: Config) -> int:
     return 0
 
 
-def node_add(hook: Hook, config: Config) -> int:
+def node_add(hook: Hook) -> int:
     """Set up the node that was added; the others have been before."""
     here = os.uname().nodename
     if hook.node is None or hook.node.partition(".")[0] == here.partition(".")[0]:
-        return set_up(hook, config)
+        return set_up(hook)
     return 0
 
 
-def reconcile(hook: Hook, config: Config) -> int:
+def reconcile(hook: Hook) -> int:
     """Make this node what it should be: after a change that no other hook tells of, and at every watcher run."""
     with lock.held("node"), lock.held("nics"), Node() as node:
-        found = whole.reconcile(config, node)
+        found = whole.reconcile(in_force().config, node)
     for change in found.changes:
         log.say(f"{hook.name}: {finding(change)}", log.Level.WARNING)
     for failure in found.trouble:
@@ -116,8 +119,9 @@ def reconcile(hook: Hook, config: Config) -> int:
     return 0
 
 
-def cluster_verify(hook: Hook, config: Config) -> int:
+def cluster_verify(hook: Hook) -> int:
     """Tell `gnt-cluster verify` what is not as it should be."""
+    config = in_force().config
     with Node() as node:
         found = whole.survey(config, node)
     found.trouble += responding.look(config)[1]
@@ -130,7 +134,7 @@ def cluster_verify(hook: Hook, config: Config) -> int:
 
 INSTANCE = ("add", "start", "stop", "reboot", "migrate", "failover", "move", "modify", "rename", "remove", "export")
 
-ACTIONS: Mapping[str, Callable[[Hook, Config], int]] = {
+ACTIONS: Mapping[str, Callable[[Hook], int]] = {
     **{f"instance-{what}-post": instance for what in INSTANCE},
     "network-connect-pre": network_connect_pre,
     "network-connect-post": set_up,

@@ -14,8 +14,8 @@ import select
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from config.model import Config
 from engine.failure import Failure
@@ -36,6 +36,16 @@ AGAIN = 300.0
 SETTLED = 1.0
 """Seconds after which a bad binding is complained of: a file that is being written may be read half."""
 DECLINED = ("dhcp4_decline", "dhcp6_decline")
+
+
+class Orders(Protocol):
+    """What the process around it wants of a Serving."""
+
+    def obey(self) -> Config | None:
+        """The configuration to go on with, or None. To be asked when a signal came."""
+
+    def config(self) -> Config:
+        """The configuration in force."""
 
 
 class Serving:
@@ -62,8 +72,8 @@ class Serving:
         self._complain_at: float | None = None
         self._watchdog = (systemd.watchdog_seconds() or 2 * AGAIN) / 2
 
-    def serve(self, obey: Callable[[], Config | None]) -> None:
-        """Until OBEY, called when a signal came, gives no configuration to go on with."""
+    def serve(self, orders: Orders) -> None:
+        """Until ORDERS, asked when a signal came, give no configuration to go on with."""
         self._guests.read_all()
         self._complain_at = self._began
         log.say(f"responder: {len(self._guests.served)} taps served by {self._guests.bindings} bindings")
@@ -75,7 +85,7 @@ class Serving:
             if now >= alive:
                 systemd.notify("WATCHDOG=1")
                 alive = now + self._watchdog
-            if not self._take_in(obey):
+            if not self._take_in(orders):
                 return
             for descriptor, _ in events:
                 if guest := self._by_descriptor.get(descriptor):
@@ -98,11 +108,14 @@ class Serving:
         due += [self._complain_at] if self._complain_at else []
         return max(0.0, min(due) - time.monotonic())
 
-    def _take_in(self, obey: Callable[[], Config | None]) -> bool:
+    def _take_in(self, orders: Orders) -> bool:
         """Look at everything that is no guest. Returns whether to go on."""
-        for descriptor, _ in self._control.poll(0):
+        heard = self._control.poll(0)
+        if heard:
+            self._configure(orders.config())  # before anybody is told of our state
+        for descriptor, _ in heard:
             if descriptor == self._signals.fileno():
-                config = obey()
+                config = orders.obey()
                 if config is None:
                     return False
                 self._configure(config)

@@ -40,6 +40,18 @@ def configure(node: Node, text: str) -> None:
     node.path("/etc/ganeti-vif/ganeti-vif.conf").write_text(text, encoding="utf-8")
 
 
+def apply(node: Node, text: str) -> None:
+    """Write the configuration file of NODE, and make the node so: from then on everybody works by it."""
+    configure(node, text)
+    manage(node, "setup")
+
+
+def unapplied(node: Node, text: str) -> None:
+    """Write the configuration file of NODE, on which nothing is in force: as after a boot, before its first setup."""
+    node.path("/run/ganeti-vif/configuration.json").unlink(missing_ok=True)
+    configure(node, text)
+
+
 def quick(node: Node) -> Node:
     """NODE, whose devices from now on use their IPv6 addresses at once, without looking for duplicates."""
     for scope in ("all", "default"):

@@ -23,9 +23,9 @@ import snapshot
 from dying import NOTHING, forked, manage, well  # first: it finds the product
 from kill_scenes import SCENES, Scene
 
-import config.parse
 import outside.node
 from doors.duties import Duties
+from node.in_force import in_force
 
 
 def shot() -> snapshot.Snapshot:
@@ -36,7 +36,7 @@ def shot() -> snapshot.Snapshot:
 def successor() -> int:
     """A daemon that starts, until it has looked at the node and done what came of that."""
     with outside.node.Node() as node:
-        duties = Duties(config.parse.load(), node)
+        duties = Duties(in_force(), node)
         duties.work()
         while duties._child:
             select.select(duties.descriptors, [], [])

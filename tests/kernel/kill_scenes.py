@@ -13,7 +13,6 @@ from collections.abc import Callable
 import environment as gives
 from dying import Tap, forked, manage, script, well  # first: it finds the product
 
-import config.parse
 import doors.cli
 import doors.vif_script
 import outside.node
@@ -25,6 +24,7 @@ from doors.look import look
 from doors.tasks import Task
 from doors.tending import Tending
 from engine.chains import table_of
+from node.in_force import in_force
 from outside.control import Question
 from outside.events import Event, Gone
 from vif.attach import recorded
@@ -148,7 +148,7 @@ class Daemon(Scene):
     def served(self, events: list[Event], questions: list[Question], met: Callable[[], bool]) -> int:
         """It does what EVENTS and QUESTIONS ask for, until that is MET."""
         with outside.node.Node() as node:
-            duties = Duties(config.parse.load(), node)
+            duties = Duties(in_force(), node)
             for event in events:
                 duties.hear(event)
             for question in questions:
@@ -195,7 +195,7 @@ class HandedOver(Daemon):
         assert self.tap
         with outside.node.Node() as node:
             agenda: Agenda[Task] = Agenda()
-            HandOver(Tending(config.parse.load(), node, agenda), node, agenda).move(self.tap.name, here=here)
+            HandOver(Tending(in_force().config, node, agenda), node, agenda).move(self.tap.name, here=here)
         nic = recorded(self.tap.name)
         return 0 if nic and nic.elsewhere != here else 1
 
@@ -217,7 +217,7 @@ class DaemonLook(Reconcile):
     """The look is a process of its own, which goes on when its daemon dies: so it is that which is killed."""
 
     def verb(self) -> int:
-        look(config.parse.load(), at_once=True)
+        look(in_force(), at_once=True)
         return 0
 
 

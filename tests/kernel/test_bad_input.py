@@ -11,7 +11,7 @@ import pytest
 from tests.lab import Node, Tap
 
 from .actions import complaint, ip, manage, refusal, shot, vif_script
-from .conftest import configure, installed, quick
+from .conftest import apply, installed, quick, unapplied
 from .environment import CONFIG, SCRIPT, bridged, openvswitch, routed
 
 Given = Callable[..., dict[str, str]]
@@ -137,21 +137,23 @@ def test_a_broken_configuration(place: tuple[Node, Tap], text: str | None, names
     path = node.path("/etc/ganeti-vif/ganeti-vif.conf")
     try:
         if text is None:
+            unapplied(node, "")
             path.unlink()
         else:
-            configure(node, text)
+            unapplied(node, text)
         assert names in refused(place, bridged(tap.name))
     finally:
-        configure(node, CONFIG)
+        apply(node, CONFIG)
 
 
 def test_a_configuration_that_is_no_text(place: tuple[Node, Tap]) -> None:
     node, tap = place
     try:
+        unapplied(node, "")
         node.path("/etc/ganeti-vif/ganeti-vif.conf").write_bytes(b"[private pvn]\nbridges = \xff\xfe\n")
         assert "ganeti-vif.conf" in refused(place, bridged(tap.name))
     finally:
-        configure(node, CONFIG)
+        apply(node, CONFIG)
 
 
 @pytest.mark.parametrize("missing", ["configuration", "rights"])
@@ -160,13 +162,13 @@ def test_the_instance_is_named_though_the_trouble_is_the_nodes(place: tuple[Node
     node, tap = place
     script = SCRIPT
     if missing == "configuration":
-        configure(node, "[nonsense]\n")
+        unapplied(node, "[nonsense]\n")
     else:
         script = f"setpriv --reuid nobody --regid nogroup --clear-groups -- {SCRIPT}"
     try:
         said = complaint(vif_script(node, bridged(tap.name), script))
     finally:
-        configure(node, CONFIG)
+        apply(node, CONFIG)
     assert "vm5.example.com" in said and tap.name in said
 
 
@@ -207,10 +209,10 @@ def test_a_record_that_is_damaged_is_no_obstacle(place: tuple[Node, Tap]) -> Non
 def test_a_binding_directory_that_is_a_file(place: tuple[Node, Tap]) -> None:
     """Records and filters are there before the binding fails: all of it is taken back."""
     node, tap = place
-    configure(node, CONFIG + "directory = /var/lib/occupied\n")
+    unapplied(node, CONFIG + "directory = /var/lib/occupied\n")
     node.run(["touch", "/var/lib/occupied"])
     try:
         said = refused(place, bridged(tap.name))
         assert "/var/lib/occupied" in said and "vm5.example.com" in said
     finally:
-        configure(node, CONFIG)
+        apply(node, CONFIG)

@@ -26,7 +26,7 @@ from .actions import (
     udp,
     vif_script,
 )
-from .conftest import MakeTap, Plug, configure
+from .conftest import MakeTap, Plug, apply, configure
 from .environment import (
     BEYOND,
     CONFIG,
@@ -198,7 +198,7 @@ def test_any_link_local_address_where_it_is_allowed(ready: Node, tap: MakeTap, w
     if way == "a tag":
         attach(ready, bridged(one.name, 5, **given, NETWORK_TAGS="vif:any-link-local"))
     else:
-        configure(ready, CONFIG.replace("bridges = 1-3", "bridges = 1-3\nlink-local = any"))
+        apply(ready, CONFIG.replace("bridges = 1-3", "bridges = 1-3\nlink-local = any"))
         attach(ready, bridged(one.name, 5, **given))
     one.send(chosen)
     one.send(word)

@@ -11,7 +11,7 @@ import pytest
 from tests.lab import Node
 
 from .actions import Done, attach, differences, names, run
-from .conftest import MakeTap, configure
+from .conftest import MakeTap, unapplied
 from .environment import PRIVATE_NETWORK, bridged, routed, uuid
 
 DIRECTORY = "/etc/ganeti/hooks"
@@ -178,7 +178,7 @@ def test_a_hook_that_is_not_known_mends_everything_too(ready: Node, tap: MakeTap
 
 def test_a_broken_configuration_is_said_and_nothing_is_touched(ready: Node, tap: MakeTap) -> None:
     attach(ready, bridged(tap(ready).name))
-    configure(ready, "[private pvn]\nbridges = x\n")
+    unapplied(ready, "[private pvn]\nbridges = x\n")
     assert "ganeti-vif.conf:2" in line(hook(ready, "cluster-verify"))
     assert "ganeti-vif.conf:2" in line(hook(ready, "instance-start", **instance()))
 

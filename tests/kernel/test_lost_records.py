@@ -10,7 +10,7 @@ import pytest
 from tests.lab import Node
 
 from .actions import attach, differences, run
-from .conftest import CONFIG, MakeTap, configure
+from .conftest import CONFIG, MakeTap, apply
 from .environment import bridged, routed
 
 NICS = "/run/ganeti-vif/nics"
@@ -66,7 +66,7 @@ def test_attaching_it_again_makes_it_right(ready: Node, tap: MakeTap) -> None:
 
 def test_after_a_reboot_no_tap_serves_its_names_former_owner(ready: Node, tap: MakeTap) -> None:
     """Bindings are on the disk, records are not; and a new kernel keeps a filter for the next tap of that name."""
-    configure(ready, CONFIG.replace("for = all", "for = tagged"))
+    apply(ready, CONFIG.replace("for = all", "for = tagged"))
     one = tap(ready)
     attach(ready, bridged(one.name, NETWORK_TAGS="nfdhcpd private-filtered"))
     binding = ready.path(f"/var/lib/nfdhcpd/{one.name}")
@@ -82,7 +82,7 @@ def test_after_a_reboot_no_tap_serves_its_names_former_owner(ready: Node, tap: M
 
 
 def test_a_binding_of_somebody_else_stays(ready: Node, tap: MakeTap) -> None:
-    configure(ready, CONFIG.replace("for = all", "for = tagged"))
+    apply(ready, CONFIG.replace("for = all", "for = tagged"))
     one = tap(ready)
     ready.run(["mkdir", "-p", "/var/lib/nfdhcpd"])
     ready.path(f"/var/lib/nfdhcpd/{one.name}").write_text("MAC=aa:00:00:00:00:01\nHOSTNAME=by-hand\n")

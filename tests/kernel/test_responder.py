@@ -16,7 +16,7 @@ import pytest
 from tests.lab import PATIENCE, Node, Tap
 
 from .actions import answer, attach, differences, ip, run
-from .conftest import MakeTap, configure
+from .conftest import MakeTap, apply, configure
 from .environment import bridged, mac, public, routed
 from .guest_frames import asks, offered
 from .responder_lab import (
@@ -264,14 +264,14 @@ class TestComplaints:
 
 
 def test_a_responder_that_does_not_run_is_missed_as_soon_as_there_is_a_binding(ready: Node, tap: MakeTap) -> None:
-    configure(ready, RESPONDS)
+    apply(ready, RESPONDS)
     assert differences(ready) == []
     attach(ready, routed(tap(ready).name))
     (line,) = differences(ready)
     assert line.startswith("ganeti-vif-responder does not run")
     with responding(ready):
         assert differences(ready) == []
-    configure(ready, RESPONDS + "enabled = no\n")
+    apply(ready, RESPONDS + "enabled = no\n")
     assert differences(ready) == []
 
 
@@ -378,7 +378,7 @@ def test_systemd_hears_that_it_is_ready_and_alive(quiet: Node) -> None:
 
 
 def test_the_same_address_on_two_bridges_is_two_guests(ready: Node, tap: MakeTap) -> None:
-    configure(ready, RESPONDS)
+    apply(ready, RESPONDS)
     one, other = tap(ready), tap(ready)
     attach(ready, bridged(one.name, 5, "pvn1"))
     attach(ready, bridged(other.name, 6, "pvn2", IP="10.0.0.5"))
@@ -390,7 +390,7 @@ def test_the_same_address_on_two_bridges_is_two_guests(ready: Node, tap: MakeTap
 
 def test_private_filtered_lets_the_answers_through(ready: Node, tap: MakeTap) -> None:
     """Only the bridge's own MAC and the network's prefix get out of such a tap."""
-    configure(ready, RESPONDS)
+    apply(ready, RESPONDS)
     one = tap(ready)
     attach(ready, bridged(one.name, 5, NETWORK_TAGS="private-filtered nfdhcpd"))
     with responding(ready):

@@ -16,7 +16,7 @@ import pytest
 from tests.lab import PATIENCE, Node, PacketSocket
 
 from .actions import attach, ip, link, ping
-from .conftest import Plug, configure
+from .conftest import Plug, apply
 from .environment import BEYOND, BEYOND6, GATEWAY, bridged, private, public, public6, routed
 from .responder_lab import RESPONDS, addresses, counts, leases, responding, script, udhcpc, until
 
@@ -26,7 +26,7 @@ SHORT = RESPONDS + "lease-time = 60\nrenewal-time = 3\nrebinding-time = 20\n"
 @pytest.fixture
 def responder(ready: Node) -> Iterator[subprocess.Popen[str]]:
     """The responder of a node that is set up."""
-    configure(ready, RESPONDS)
+    apply(ready, RESPONDS)
     with responding(ready) as daemon:
         yield daemon
 
@@ -153,7 +153,7 @@ class TestRenewing:
         self, ready: Node, plug: Plug, attached: Callable[[str], dict[str, str]], address: str, server: str
     ) -> None:
         """The guest finds the server's MAC by ARP, which is answered, and its request is heard on its tap."""
-        configure(ready, SHORT)
+        apply(ready, SHORT)
         guest = plug(ready, "tap5", 5)
         attach(ready, attached("tap5"))
         with responding(ready), PacketSocket(ready, "tap5") as ears:
@@ -164,7 +164,7 @@ class TestRenewing:
             assert address in addresses(guest)
 
     def test_a_lease_is_rebound_by_broadcast_when_nobody_answered(self, ready: Node, plug: Plug) -> None:
-        configure(ready, SHORT.replace("rebinding-time = 20", "rebinding-time = 8"))
+        apply(ready, SHORT.replace("rebinding-time = 20", "rebinding-time = 8"))
         guest = plug(ready, "tap5", 5)
         attach(ready, routed("tap5"))
         with responding(ready):
@@ -178,7 +178,7 @@ class TestRenewing:
         assert public(5) in addresses(guest)
 
     def test_a_guest_moves_to_the_address_that_its_binding_says_now(self, ready: Node, plug: Plug) -> None:
-        configure(ready, SHORT)
+        apply(ready, SHORT)
         guest = plug(ready, "tap5", 5)
         attach(ready, routed("tap5"))
         with responding(ready):
@@ -189,7 +189,7 @@ class TestRenewing:
             assert counts(ready, "tap5")["dhcp4_nak"] >= 1
 
     def test_busybox_renews_when_it_is_told_to(self, ready: Node, plug: Plug) -> None:
-        configure(ready, SHORT)
+        apply(ready, SHORT)
         guest = plug(ready, "tap5", 5)
         attach(ready, bridged("tap5"))
         with responding(ready), PacketSocket(ready, "tap5") as ears:
@@ -205,7 +205,7 @@ class TestRenewing:
 
 def test_a_guest_in_debian_has_name_resolvers_and_routes_after_its_first_lease(ready: Node, plug: Plug) -> None:
     """By dhclient's own script, as a Debian guest has it."""
-    configure(ready, RESPONDS)
+    apply(ready, RESPONDS)
     ip(ready, "link set eth1 mtu 1400")
     guest = plug(ready, "tap5", 5)
     guest.run(["hostname", "localhost"])
@@ -221,7 +221,7 @@ def test_a_guest_in_debian_has_name_resolvers_and_routes_after_its_first_lease(r
 
 
 def test_a_guest_gets_its_ipv6_address_by_dhcpv6_where_that_is_configured(ready: Node, plug: Plug) -> None:
-    configure(ready, RESPONDS.replace("[responder]", "[responder]\ndhcpv6 = stateful"))
+    apply(ready, RESPONDS.replace("[responder]", "[responder]\ndhcpv6 = stateful"))
     guest = plug(ready, "tap5", 5)
     attach(ready, routed("tap5", IP="2001:db8::77"))
     with responding(ready):
@@ -236,7 +236,7 @@ def test_a_guest_of_networkd(ready: Node, plug: Plug) -> None:
     networkd = "/lib/systemd/systemd-networkd"
     if not Path(networkd).exists():
         pytest.skip(f"there is no {networkd}")
-    configure(ready, RESPONDS)
+    apply(ready, RESPONDS)
     guest = plug(ready, "tap5", 5)
     attach(ready, bridged("tap5"))
     guest.path("/etc/systemd/network").mkdir(parents=True, exist_ok=True)
@@ -256,7 +256,7 @@ def test_a_guest_of_networkd(ready: Node, plug: Plug) -> None:
 def test_guests_lose_their_router_when_the_responder_is_stopped_and_find_it_when_it_is_back(
     ready: Node, plug: Plug
 ) -> None:
-    configure(ready, RESPONDS)
+    apply(ready, RESPONDS)
     guest = plug(ready, "tap5", 5)
     attach(ready, routed("tap5"))
 

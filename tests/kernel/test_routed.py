@@ -11,7 +11,7 @@ import pytest
 from tests.lab import Node, PacketSocket, Tap
 
 from .actions import BROADCAST, arp, arp_of, attach, differences, ip, link, manage, octets, ping, refusal, sysctl, udp
-from .conftest import MakeTap, Plug, configure
+from .conftest import MakeTap, Plug, apply, configure
 from .environment import (
     ARP_SOURCE,
     BEYOND,
@@ -77,7 +77,7 @@ def test_two_guests_of_one_node_reach_each_other(ready: Node, plug: Plug) -> Non
 
 def test_two_guests_that_take_their_ipv6_prefix_for_on_link_reach_each_other(ready: Node, plug: Plug) -> None:
     """They ask for each other on the link, and the responder answers."""
-    configure(ready, RESPONDS)
+    apply(ready, RESPONDS)
     one, other = (dual(ready, plug, number) for number in (5, 6))
     for number in (5, 6):
         attach(ready, routed(f"tap{number}", number))

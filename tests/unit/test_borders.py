@@ -77,6 +77,7 @@ IMPURE = {
 WRITERS = {
     "outside/child.py",
     "outside/control.py",
+    "outside/in_force.py",
     "outside/lock.py",
     "outside/log.py",
     "outside/new_file.py",

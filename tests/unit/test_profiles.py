@@ -8,16 +8,28 @@ from pathlib import Path
 import pytest
 from samples import proper
 
-from config.profiles import MOST, load, parse
+from config.model import Profile
+from config.profiles import MOST, parse, profiles_of
+from config.source import read
 from engine.failure import Failure
 
 
-def test_a_profile_is_its_rules_with_their_places(tmp_path: Path) -> None:
-    (tmp_path / "web.nft").write_text(
-        "# the web\n\ntcp  dport { 80, 443 }\taccept # both\nct state established accept\n"
-    )
-    (tmp_path / "notes.txt").write_text("not a profile")
-    (profile,) = load(str(tmp_path))
+def load(directory: Path) -> tuple[Profile, ...]:
+    """The profiles beside the configuration file in DIRECTORY."""
+    (directory / "ganeti-vif.conf").touch()
+    return profiles_of(read(str(directory / "ganeti-vif.conf")).profiles)
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    (tmp_path / "profiles.d").mkdir()
+    return tmp_path / "profiles.d"
+
+
+def test_a_profile_is_its_rules_with_their_places(tmp_path: Path, beside: Path) -> None:
+    (beside / "web.nft").write_text("# the web\n\ntcp  dport { 80, 443 }\taccept # both\nct state established accept\n")
+    (beside / "notes.txt").write_text("not a profile")
+    (profile,) = load(tmp_path)
     assert profile.rules == (
         ("web.nft:3", "tcp dport { 80, 443 } accept"),
         ("web.nft:4", "ct state established accept"),
@@ -26,14 +38,14 @@ def test_a_profile_is_its_rules_with_their_places(tmp_path: Path) -> None:
 
 
 def test_no_directory_is_no_profile(tmp_path: Path) -> None:
-    assert load(str(tmp_path / "nowhere")) == ()
+    assert load(tmp_path) == ()
 
 
-def test_one_that_is_wrong_keeps_no_other_from_its_nics(tmp_path: Path) -> None:
-    (tmp_path / "good.nft").write_text("accept\n")
-    (tmp_path / "bad.nft").write_text("accept\n\nadd table inet x\n")
-    (tmp_path / "worse.nft").write_bytes(b"\xff\n")
-    found = {profile.name: profile for profile in load(str(tmp_path))}
+def test_one_that_is_wrong_keeps_no_other_from_its_nics(tmp_path: Path, beside: Path) -> None:
+    (beside / "good.nft").write_text("accept\n")
+    (beside / "bad.nft").write_text("accept\n\nadd table inet x\n")
+    (beside / "worse.nft").write_bytes(b"\xff\n")
+    found = {profile.name: profile for profile in load(tmp_path)}
     assert found["good"].trouble is None
     for name, word in (("bad", "bad.nft:3"), ("worse", "worse.nft")):
         trouble = found[name].trouble
