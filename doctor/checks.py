@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from config.model import Consumer, VlanUplink, VxlanUplink
-from doctor.facts import HOOK, Facts, Finding
+from doctor import services
+from doctor.facts import Facts, Finding
 from doctor.network_programs import (
     ifupdown2_ports,
     network_manager,
@@ -162,43 +163,21 @@ def table_names(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def scripts(facts: Facts) -> Iterator[Finding]:
-    """Ganeti calls what is in /etc/ganeti, whosever it is."""
-    for name, ours in facts.scripts.items() if facts.ganeti else ():
-        if ours:
-            continue
-        there = f"/etc/ganeti/{name}"
-        yield Finding(
-            what=f"{there} is {'missing' if ours is None else 'not of ganeti-vif'}: Ganeti does not call ganeti-vif",
-            do=f"install -b -m 755 /usr/share/ganeti-vif/scripts/{name} {there}"
-            + ("; on the master too, then: gnt-cluster redist-conf" if name == "kvm-vif-bridge" else ""),
-            grave=name == "kvm-vif-bridge",  # the others are for Ganeti 3.2
-        )
+def called(facts: Facts) -> Iterator[Finding]:
+    """Whether Ganeti calls us."""
+    yield from services.scripts(facts.calls)
+    yield from services.hooks(facts.calls)
 
 
-def hooks(facts: Facts) -> Iterator[Finding]:
-    """Without its hooks a node hears of changes at the next look only, and nobody refuses a network it cannot have."""
-    for directory, target in facts.hooks.items() if facts.ganeti else ():
-        if target != HOOK:
-            there = f"/etc/ganeti/hooks/{directory}"
-            yield Finding(
-                what=f"the hook {there}/50-ganeti-vif is {'missing' if target is None else 'another program'}",
-                do=f"mkdir -p {there}; ln -sf {HOOK} {there}/50-ganeti-vif",
-            )
-
-
-def daemon(facts: Facts) -> Iterator[Finding]:
-    """VMs work without it; nobody repairs, and leftovers stay until a hook comes."""
-    if not facts.daemon:
-        yield Finding(
-            what="ganeti-vifd does not run, or does not answer", do="service ganeti-vifd restart; ganeti-vif status"
-        )
+def daemons(facts: Facts) -> Iterator[Finding]:
+    """VMs work without them for a while; nobody repairs, and leftovers stay until a hook comes."""
+    for daemon in facts.daemons:
+        yield from services.stopped(daemon)
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
-    scripts,
-    hooks,
-    daemon,
+    called,
+    daemons,
     kernel_modules,
     strict_reverse_path,
     bridge_netfilter,

@@ -47,11 +47,35 @@ SCRIPTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What is wrong, and the command or lines that mend it. Not GRAVE: worth knowing, and everything works."""
+    """What is wrong, and the command that mends it; a NOTE says what a command cannot. Not GRAVE: worth knowing, and
+    everything works. DO is as a Failure's (engine/failure.py)."""
 
     what: str
     do: str
+    note: str | None = None
     grave: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Whom Ganeti would call. SCRIPTS: whether each of them is ours and may be executed, None if it is missing. HOOKS:
+    where our link in each of them points to. NIC_SETUP: this node has a Ganeti that calls network/MODE/{up,down}."""
+
+    ganeti: bool = True
+    nic_setup: bool = False
+    scripts: Mapping[str, bool | None] = field(default_factory=dict)
+    hooks: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """A daemon of ours: whether it runs, whether the node's init starts it at boot, and the LOSS without it."""
+
+    name: str
+    loss: str
+    runs: bool
+    enabled: bool
+    systemd: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +143,6 @@ class Facts:
     """What listens where DHCP servers do."""
     nfdhcpd: tuple[Process, ...] = ()
     tables: Mapping[str, int] = field(default_factory=dict)
-    scripts: Mapping[str, bool | None] = field(default_factory=dict)
-    """Whether each of SCRIPTS is ours; None if it is missing."""
-    hooks: Mapping[str, str | None] = field(default_factory=dict)
-    """Where our link in each of HOOKS points to."""
-    ganeti: bool = True
-    daemon: bool = True
+    calls: Calls = field(default_factory=Calls)
+    daemons: tuple[Daemon, ...] = ()
+    systemd: bool = True

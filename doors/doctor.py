@@ -13,8 +13,6 @@ from config import parse
 from config.model import Config
 from doctor.checks import findings
 from doctor.facts import (
-    HOOKS,
-    SCRIPTS,
     Facts,
     Finding,
     Networkd,
@@ -23,9 +21,11 @@ from doctor.facts import (
     Process,
     XtablesRule,
 )
-from doors.ask import ask
+from doors import services
 from doors.importing import stanzas
-from outside import modules, processes, settings, sysctl, tables, xtables
+from engine.failure import remedy
+from node import responding
+from outside import modules, processes, settings, sysctl, tables, units, xtables
 from outside.node import Node
 from vif.attach import recorded_nics
 from vif.nic import Nic
@@ -47,11 +47,12 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _row(finding: Finding) -> dict[str, object]:
-    return {"what": finding.what, "fix": finding.do, "grave": finding.grave}
+    return {"what": finding.what, "fix": finding.do, "note": finding.note, "grave": finding.grave}
 
 
 def _lines(finding: Finding) -> str:
-    return f"{'conflict' if finding.grave else 'note'}: {finding.what}\n  fix: {finding.do}\n"
+    note = f"  note: {finding.note}\n" if finding.note else ""
+    return f"{'conflict' if finding.grave else 'note'}: {finding.what}\n  {remedy(finding.do)}\n{note}"
 
 
 def facts(config: Config) -> Facts:
@@ -60,7 +61,6 @@ def facts(config: Config) -> Facts:
     with Node() as node:
         devices = frozenset(node.devices().by_name)
         rules = [PolicyRule(version=v, device=d, priority=p) for v, d, p in node.incoming_rules()]
-    scripts = "/usr/share/ganeti-vif/scripts"
     return Facts(
         config=config,
         nics=nics,
@@ -76,10 +76,11 @@ def facts(config: Config) -> Facts:
         dhcp=_named(processes.listeners(DHCP_SERVER_PORT)),
         nfdhcpd=_named(processes.named(["nfdhcpd"])),
         tables=tables.names(),
-        scripts={name: settings.same(f"/etc/ganeti/{name}", f"{scripts}/{name}") for name in SCRIPTS},
-        hooks={name: settings.link_of(f"/etc/ganeti/hooks/{name}/50-ganeti-vif") for name in HOOKS},
-        ganeti=settings.exists("/usr/lib/ganeti") or settings.exists("/etc/ganeti"),
-        daemon=ask("state", {}, patience=2.0) is not None,
+        calls=services.calls(),
+        daemons=services.daemons(
+            config, runs=services.daemon_state() is not None, responds=responding.look(config)[0] is not None
+        ),
+        systemd=units.systemd(),
     )
 
 

@@ -10,20 +10,18 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from config import parse
 from config.model import Config, Private
-from doors import explain, status
-from doors.ask import ask
+from doors import explain, services, status
 from doors.progress import Bar
 from doors.vif_script import announce, complain, tap_index, up
 from engine.commands import commands
 from engine.difference import Change
-from engine.failure import Failure
+from engine.failure import Failure, remedy
 from engine.words import finding
 from ganeti import environment as ganeti
-from node import responding, setup, whole
+from node import setup, whole
 from outside import lock, log
 from outside.node import Node
 from vif.attach import detach, recorded
@@ -98,9 +96,9 @@ def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with Node() as node:
         found = whole.survey(config, node)
-    responder, trouble = responding.look(config)
-    found.trouble += trouble
-    shown = status.status(config, found, _daemon()) | {"responder": responder}
+    said = services.look(config)
+    found.trouble += said.trouble
+    shown = status.status(config, found, said.daemon) | {"responder": said.responder}
     if given.json:
         print(json.dumps(shown, indent=2))
     else:
@@ -120,22 +118,18 @@ def explain_nics(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     return 0
 
 
-def _daemon() -> dict[str, Any] | None:
-    """What ganeti-vifd says of itself; None if it does not run or does not answer."""
-    answer = ask("state", {}, patience=2.0)
-    return json.loads(answer[1]) if answer else None
-
-
 def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """List each difference between what should be and what is; status 1 if there is one."""
     config = parse.load(given.config)
     with Node() as node:
         found = whole.survey(config, node)
-    found.trouble += responding.look(config)[1]
+    found.trouble += services.trouble(config)
     if given.json:
-        print(json.dumps({"differences": found.findings}, indent=2))
+        trouble = [{"what": failure.what, "do": failure.do} for failure in found.trouble]
+        print(json.dumps({"differences": found.findings, "trouble": trouble}, indent=2))
     else:
-        sys.stdout.writelines(f"{line}\n" for line in found.findings)
+        fixes = {failure.what: f"  {remedy(failure.do)}\n" for failure in found.trouble}
+        sys.stdout.writelines(f"{line}\n{fixes.get(line, '')}" for line in found.findings)
     return 1 if found.findings else 0
 
 

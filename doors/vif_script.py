@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from config import parse
 from config.model import Config
 from engine.difference import Change
-from engine.failure import Failure
+from engine.failure import Failure, remedy
 from ganeti import environment as ganeti
 from outside import lock, log, packets
 from outside.node import Node
@@ -164,4 +164,4 @@ def complain(failure: Failure) -> None:
 
 def lines(failure: Failure) -> str:
     """FAILURE as its two lines."""
-    return f"error: {failure.what}\n  fix: {failure.do}\n"
+    return f"error: {failure.what}\n  {remedy(failure.do)}\n"

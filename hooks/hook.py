@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 
 from config import parse
 from config.model import Config
-from engine.failure import Failure, one_line
+from doors import services
+from engine.failure import Failure, in_brackets, one_line
 from engine.words import finding
 from ganeti.hook import Hook, Instance, hook_of
-from node import responding, setup, whole
+from node import setup, whole
 from outside import lock, log
 from outside.node import Node
 from vif.refresh import refresh
@@ -36,7 +37,7 @@ def main(environment: Mapping[str, str]) -> int:
             return 0
         return (action or reconcile)(hook, parse.load())
     except Failure as failure:
-        return complain(f"{hook.name}: {failure.what} ({failure.do})")
+        return complain(f"{hook.name}: {failure.what} {in_brackets(failure.do)}")
 
 
 def complain(text: str) -> int:
@@ -82,7 +83,7 @@ def network_connect_pre(hook: Hook, config: Config) -> int:
         _, refused = setup.setup((family,), (), node, dry_run=True)
     for failure in refused:
         if failure.what.startswith((f"{hook.link} ", f"{hook.link}:", f"private networks {family.prefix}*")):
-            return complain(f"{failure.what} ({failure.do})")
+            return complain(f"{failure.what} {in_brackets(failure.do)}")
     return 0
 
 
@@ -120,12 +121,15 @@ def cluster_verify(hook: Hook, config: Config) -> int:
     """Tell `gnt-cluster verify` what is not as it should be."""
     with Node() as node:
         found = whole.survey(config, node)
-    found.trouble += responding.look(config)[1]
+    found.trouble += services.trouble(config)
     wrong = found.findings
     if not wrong:
         return 0
+    fixes = {failure.what: f" {in_brackets(failure.do)}" for failure in found.trouble}
+    named = "; ".join(f"{line}{fixes.get(line, '')}" for line in wrong[:MOST])
     rest = f" and {len(wrong) - MOST} more" if len(wrong) > MOST else ""
-    return complain(f"{'; '.join(wrong[:MOST])}{rest} (ganeti-vif check lists them, ganeti-vif reconcile mends them)")
+    mends = ", ganeti-vif reconcile mends them" if found.changes else ""
+    return complain(f"{named}{rest} (ganeti-vif check lists them{mends})")
 
 
 INSTANCE = ("add", "start", "stop", "reboot", "migrate", "failover", "move", "modify", "rename", "remove", "export")
