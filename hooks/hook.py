@@ -18,7 +18,7 @@ from doors import services
 from engine.failure import Failure, in_brackets, one_line
 from engine.words import finding
 from ganeti.hook import Hook, Instance, hook_of
-from node import setup, whole
+from node import connecting, setup, whole
 from outside import lock, log
 from outside.node import Node
 from vif.refresh import refresh
@@ -69,22 +69,10 @@ def in_step(hook: Hook, told: Instance, config: Config, node: Node) -> None:
 
 
 def network_connect_pre(hook: Hook, config: Config) -> int:
-    """Refuse a bridge of ours that this node has not and cannot have: instances would fail to start here later, for
-    Ganeti checks bridges before it runs any hook of theirs."""
-    if hook.mode != "bridged" or hook.link is None:
-        return 0
-    family = next((p for p in config.private if hook.link.rstrip("0123456789") == p.prefix), None)
-    if family is None:
-        return 0
-    if hook.link not in set(family.bridges):
-        where = f"[private {family.prefix}] of {parse.PATH} on all nodes, then: ganeti-vif setup"
-        return complain(f"{hook.link} is outside the configured private networks (add it to {where})")
+    """Refuse a link that this node has not and cannot have: instances would fail to start here later."""
     with lock.held("node"), Node() as node:
-        _, refused = setup.setup((family,), (), node, dry_run=True)
-    for failure in refused:
-        if failure.what.startswith((f"{hook.link} ", f"{hook.link}:", f"private networks {family.prefix}*")):
-            return complain(f"{failure.what} {in_brackets(failure.do)}")
-    return 0
+        failure = connecting.refusal(hook.mode, hook.link, config, node)
+    return complain(f"{failure.what} {in_brackets(failure.do)}") if failure else 0
 
 
 def set_up(hook: Hook, config: Config) -> int:

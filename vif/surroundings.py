@@ -9,6 +9,7 @@ from engine.failure import Failure
 from engine.objects import Link, Route
 from host_setup import public as public_links
 from vif import profile as profiles
+from vif.link import bridge_obstacle, switch_obstacle, table_obstacle
 from vif.nic import Mode, Nic
 
 MAIN = 254
@@ -20,6 +21,8 @@ class Surroundings:
 
     tap: Link | None = None
     bridge: Link | None = None
+    configured: bool = False
+    """Whether its bridge is one of a configured family."""
     trunks: tuple[str, ...] = ()
     public: Public | None = None
     uplink: Link | None = None
@@ -64,15 +67,9 @@ def _tap(nic: Nic, around: Surroundings) -> Failure | None:
 
 
 def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
-    if around.bridge is None:
-        return Failure(
-            f"the bridge {nic.link} does not exist", f"ganeti-vif setup, or: ip link add {nic.link} type bridge"
-        )
-    if around.bridge.kind != "bridge":
-        return Failure(
-            f"{nic.link} is no bridge but a {around.bridge.kind or 'device'}",
-            "give the NIC another link: gnt-instance modify --net",
-        )
+    if failure := bridge_obstacle(nic.link, around.bridge, ours=around.configured):
+        return failure
+    assert around.bridge
     if "private-filtered" in nic.network_tags and (foreign := [m for m in nic.macs if m[:8] != nic.mac[:8]]):
         return Failure(
             f"a tag grants it the MAC {foreign[0]}, which is of another network on {nic.link} (private-filtered)",
@@ -87,11 +84,8 @@ def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
 
 
 def _routed(nic: Nic, around: Surroundings) -> Failure | None:
-    if around.table is None:
-        return Failure(
-            f"the link {nic.link} is no routing table",
-            f"add [public {nic.link}] to /etc/ganeti-vif/ganeti-vif.conf, or the table to /etc/iproute2/rt_tables",
-        )
+    if failure := table_obstacle(nic.link, around.table):
+        return failure
     if around.public:
         links = {around.uplink.name: around.uplink} if around.uplink else {}
         if failure := public_links.obstacle(around.public, links, around.advertised):
@@ -132,6 +126,4 @@ def _addresses(nic: Nic, public: Public, overlapping: tuple[Route, ...]) -> Fail
 
 
 def _openvswitch(nic: Nic, around: Surroundings) -> Failure | None:
-    if not around.switch:
-        return Failure(f"Open vSwitch has no bridge {nic.link}", f"ovs-vsctl add-br {nic.link}")
-    return None
+    return switch_obstacle(nic.link, exists=around.switch)
