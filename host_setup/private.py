@@ -15,6 +15,7 @@ from engine.failure import Failure
 from engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
 from engine.objects import ETHERNET_MTU, BridgePort, Link, Sysctl, Up
 from engine.state import Object
+from host_setup.nfdhcpd import heard
 
 MADE = (GROUP, LEAVING_GROUP)
 OURS = (*MADE, ADOPTED_GROUP)
@@ -78,10 +79,9 @@ def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str, *, qu
         # Multicast goes to all, like broadcast: nobody asks for memberships here, and a snooping bridge joins a group
         # of its own, whose timers walk all devices of the node.
         mcast_snooping=False,
-        # For NFDHCPD alone, which hears what a bridge forwards by netfilter's rules for routed packets.
-        call_iptables=queued or None,
-        call_ip6tables=queued or None,
     )
+    if queued:
+        yield heard(network.bridge)
     yield Sysctl(path=f"net/ipv6/conf/{network.bridge}/disable_ipv6", value="1")
     # 8: answer no ARP request for any address of this node (kernel doc ip-sysctl).
     yield Sysctl(path=f"net/ipv4/conf/{network.bridge}/arp_ignore", value="8")

@@ -20,7 +20,7 @@ from engine.objects import Key, Link, Route, Rule
 from engine.state import Object, State, state
 from host_setup import private as private_networks
 from host_setup import public as public_links
-from host_setup.nfdhcpd import queues
+from host_setup.nfdhcpd import module, queues
 from host_setup.private import MADE, OURS, networks, obstacle, seclusion
 from outside import records, sysctl
 from outside.links import Devices
@@ -84,7 +84,8 @@ def layout(
                 result.units.append(Unit(network.bridge, state(wanted)))
         except Failure as reason:
             result.refused.append(reason)
-    if result.units or _in_our_care(links):
+    bridged = bool(result.units)
+    if bridged or _in_our_care(links):
         # Before any bridge: each is out of the node's reach from the moment it exists.
         result.base = state(seclusion())
     for link in public:
@@ -94,6 +95,9 @@ def layout(
             result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
     if queued:
         result.units.append(Unit("NFDHCPD", state(queues())))
+        if bridged:
+            # A unit of its own: where it cannot be loaded, routed guests are heard all the same.
+            result.units.append(Unit("NFDHCPD on bridges", state([module()])))
     return result
 
 

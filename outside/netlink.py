@@ -16,7 +16,18 @@ from engine.commands import commands
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
 from engine.marks import LEAVING_GROUP
-from engine.objects import ETHERNET_MTU, BridgePort, BridgeVlan, Link, ProxyNeighbour, Route, Rule, TrunkVlan, Up
+from engine.objects import (
+    ETHERNET_MTU,
+    BridgeNetfilter,
+    BridgePort,
+    BridgeVlan,
+    Link,
+    ProxyNeighbour,
+    Route,
+    Rule,
+    TrunkVlan,
+    Up,
+)
 from engine.state import unmet
 from engine.words import name
 from outside import messages
@@ -71,6 +82,10 @@ class Netlink:
             case Remove(Link() as link):
                 self._send(RTM_DELLINK, _SET, messages.link(self._index(link.name), []))
                 self._indexes.pop(link.name, None)
+            case Make(BridgeNetfilter() as wanted) | Alter(_, BridgeNetfilter() as wanted):
+                self._bridge_netfilter(wanted)
+            case Remove(BridgeNetfilter(bridge=bridge)):
+                self._bridge_netfilter(BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False))
             case Make(BridgePort() as port) | Alter(BridgePort(), BridgePort() as port):
                 self._set_link(port.device, [("IFLA_MASTER", self._index(port.bridge))])
             case Remove(BridgePort() as port):
@@ -157,6 +172,10 @@ class Netlink:
             # One by one, in our order: the kernel takes no forward delay of 0 while spanning tree is on, and looks at
             # the delay first (br_changelink).
             self._set_link(wanted.name, messages.bridge_option(option))
+
+    def _bridge_netfilter(self, wanted: BridgeNetfilter) -> None:
+        for field, option in messages.BRIDGE_NETFILTER.items():
+            self._set_link(wanted.bridge, messages.bridge_option((option, int(getattr(wanted, field)))))
 
     def _add_rule(self, rule: Rule) -> None:
         try:

@@ -52,14 +52,15 @@ def perform(change: Change) -> None:
     """Write the wanted value. A sysctl cannot be removed: it goes with its device."""
     match change:
         case Make(Sysctl(path=path, value=new)) | Alter(_, Sysctl(path=path, value=new)):
-            _write(path, new)
+            write(path, new)
         case Remove():
             pass
         case _:
             raise NotImplementedError(change)
 
 
-def _write(path: str, new: str) -> None:
+def write(path: str, new: str) -> None:
+    """Give the sysctl at PATH the value NEW. Raises Gone if there is no such thing, Failure if it cannot be set."""
     try:
         descriptor = os.open(ROOT + path, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whether this node's init system is to start a service: read from its files, so that nobody has to be asked by D-Bus."""
+"""Whether this node's init system is to start a service: read from its files, nobody is asked by D-Bus."""
 
 from __future__ import annotations
 
