@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from config.model import Config
+from engine.objects import Route
 from predecessors.interfaces import Stanza
 from vif.nic import Nic
 
@@ -107,7 +108,7 @@ class Networkd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XtablesRule:
-    """A rule of PROGRAM (iptables-nft, ebtables-legacy, ...), as `-A FORWARD -i tap0 -j DROP`."""
+    """A rule of PROGRAM (iptables-nft, ebtables-legacy), as `-A FORWARD -i tap0 -j DROP`; or a chain, `-N NAME`."""
 
     program: str
     table: str
@@ -139,6 +140,8 @@ class Facts:
     stanzas: tuple[Stanza, ...] = ()
     xtables: tuple[XtablesRule, ...] = ()
     rules: tuple[PolicyRule, ...] = ()
+    routes: tuple[Route, ...] = ()
+    """Those of the main table that others made for what is on the link of a [public] uplink."""
     dhcp: tuple[Process, ...] = ()
     """What listens where DHCP servers do."""
     nfdhcpd: tuple[Process, ...] = ()

@@ -31,7 +31,7 @@ from vif.attach import recorded_nics
 from vif.nic import Nic
 
 DHCP_SERVER_PORT = 67
-MODULES = ("bridge", "tun", "nf_tables", "8021q", "vxlan")
+MODULES = ("bridge", "tun", "nf_tables", "8021q", "vxlan", "br_netfilter")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -60,6 +60,7 @@ def facts(config: Config) -> Facts:
     nics = tuple(recorded_nics())
     with Node() as node:
         devices = frozenset(node.devices().by_name)
+        routes = [route for public in config.public for route in node.routes_on_link(public.uplink)]
         rules = [PolicyRule(version=v, device=d, priority=p) for v, d, p in node.incoming_rules()]
     return Facts(
         config=config,
@@ -73,6 +74,7 @@ def facts(config: Config) -> Facts:
         stanzas=stanzas(),
         xtables=tuple(XtablesRule(program=p, table=t, rule=r) for p, t, r in xtables.rules()),
         rules=tuple(rules),
+        routes=tuple(routes),
         dhcp=_named(processes.listeners(DHCP_SERVER_PORT)),
         nfdhcpd=_named(processes.named(["nfdhcpd"])),
         tables=tables.names(),
@@ -123,6 +125,9 @@ def _networkd() -> Networkd | None:
     files = []
     for path, text in settings.layered(settings.SYSTEMD, "network", ".network"):
         parser = _ini(text)
+        for _, more in settings.layered(settings.SYSTEMD, f"network/{path.rpartition('/')[2]}.d", ".conf"):
+            with suppress(configparser.Error):
+                parser.read_string(more)  # a drop-in (systemd.network(5)): what it says comes last
         match = dict(parser["Match"]) if parser.has_section("Match") else {}
         if match and "Name" not in match and match.get("Type") != "ether":
             continue  # matches by something that a tap has not: a MAC, a driver, a path

@@ -7,7 +7,8 @@ class Failure(Exception):
     """Two lines: what happened to whom, and what to do.
 
     DO is a command that mends it (several are joined by &&); or `see: ` and a command that shows more; or `note: ` and
-    words, where no command can know what is meant. Doors print both and exit with 1. Anything else that reaches a door is a fault of ours and shows its traceback.
+    words, where no command can know what is meant.
+    Doors print both and exit with 1. Anything else that reaches a door is a fault of ours and shows its traceback.
     """
 
     def __init__(self, what: str, do: str) -> None:

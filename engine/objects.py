@@ -62,7 +62,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """A module of the kernel, loaded or built in. What it changes for everybody when it is loaded is put right again."""
+    """A module of the kernel, loaded or built in. What it changes for everybody when it is loaded is put back."""
 
     name: str
 

@@ -62,7 +62,7 @@ def available(name: str) -> bool | None:
     It cannot where the running kernel's directory of modules is missing: in a container, or after the kernel's package
     was removed. Then what is built in has no trace, unless it has parameters (/sys/module).
     """
-    if os.path.isdir(f"/sys/module/{name}"):
+    if os.path.exists(_trace(name)) or os.path.isdir(f"/sys/module/{name}"):
         return True
     directory = f"/lib/modules/{os.uname().release}"
     pattern = re.compile(rf"(^|/){name.replace('_', '[-_]')}\.ko", re.MULTILINE)

@@ -164,6 +164,10 @@ class Node:
         """Every route that carries our mark."""
         return list(routing.routes_of_ours(self._query))
 
+    def routes_on_link(self, device: str) -> list[Route]:
+        """The routes of others in the main table to what is on the link of DEVICE."""
+        return list(routing.on_link(self._query, device))
+
     def incoming_rules(self) -> list[tuple[int, str, int]]:
         """IP version, device and priority of the policy rules of others for what comes in by one device."""
         return list(routing.incoming_rules(self._query))
