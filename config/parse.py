@@ -72,7 +72,7 @@ def load(path: str = PATH) -> Config:
         with open(path, encoding="utf-8") as file:
             config = parse(file.read(), path)
     except FileNotFoundError as error:
-        raise Failure(f"there is no configuration file {path}", "apt install --reinstall ganeti-vif") from error
+        raise Failure(f"there is no configuration file {path}", f"see: ls -l {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is no UTF-8 text"
         raise Failure(f"the configuration file {path} cannot be read: {reason}", f"see: ls -l {path}") from error
@@ -92,7 +92,7 @@ def parse(text: str, path: str = PATH) -> Config:
     try:
         verify(config)
     except ValueError as error:
-        raise Failure(f"{path}: {error}", "give each its own") from error
+        raise Failure(f"{path}: {error}", "note: give each its own") from error
     return config
 
 

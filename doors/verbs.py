@@ -87,7 +87,7 @@ def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
         return config.private, config
     prefix, separator, ranges = given.private.partition("=")
     if not separator:
-        raise Failure(f"--private {given.private}: no PREFIX=RANGES", "for example: --private pvn=1-100,200")
+        raise Failure(f"--private {given.private}: no PREFIX=RANGES", "note: for example: --private pvn=1-100,200")
     return (parse.one_off(prefix, ranges, given.uplink, given.mtu),), Config()
 
 
@@ -199,9 +199,7 @@ def detach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int
 def _recorded(tap: str) -> Nic:
     nic = recorded(tap)
     if nic is None:
-        raise Failure(
-            f"{tap} was not attached by ganeti-vif: there is no record of it", "ganeti-vif status shows what is"
-        )
+        raise Failure(f"{tap} was not attached by ganeti-vif: there is no record of it", "see: ganeti-vif status")
     return nic
 
 

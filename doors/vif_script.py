@@ -147,13 +147,13 @@ def tap_index(tap: str) -> int:
     try:
         return socket.if_nametoindex(tap)
     except OSError as error:
-        raise Failure(f"there is no device {tap}", "Ganeti makes the tap before it calls this: see ip link") from error
+        raise Failure(f"there is no device {tap}", "see: ip link show") from error
 
 
 def needs_root() -> None:
     """Raises Failure if this process cannot change the node's network."""
     if os.geteuid() != 0:
-        raise Failure("only root can change the node's network", "run it as root")
+        raise Failure("only root can change the node's network", "note: run it as root")
 
 
 def complain(failure: Failure) -> None:

@@ -16,7 +16,7 @@ from engine.failure import Failure, one_line
 from ganeti.environment import nic_of
 from vif.adopt import Described, Instance
 
-_REMEDY = "restart the instance, which writes it anew: gnt-instance reboot --type=hard"
+_REMEDY = "note: restart the instance, which writes it anew: gnt-instance reboot --type=hard"
 _NIC = {"MAC": "mac", "INTERFACE_UUID": "uuid", "INTERFACE_NAME": "name", "IP": "ip"}
 _PARAMETERS = {"MODE": "mode", "LINK": "link", "VLAN": "vlan"}
 _NETWORK = {

@@ -214,7 +214,7 @@ def _bridges_in_use(private: Iterable[Private], devices: Devices) -> Iterator[Fa
             if others := sorted(port.name for port in ports.get(bridge, []) if port.name not in own):
                 yield Failure(
                     f"{bridge} has taps on it: {', '.join(others)}",
-                    "stop or migrate their instances first: ganeti-vif status names them",
+                    "note: stop or migrate their instances first: ganeti-vif status names them",
                 )
 
 
@@ -224,5 +224,5 @@ def _links_in_use(public: Iterable[Public], node: Node) -> Iterator[Failure]:
         if taps:
             yield Failure(
                 f"the public link {link.name} has routes to taps: {', '.join(sorted(map(str, taps)))}",
-                "stop or migrate their instances first: ganeti-vif status names them",
+                "note: stop or migrate their instances first: ganeti-vif status names them",
             )

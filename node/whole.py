@@ -84,7 +84,7 @@ def survey(config: Config, node: Node) -> Survey:
         found.trouble.append(
             Failure(
                 f"{orphan} is filtered as a NIC of ours, but there is no readable record of its NIC",
-                "it stays as it is: ganeti-vif adopt takes it over; or restart its instance",
+                "ganeti-vif adopt",
             )
         )
     left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node).items()}
@@ -157,7 +157,7 @@ def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node, foun
             other = next((one.whom for one in found.nics if key in found.wanted.get(one.tap, ())), "this node")
             raise Failure(
                 f"it cannot have what {other} has: {name(desired[key])}",
-                "give one of them another address: ganeti-vif status shows both",
+                "note: give one of them another address: ganeti-vif status shows both",
             )
     desired.update(wanted.all)
     return frozenset(wanted.own)

@@ -70,7 +70,7 @@ def new_link(wanted: Link, lower: int) -> Message:
                 ("IFLA_VXLAN_PORT", wanted.vxlan_port),
             ]
         case _:
-            raise Gone(f"there is no device {wanted.name}", "ip link show")
+            raise Gone(f"there is no device {wanted.name}", "see: ip link show")
     attributes.append(("IFLA_LINKINFO", _info(wanted.kind, data)))
     message["attrs"] = attributes
     return message

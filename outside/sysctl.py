@@ -70,7 +70,7 @@ def write(path: str, new: str) -> None:
     except OSError as error:
         what = f"sysctl {dotted(path)} cannot be set to {new}: {os.strerror(error.errno or 0)}"
         if error.errno in (errno.ENOENT, errno.ENODEV):
-            raise Gone(what, "ip link show") from error
+            raise Gone(what, "see: ip link show") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise Failure(what, "run it as root, where /proc/sys is writable") from error
-        raise Failure(what, f"see what the kernel says to: sysctl -w {dotted(path)}={new}") from error
+            raise Failure(what, "note: run it as root, where /proc/sys is writable") from error
+        raise Failure(what, f"see: sysctl -w {dotted(path)}={new}") from error

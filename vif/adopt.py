@@ -19,7 +19,7 @@ from vif.nic import Mode, Nic
 COMMUNICATION = "gnt.com."
 """What the names of the taps of Ganeti's instance communication begin with: not ours."""
 
-_RESTART = "restart the instance: gnt-instance reboot --type=hard"
+_RESTART = "note: restart the instance: gnt-instance reboot --type=hard"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,12 +115,12 @@ def _with_tap(nic: Nic, netdev: str, plugged: Plugged, here: Here) -> Nic | None
         raise Failure(f"{tap} is behind QEMU's {netdev} and {others[0]}", _RESTART)
     link = here.links.get(tap)
     if link is None or link.index is None:
-        raise Failure(f"QEMU holds {tap}, which is not on this node", "see: ip link; then try again")
+        raise Failure(f"QEMU holds {tap}, which is not on this node", "see: ip link show")
     known = here.recorded.get(tap)
     if known and known.index == link.index and known.uuid != nic.uuid:
         raise Failure(
             f"{tap} was attached as {known.instance} NIC {known.uuid}, and QEMU says it is {nic.uuid}",
-            f"see both: ganeti-vif status, gnt-instance info {nic.instance}; {_RESTART}",
+            f"see: ganeti-vif status && gnt-instance info {nic.instance}",
         )
     _same_place(nic, tap, here.masters.get(tap))
     return replace(nic, tap=tap, index=link.index, tap_mac=_kept(nic, link.mac))
@@ -133,7 +133,7 @@ def _same_place(nic: Nic, tap: str, master: str | None) -> None:
         wanted = "routed" if nic.mode is Mode.ROUTED else f"{nic.mode.value} on {nic.link}"
         raise Failure(
             f"{tap} is a port of {master}, and Ganeti has the NIC {wanted}",
-            f"if Ganeti is right: ip link set {tap} nomaster, then ganeti-vif adopt",
+            f"note: if Ganeti is right: ip link set {tap} nomaster && ganeti-vif adopt",
         )
 
 

@@ -9,7 +9,7 @@ from engine.failure import Failure
 from engine.objects import Link, Route
 from host_setup import public as public_links
 from vif import profile as profiles
-from vif.link import bridge_obstacle, switch_obstacle, table_obstacle
+from vif.link import CONFIGURATION, bridge_obstacle, switch_obstacle, table_obstacle
 from vif.nic import Mode, Nic
 
 MAIN = 254
@@ -51,18 +51,16 @@ def obstacle(nic: Nic, around: Surroundings) -> Failure | None:
 
 def _tap(nic: Nic, around: Surroundings) -> Failure | None:
     if around.tap is None:
-        return Failure(f"there is no device {nic.tap}", "Ganeti makes the tap before it calls this: see ip link")
+        return Failure(f"there is no device {nic.tap}", "see: ip link show")
     if around.tap.index != nic.index:
         return Failure(
             f"{nic.tap} is another device by now (ifindex {around.tap.index}, not {nic.index})",
-            f"start the instance again: gnt-instance startup {nic.instance}",
+            f"gnt-instance startup {nic.instance}",
         )
     if nic.tap == nic.link or (around.uplink and nic.tap == around.uplink.name):
-        return Failure(f"{nic.tap} cannot be its tap: it is its link", "name the tap of the NIC: see ip link")
+        return Failure(f"{nic.tap} cannot be its tap: it is its link", "see: ip link show")
     if around.tap.kind in ("bridge", "vlan", "vxlan", "bond") or nic.tap == "lo":
-        return Failure(
-            f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "name the tap of the NIC: see ip link"
-        )
+        return Failure(f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "see: ip link show")
     return None
 
 
@@ -73,7 +71,7 @@ def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
     if "private-filtered" in nic.network_tags and (foreign := [m for m in nic.macs if m[:8] != nic.mac[:8]]):
         return Failure(
             f"a tag grants it the MAC {foreign[0]}, which is of another network on {nic.link} (private-filtered)",
-            f"a MAC that begins with {nic.mac[:8]}, or: gnt-instance remove-tags {nic.instance}",
+            f"note: a MAC that begins with {nic.mac[:8]}, or: gnt-instance remove-tags {nic.instance}",
         )
     if (nic.vlans.untagged is not None or nic.vlans.tagged) and not around.bridge.vlan_filtering:
         return Failure(
@@ -95,7 +93,7 @@ def _routed(nic: Nic, around: Surroundings) -> Failure | None:
     if not nic.networks(4) and not nic.networks(6):
         return Failure(
             "a routed NIC without an address",
-            "give it one: gnt-instance modify --net N:modify,ip=ADDRESS, or its network a network6",
+            "note: give it one: gnt-instance modify --net N:modify,ip=ADDRESS, or its network a network6",
         )
     return None
 
@@ -108,19 +106,19 @@ def _addresses(nic: Nic, public: Public, overlapping: tuple[Route, ...]) -> Fail
         if not public.holds(network):
             return Failure(
                 f"its address {shown} is in no subnet of the public link {public.name}",
-                f"add its subnet to [public {public.name}] in /etc/ganeti-vif/ganeti-vif.conf; ganeti-vif setup",
+                f"note: add its subnet to [public {public.name}] in {CONFIGURATION}, then: ganeti-vif setup",
             )
         for router in (*public.gateways, public.arp_source):
             if router and router in network:
                 return Failure(
                     f"its address {shown} takes {router} from the public link {public.name}",
-                    "give it another: gnt-instance modify --net, or mend its tags vif:NIC:address:PREFIX",
+                    "note: give it another: gnt-instance modify --net, or mend its tags vif:NIC:address:PREFIX",
                 )
     for route in overlapping:
         if route.destination not in networks:
             return Failure(
                 f"its addresses overlap with {route.destination}, which leads to {route.device}",
-                "see whose it is: ganeti-vif status; addresses of two NICs have nothing in common",
+                "see: ganeti-vif status",
             )
     return None
 

@@ -13,6 +13,7 @@ from .actions import attach, differences, ip, names, run, sysctl
 from .conftest import MakeTap
 from .environment import routed
 
+
 @pytest.fixture
 def fresh(ready: Node) -> Node:
     """A node as after the tutorial's second step. Its kernel has br_netfilter built in, which Debian's have not."""

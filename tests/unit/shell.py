@@ -25,6 +25,8 @@ PROGRAMS = {
     "ls",
     "mkdir",
     "modprobe",
+    "mount",
+    "namei",
     "networkctl",
     "nft",
     "ovs-vsctl",
@@ -51,8 +53,8 @@ PROGRAMS = {
 """What fixes are made of."""
 
 
-def shell_takes(do: str) -> bool:
-    """Whether DO is a note, or a line of commands that are known, joined by `&&` or `|`, without a placeholder."""
+def shell_takes(do: str, *also: str) -> bool:
+    """Whether DO is a note, or a line of commands that are known (or ALSO), joined by `&&` or `|`."""
     if do.startswith("note: "):
         return True
     line = do.removeprefix("see: ")
@@ -60,4 +62,4 @@ def shell_takes(do: str) -> bool:
         return False
     words = list(shlex.shlex(line, posix=True, punctuation_chars="&|;<>"))
     heads = [words[0], *(after for word, after in zip(words, words[1:], strict=False) if re.fullmatch(r"&&|\|", word))]
-    return ";" not in words and PROGRAMS.issuperset(heads)
+    return ";" not in words and {*PROGRAMS, *also}.issuperset(heads)
