@@ -97,7 +97,7 @@ def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     with Node() as node:
         found = whole.survey(config, node)
     said = services.look(config)
-    found.trouble += said.trouble
+    found.trouble = said.trouble + found.trouble
     shown = status.status(config, found, said.daemon) | {"responder": said.responder}
     if given.json:
         print(json.dumps(shown, indent=2))
@@ -123,7 +123,7 @@ def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = parse.load(given.config)
     with Node() as node:
         found = whole.survey(config, node)
-    found.trouble += services.trouble(config)
+    found.trouble = services.trouble(config) + found.trouble
     if given.json:
         trouble = [{"what": failure.what, "do": failure.do} for failure in found.trouble]
         print(json.dumps({"differences": found.findings, "trouble": trouble}, indent=2))

@@ -109,7 +109,7 @@ def cluster_verify(hook: Hook, config: Config) -> int:
     """Tell `gnt-cluster verify` what is not as it should be."""
     with Node() as node:
         found = whole.survey(config, node)
-    found.trouble += services.trouble(config)
+    found.trouble = services.trouble(config) + found.trouble
     wrong = found.findings
     if not wrong:
         return 0

@@ -10,7 +10,7 @@ from engine.failure import Failure
 from node import setup
 from outside import openvswitch, ssconf, tables
 from outside.node import Node
-from vif.link import bridge_obstacle, switch_obstacle, table_obstacle
+from vif.surroundings import bridge_obstacle, switch_obstacle, table_obstacle
 
 AUTO = "auto"
 """A link that Ganeti replaces by the cluster's (ganeti constants.VALUE_AUTO): which one is not told here."""

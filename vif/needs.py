@@ -9,7 +9,6 @@ from config.model import Config, Consumer, For
 from engine.objects import ETHERNET_MTU, Binding, Key, Link, ProxyNeighbour, Route, Rule, Sysctl, TrunkVlan
 from engine.state import Object, state
 from host_setup import public
-from host_setup.nfdhcpd import heard
 from nfdhcpd_bridge import binding
 from vif import bridged, openvswitch, profile, routed
 from vif.nic import Mode, Nic, eui64
@@ -44,6 +43,8 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
             for thing in bridged.needs(nic, around):
                 (shared if isinstance(thing, TrunkVlan) else own).append(thing)
             if around.configured and config.bindings.consumer is Consumer.NFDHCPD:
+                from host_setup.nfdhcpd import heard  # an attach that does not need it does not wait for it
+
                 shared.append(heard(nic.link))
         case Mode.ROUTED:
             own += (thing for thing in routed.needs(nic, around) if not (nic.elsewhere and only_here(nic, thing)))

@@ -36,6 +36,7 @@ PROGRAMS = {
     "sed",
     "service",
     "ss",
+    "sudo",
     "sysctl",
     "systemctl",
     "systemd-machine-id-setup",

@@ -47,7 +47,6 @@ PURE = [
     "vif/announce.py",
     "vif/bridged.py",
     "vif/guard.py",
-    "vif/link.py",
     "vif/needs.py",
     "vif/nic.py",
     "vif/openvswitch.py",
