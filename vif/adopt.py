@@ -19,7 +19,8 @@ from vif.nic import Mode, Nic
 COMMUNICATION = "gnt.com."
 """What the names of the taps of Ganeti's instance communication begin with: not ours."""
 
-_RESTART = "note: restart the instance: gnt-instance reboot --type=hard"
+_RESTART = "gnt-instance reboot --type=hard"
+"""What mends a guest whose NICs cannot be told: its instance starts anew, and its runtime file with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ def judge(instance: Instance, plugged: Plugged, here: Here) -> Verdict:
             continue
         try:
             if claimed[netdev] > 1:
-                raise Failure(f"two NICs of its runtime file are QEMU's {netdev}", _RESTART)
+                raise Failure(f"two NICs of its runtime file are QEMU's {netdev}", f"{_RESTART} {instance.name}")
             nic = _with_tap(one.nic, netdev, plugged, here)
         except Failure as failure:
             refused.append(failure.about(_seen(one.nic, plugged.taps[netdev]).whom))
@@ -106,13 +107,13 @@ def _with_tap(nic: Nic, netdev: str, plugged: Plugged, here: Here) -> Nic | None
     taps = plugged.taps[netdev]
     if len(taps) != 1:
         found = " and ".join(sorted(taps)) or "no tap"
-        raise Failure(f"behind QEMU's {netdev} there is {found}, where one tap should be", _RESTART)
+        raise Failure(f"behind QEMU's {netdev} there is {found}, where one tap should be", f"{_RESTART} {nic.instance}")
     (tap,) = taps
     if tap.startswith(COMMUNICATION):
         return None
     others = sorted(other for other, theirs in plugged.taps.items() if tap in theirs and other != netdev)
     if others:
-        raise Failure(f"{tap} is behind QEMU's {netdev} and {others[0]}", _RESTART)
+        raise Failure(f"{tap} is behind QEMU's {netdev} and {others[0]}", f"{_RESTART} {nic.instance}")
     link = here.links.get(tap)
     if link is None or link.index is None:
         raise Failure(f"QEMU holds {tap}, which is not on this node", "see: ip link show")
@@ -156,5 +157,6 @@ def _strangers(instance: Instance, plugged: Plugged, here: Here, told: set[str])
             if tap.startswith(COMMUNICATION) or (known and link and known.index == link.index):
                 continue
             yield Failure(
-                f"{instance.name}: QEMU has {netdev} on {tap}, of which its runtime file knows nothing", _RESTART
+                f"{instance.name}: QEMU has {netdev} on {tap}, of which its runtime file knows nothing",
+                f"{_RESTART} {instance.name}",
             )
