@@ -4,7 +4,7 @@ DESTDIR =
 
 RUN_TIME = python3 python3-pyroute2 python3-nftables python3-daemon iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
-TEST = $(DEMO) python3-pytest python3-pytest-xdist python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch \
+TEST = $(DEMO) python3-pytest python3-pytest-xdist python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch iptables arptables ebtables \
 	isc-dhcp-client dhcpcd-base ndisc6
 E2E = $(TEST) ganeti openssh-server fping socat iputils-arping mmdebstrap
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot $(RUN_TIME)
@@ -78,10 +78,9 @@ install:
 	install -m 644 others/networkd.network $(USR)/systemd/network/05-ganeti-vif.network
 	install -m 644 others/udev.link $(USR)/systemd/network/05-ganeti-vif.link
 	install -m 644 others/NetworkManager.conf $(USR)/NetworkManager/conf.d/ganeti-vif.conf
-	install -m 755 kvm-vif-bridge $(ETC)/ganeti/
-	set -e; for mode in $(MODES); do \
-		install -d $(ETC)/ganeti/network/$$mode; \
-		for action in up down; do install -m 755 kvm-vif-bridge $(ETC)/ganeti/network/$$mode/$$action; done; done
+	set -e; for script in kvm-vif-bridge $(foreach mode,$(MODES),network/$(mode)/up network/$(mode)/down); do \
+		install -D -m 755 kvm-vif-bridge $(SHARE)/scripts/$$script; \
+		install -D -m 755 kvm-vif-bridge $(ETC)/ganeti/$$script; done
 
 clean:
 	rm -rf build

@@ -87,7 +87,7 @@ def parse(text: str, path: str = PATH) -> Config:
     try:
         verify(config)
     except ValueError as error:
-        raise Failure(f"{path}: {error}", "give each its own") from error
+        raise Failure(f"{path}: {error}", "note: give each its own") from error
     return config
 
 

@@ -29,7 +29,7 @@ def profiles_of(texts: Iterable[ProfileText]) -> tuple[Profile, ...]:
 def _profile(one: ProfileText) -> Profile:
     name = os.path.basename(one.path).removesuffix(".nft")
     if one.text is None:
-        return Profile(name=name, trouble=Failure(f"{one.path} cannot be read: {one.reason}", f"ls -l {one.path}"))
+        return Profile(name=name, trouble=Failure(f"{one.path} cannot be read: {one.reason}", f"see: ls -l {one.path}"))
     try:
         return parse(name, one.path, one.text.splitlines())
     except Failure as failure:
@@ -39,17 +39,21 @@ def _profile(one: ProfileText) -> Profile:
 def parse(name: str, path: str, lines: list[str]) -> Profile:
     """The profile NAME in the LINES of the file PATH. Raises Failure with file and line."""
     if not _NAME.fullmatch(name):
-        raise Failure(f"{path}: '{name}' cannot be the name of a profile", "name it with a-z, 0-9, _ and -")
+        raise Failure(f"{path}: '{name}' cannot be the name of a profile", "note: name it with a-z, 0-9, _ and -")
     rules = []
     for number, line in enumerate(lines, 1):
         rule = " ".join(line.partition("#")[0].split())
         if not rule:
             continue
         if reason := _wrong(rule):
-            raise Failure(f"{path}:{number}: {reason}: {rule[:60]}", "a line is one rule, as in: tcp dport 22 accept")
+            raise Failure(
+                f"{path}:{number}: {reason}: {rule[:60]}", "note: a line is one rule, as in: tcp dport 22 accept"
+            )
         rules.append((f"{os.path.basename(path)}:{number}", rule))
     if len(rules) > MOST:
-        raise Failure(f"{path}: more than {MOST} rules", "packets pass them one after the other: use sets, { 22, 80 }")
+        raise Failure(
+            f"{path}: more than {MOST} rules", "note: packets pass them one after the other: use sets, { 22, 80 }"
+        )
     stateful = next((where for where, rule in rules if _STATE.search(rule)), None)
     return Profile(name=name, rules=tuple(rules), stateful=stateful)
 

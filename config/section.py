@@ -48,7 +48,7 @@ class Section:
     def failure(self, key: str, what: str, do: str) -> Failure:
         """The Failure that says WHAT is wrong with the line of KEY, or with the heading if that is empty."""
         line = self._lines.get((self.heading, key))
-        return Failure(f"{self._path}{f':{line}' if line else ''}: {what}", do)
+        return Failure(f"{self._path}{f':{line}' if line else ''}: {what}", f"note: {do}")
 
 
 def sections_of(text: str, path: str) -> list[Section]:
@@ -60,12 +60,12 @@ def sections_of(text: str, path: str) -> list[Section]:
         parser.read_string(text, path)
     except configparser.Error as error:
         raise Failure(
-            _syntax(error, path), "mend that line; the keys are in /usr/share/doc/ganeti-vif/configuration.md"
+            _syntax(error, path), "note: mend that line; the keys are in /usr/share/doc/ganeti-vif/configuration.md"
         ) from error
     sections = [Section(name, dict(parser[name]), path, _lines(text)) for name in parser.sections()]
     for kind in ALONE:
         if sum(s.kind == kind for s in sections) > 1:
-            raise Failure(f"{path}: [{kind}] comes twice", "leave one of them")
+            raise Failure(f"{path}: [{kind}] comes twice", "note: leave one of them")
     return sections
 
 

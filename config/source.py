@@ -37,7 +37,7 @@ def read(path: str = PATH) -> Source:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except FileNotFoundError as error:
-        raise Failure(f"there is no configuration file {path}", "apt install --reinstall ganeti-vif") from error
+        raise Failure(f"there is no configuration file {path}", f"see: ls -l {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is no UTF-8 text"
         raise Failure(f"the configuration file {path} cannot be read: {reason}", f"see: ls -l {path}") from error

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from config.model import Consumer, VlanUplink, VxlanUplink
-from doctor.facts import HOOK, Facts, Finding
+from doctor import leftovers, services
+from doctor.facts import Facts, Finding
 from doctor.network_programs import (
     ifupdown2_ports,
     network_manager,
@@ -17,9 +18,7 @@ from doctor.network_programs import (
 from engine.words import dotted
 from vif.nic import Mode
 
-TAP = re.compile(r"tap[0-9]+")
 STRICT, LOOSE = "1", "2"
-TABLES = "/etc/iproute2/rt_tables.d/ganeti-vif.conf"
 
 
 def kernel_modules(facts: Facts) -> Iterator[Finding]:
@@ -31,11 +30,14 @@ def kernel_modules(facts: Facts) -> Iterator[Finding]:
                 wanted["8021q"] = f"the VLAN uplinks of [private {private.prefix}]"
             case VxlanUplink():
                 wanted["vxlan"] = f"the VXLAN uplinks of [private {private.prefix}]"
+    if facts.config.bindings.consumer is Consumer.NFDHCPD and facts.config.private:
+        wanted["br_netfilter"] = "NFDHCPD on bridges"
     for module, why in wanted.items():
         if facts.modules.get(module) is False:
             yield Finding(
                 what=f"the running kernel has no module {module}, which {why} needs",
-                do="boot a kernel of Debian's package linux-image-amd64; after a kernel upgrade, restart the node",
+                do="apt install linux-image-amd64",
+                note="a kernel that was upgraded is in use after a restart of the node",
             )
 
 
@@ -66,54 +68,12 @@ def bridge_netfilter(facts: Facts) -> Iterator[Finding]:
     if facts.config.bindings.consumer is Consumer.NFDHCPD:
         return  # hears bridged guests by this; then it is wanted
     for name in ("iptables", "ip6tables", "arptables"):
+        switch = f"net.bridge.bridge-nf-call-{name}"
         if facts.sysctls.get(f"net/bridge/bridge-nf-call-{name}") == "1":
             yield Finding(
-                what=f"what bridges forward passes {name} too (br_netfilter): rules for the node drop packets of VMs",
-                do=f"sysctl -w net.bridge.bridge-nf-call-{name}=0; for good: in a file in /etc/sysctl.d",
-            )
-
-
-def stale_xtables(facts: Facts) -> Iterator[Finding]:
-    """Rules that snf-network and gnt-networking made for a tap outlive it, and meet its name's next owner."""
-    for rule in facts.xtables:
-        words = rule.rule.split()
-        taps = [word for word in words if TAP.fullmatch(word) or re.fullmatch(r"(FROM|TO)(-?)tap[0-9]+", word)]
-        if not taps:
-            continue
-        tap = taps[0][taps[0].index("tap") :]
-        alive = "of the VM that has it now" if tap in facts.devices else "that is gone: its next owner meets it"
-        yield Finding(
-            what=f"{rule.program} has a rule of others for {tap}, {alive}: {rule.rule}",
-            do=f"{rule.program} -t {rule.table} {rule.rule.replace('-A ', '-D ', 1)}",
-        )
-
-
-def stale_rules(facts: Facts) -> Iterator[Finding]:
-    """Policy rules for a tap outlive it too."""
-    for rule in facts.rules:
-        if not TAP.fullmatch(rule.device):
-            continue
-        mine = any(nic.tap == rule.device for nic in facts.nics)
-        if rule.device in facts.devices and not mine:
-            continue  # a guest that was not taken over needs it
-        ip = "ip -6" if rule.version == 6 else "ip"
-        yield Finding(
-            what=f"a policy rule of others is for {rule.device}, "
-            + ("and sends its packets past ours" if mine else "which is gone: its name's next owner meets it"),
-            do=f"{ip} rule del pref {rule.priority} iif {rule.device}",
-        )
-
-
-def uplink_rules(facts: Facts) -> Iterator[Finding]:
-    """snf-network's rule for its uplink (`ip rule iif UPLINK`), which does nothing any more."""
-    uplinks = {public.uplink: public for public in facts.config.public}
-    for rule in facts.rules:
-        if rule.device in uplinks:
-            ip = "ip -6" if rule.version == 6 else "ip"
-            yield Finding(
-                what=f"a policy rule of others is for the uplink {rule.device}: our mark does the same",
-                do=f"{ip} rule del pref {rule.priority} iif {rule.device}; and out of /etc/network/interfaces",
-                grave=False,
+                what=f"what bridges forward passes {name} too (br_netfilter): its rules drop packets of VMs",
+                do=f"sysctl -w {switch}=0 && echo '{switch} = 0' > /etc/sysctl.d/ganeti-vif-{name}.conf",
+                note="udev applies such a file whenever br_netfilter is loaded; Docker sets it to 1 when it starts",
             )
 
 
@@ -122,83 +82,65 @@ def dhcp_servers(facts: Facts) -> Iterator[Finding]:
     for process in facts.dhcp:
         yield Finding(
             what=f"{process.name} (process {process.pid}) listens for DHCP requests on this node",
-            do=f"see that it serves no bridge or tap of VMs, and if it does, stop it: systemctl status {process.pid}",
+            do=f"see: ps -fp {process.pid}",
+            note="it must serve no bridge and no tap of VMs",
             grave=False,
         )
-    if facts.nfdhcpd and facts.config.bindings.consumer is not Consumer.NFDHCPD:
+    consumer = facts.config.bindings.consumer
+    if facts.nfdhcpd and consumer is not Consumer.NFDHCPD:
         yield Finding(
-            what=f"NFDHCPD runs (process {facts.nfdhcpd[0].pid}), and the configuration has "
-            f"consumer = {facts.config.bindings.consumer.value}",
-            do="in [bindings]: consumer = nfdhcpd; or stop it: systemctl disable --now nfdhcpd",
+            what=f"NFDHCPD runs (process {facts.nfdhcpd[0].pid}), and [bindings] has consumer = {consumer.value}",
+            do="systemctl disable --now nfdhcpd"
+            if facts.systemd
+            else "service nfdhcpd stop && update-rc.d nfdhcpd disable",
+            note="or consumer = nfdhcpd in [bindings], if it is to serve guests",
         )
-    if not facts.nfdhcpd and facts.config.bindings.consumer is Consumer.NFDHCPD:
+    if not facts.nfdhcpd and consumer is Consumer.NFDHCPD:
         yield Finding(
             what="the configuration has consumer = nfdhcpd, and no NFDHCPD runs: no guest gets an address",
-            do="start it: systemctl enable --now nfdhcpd; or in [bindings]: consumer = responder",
+            do="systemctl enable --now nfdhcpd"
+            if facts.systemd
+            else "update-rc.d nfdhcpd enable && service nfdhcpd start",
+            note="or consumer = responder in [bindings]",
         )
 
 
 def table_names(facts: Facts) -> Iterator[Finding]:
-    """Names of tables that are missing, or mean another table."""
+    """Names that mean another table than the configuration says, or none."""
     for public in facts.config.public:
         number = facts.tables.get(public.name)
-        if number is None:
-            yield Finding(
-                what=f"the table {public.table} of [public {public.name}] has no name for `ip route show table`",
-                do=f"mkdir -p /etc/iproute2/rt_tables.d; echo {public.table} {public.name} >> {TABLES}",
-                grave=False,
-            )
-        elif number != public.table:
+        if number not in (None, public.table):
+            # A name is not needed: ip takes the number too. But one that means another table misleads.
+            pattern = f"^([[:space:]]*){number}([[:space:]]+{re.escape(public.name)})([[:space:]]|$)"
             yield Finding(
                 what=f"[public {public.name}] has table {public.table}, and /etc/iproute2/rt_tables calls {number} so",
-                do=f"make both the same: table = {number}, or in rt_tables: {public.table} {public.name}",
+                do=f"grep -rlE '{pattern}' /etc/iproute2 | xargs sed -i -E 's/{pattern}/\\1{public.table}\\2\\3/'",
+                note=f"or table = {number} in [public {public.name}], if others use that name for that table",
             )
     links = {nic.link for nic in facts.nics if nic.mode is Mode.ROUTED and not facts.config.public_link(nic.link)}
     for link in sorted(links):
         if not link.isdigit() and link not in facts.tables:
             yield Finding(
                 what=f"NICs have the routed link {link}, which is neither a [public] section nor a routing table",
-                do=f"add [public {link}] to /etc/ganeti-vif/ganeti-vif.conf",
+                do=f"note: add [public {link}] to /etc/ganeti-vif/ganeti-vif.conf, and then: ganeti-vif setup",
             )
 
 
-def scripts(facts: Facts) -> Iterator[Finding]:
-    """Ganeti calls what is in /etc/ganeti, whosever it is."""
-    for name, ours in facts.scripts.items() if facts.ganeti else ():
-        if ours:
-            continue
-        there = f"/etc/ganeti/{name}"
-        yield Finding(
-            what=f"{there} is {'missing' if ours is None else 'not of ganeti-vif'}: Ganeti does not call ganeti-vif",
-            do=f"install -b -m 755 /usr/share/ganeti-vif/scripts/{name} {there}"
-            + ("; on the master too, then: gnt-cluster redist-conf" if name == "kvm-vif-bridge" else ""),
-            grave=name == "kvm-vif-bridge",  # the others are for Ganeti 3.2
-        )
+def called(facts: Facts) -> Iterator[Finding]:
+    """Whether Ganeti calls us."""
+    yield from services.scripts(facts.calls)
+    yield from services.hooks(facts.calls)
 
 
-def hooks(facts: Facts) -> Iterator[Finding]:
-    """Without its hooks a node hears of changes at the next look only, and nobody refuses a network it cannot have."""
-    for directory, target in facts.hooks.items() if facts.ganeti else ():
-        if target != HOOK:
-            there = f"/etc/ganeti/hooks/{directory}"
-            yield Finding(
-                what=f"the hook {there}/50-ganeti-vif is {'missing' if target is None else 'another program'}",
-                do=f"mkdir -p {there}; ln -sf {HOOK} {there}/50-ganeti-vif",
-            )
-
-
-def daemon(facts: Facts) -> Iterator[Finding]:
-    """VMs work without it; nobody repairs, and leftovers stay until a hook comes."""
-    if not facts.daemon:
-        yield Finding(
-            what="ganeti-vifd does not run, or does not answer", do="service ganeti-vifd restart; ganeti-vif status"
-        )
+def daemons(facts: Facts) -> Iterator[Finding]:
+    """VMs work without them for a while; nobody repairs, and leftovers stay until a hook comes."""
+    for daemon in facts.daemons:
+        yield from services.stopped(daemon)
 
 
 CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
-    scripts,
-    hooks,
-    daemon,
+    called,
+    daemons,
     kernel_modules,
     strict_reverse_path,
     bridge_netfilter,
@@ -207,9 +149,10 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     networkd_uplinks,
     network_manager,
     ifupdown2_ports,
-    stale_xtables,
-    stale_rules,
-    uplink_rules,
+    leftovers.xtables,
+    leftovers.rules,
+    leftovers.uplink_rules,
+    leftovers.routes,
     dhcp_servers,
     table_names,
 )

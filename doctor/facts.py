@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from config.model import Config
+from engine.objects import Route
 from predecessors.interfaces import Stanza
 from vif.nic import Nic
 
@@ -47,11 +48,35 @@ SCRIPTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What is wrong, and the command or lines that mend it. Not GRAVE: worth knowing, and everything works."""
+    """What is wrong, and the command that mends it; a NOTE says what a command cannot. Not GRAVE: worth knowing, and
+    everything works. DO is as a Failure's (engine/failure.py)."""
 
     what: str
     do: str
+    note: str | None = None
     grave: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """Whom Ganeti would call. SCRIPTS: whether each of them is ours and may be executed, None if it is missing. HOOKS:
+    where our link in each of them points to. NIC_SETUP: this node has a Ganeti that calls network/MODE/{up,down}."""
+
+    ganeti: bool = True
+    nic_setup: bool = False
+    scripts: Mapping[str, bool | None] = field(default_factory=dict)
+    hooks: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Daemon:
+    """A daemon of ours: whether it runs, whether the node's init starts it at boot, and the LOSS without it."""
+
+    name: str
+    loss: str
+    runs: bool
+    enabled: bool
+    systemd: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +108,7 @@ class Networkd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XtablesRule:
-    """A rule of PROGRAM (iptables-nft, ebtables-legacy, ...), as `-A FORWARD -i tap0 -j DROP`."""
+    """A rule of PROGRAM (iptables-nft, ebtables-legacy), as `-A FORWARD -i tap0 -j DROP`; or a chain, `-N NAME`."""
 
     program: str
     table: str
@@ -115,13 +140,12 @@ class Facts:
     stanzas: tuple[Stanza, ...] = ()
     xtables: tuple[XtablesRule, ...] = ()
     rules: tuple[PolicyRule, ...] = ()
+    routes: tuple[Route, ...] = ()
+    """Those of the main table that others made for what is on the link of a [public] uplink."""
     dhcp: tuple[Process, ...] = ()
     """What listens where DHCP servers do."""
     nfdhcpd: tuple[Process, ...] = ()
     tables: Mapping[str, int] = field(default_factory=dict)
-    scripts: Mapping[str, bool | None] = field(default_factory=dict)
-    """Whether each of SCRIPTS is ours; None if it is missing."""
-    hooks: Mapping[str, str | None] = field(default_factory=dict)
-    """Where our link in each of HOOKS points to."""
-    ganeti: bool = True
-    daemon: bool = True
+    calls: Calls = field(default_factory=Calls)
+    daemons: tuple[Daemon, ...] = ()
+    systemd: bool = True

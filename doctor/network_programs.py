@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from doctor.facts import Facts, Finding, NetworkFile
+from predecessors.interfaces import Stanza
 from vif.nic import Mode
 
-DROPIN = "/etc/systemd/networkd.conf.d/ganeti-vif.conf"
+FOREIGN = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
+
+
+def _written(path: str, *lines: str) -> str:
+    """The command that writes a file with LINES to PATH, which is none of the package's own."""
+    return f"mkdir -p {path.rpartition('/')[0]} && printf '%s\\n' {shlex.join(lines)} > {path}"
 
 
 def networkd_foreign_routes(facts: Facts) -> Iterator[Finding]:
     """systemd-networkd removes routes and rules that it did not make, whenever it starts (networkd.conf(5))."""
-    for key in ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules") if facts.networkd else ():
+    lines = ("[Network]", *(f"{key}=no" for key in FOREIGN))
+    for key in FOREIGN if facts.networkd else ():
         assert facts.networkd
         if facts.networkd.settings.get(key, "yes").lower() not in ("no", "false", "off", "0", "n", "f"):
             yield Finding(
                 what=f"systemd-networkd has {key}=yes: when it restarts it removes what VMs' packets are routed by",
-                do=f"in {DROPIN}: [Network] {key}=no; then: systemctl restart systemd-networkd",
+                do=_written("/etc/systemd/networkd.conf.d/zz-ganeti-vif.conf", *lines)
+                + " && systemctl restart systemd-networkd",
             )
 
 
@@ -31,7 +40,11 @@ def networkd_devices(facts: Facts) -> Iterator[Finding]:
         if first and not first.unmanaged:
             yield Finding(
                 what=f"systemd-networkd manages {device} and devices like it, by {first.path}",
-                do=f"in /etc/systemd/network/00-ganeti-vif.network: [Match] Name={_like(device)} [Link] Unmanaged=yes",
+                do=_written(
+                    f"/etc/systemd/network/00-ganeti-vif-{_stem(device)}.network",
+                    *("[Match]", f"Name={_stem(device)}*", "[Link]", "Unmanaged=yes"),
+                )
+                + " && networkctl reload",
             )
 
 
@@ -43,7 +56,11 @@ def networkd_uplinks(facts: Facts) -> Iterator[Finding]:
         if 6 in public.versions and first and not first.unmanaged and not first.proxy_ndp:
             yield Finding(
                 what=f"systemd-networkd sets proxy_ndp of {public.uplink} to 0, and IPv6 does not reach VMs",
-                do=f"in {first.path}: [Network] IPv6ProxyNDP=yes; then: networkctl reload",
+                do=_written(
+                    f"/etc/systemd/network/{first.path.rpartition('/')[2]}.d/ganeti-vif.conf",
+                    *("[Network]", "IPv6ProxyNDP=yes"),
+                )
+                + f" && networkctl reload && networkctl reconfigure {public.uplink}",
             )
 
 
@@ -62,8 +79,11 @@ def network_manager(facts: Facts) -> Iterator[Finding]:
         if not any(fnmatchcase(device, pattern) for pattern in patterns):
             yield Finding(
                 what=f"NetworkManager manages {device} and devices like it",
-                do="in /etc/NetworkManager/conf.d/ganeti-vif.conf: [keyfile] "
-                f"unmanaged-devices+=interface-name:{_like(device)}; then: systemctl reload NetworkManager",
+                do=_written(
+                    f"/etc/NetworkManager/conf.d/zz-ganeti-vif-{_stem(device)}.conf",
+                    *("[keyfile]", f"unmanaged-devices+=interface-name:{_stem(device)}*"),
+                )
+                + " && systemctl reload NetworkManager",
             )
 
 
@@ -76,8 +96,8 @@ def _ours(facts: Facts) -> list[str]:
     return names
 
 
-def _like(device: str) -> str:
-    return f"{device.rstrip('0123456789')}*"
+def _stem(device: str) -> str:
+    return device.rstrip("0123456789")
 
 
 def ifupdown2_ports(facts: Facts) -> Iterator[Finding]:
@@ -91,8 +111,20 @@ def ifupdown2_ports(facts: Facts) -> Iterator[Finding]:
         if not _condones(given.get("bridge-ports-condone-regex", "")):
             yield Finding(
                 what=f"{stanza.place}: ifreload takes the VMs' taps out of {stanza.device}",
-                do="add to this stanza: bridge-ports-condone-regex ^tap",
+                do=_condoning(stanza),
             )
+
+
+def _condoning(stanza: Stanza) -> str:
+    """The command that adds taps to what STANZA condones."""
+    for option in stanza.options:
+        if option.key.replace("_", "-") == "bridge-ports-condone-regex":
+            path, _, number = option.place.rpartition(":")
+            return f"sed -i '{number}s/[[:space:]]*$/|^tap/' {path}"
+    path, _, _ = stanza.place.rpartition(":")
+    # By its name: a fix for another stanza of this file may have moved its lines.
+    line = f"^[[:space:]]*iface[[:space:]]+{re.escape(stanza.device)}([[:space:]]|$)"
+    return f"sed -i -E '/{line}/a\\    bridge-ports-condone-regex ^tap' {path}"
 
 
 def _condones(pattern: str) -> bool:

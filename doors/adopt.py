@@ -65,9 +65,9 @@ def _look(name: str, here: Here, outcome: Outcome) -> Verdict:
         if taps is None:
             return Verdict()
         if text is None:
-            raise Failure(f"{name}: it runs and has no runtime file", "restart it: gnt-instance reboot --type=hard")
+            raise Failure(f"{name}: it runs and has no runtime file", f"gnt-instance reboot --type=hard {name}")
         if text != qemu.runtime(name):  # a hot-modified NIC keeps its name in QEMU
-            raise Failure(f"{name}: its NICs changed while it was looked at", "ganeti-vif adopt again")
+            raise Failure(f"{name}: its NICs changed while it was looked at", "ganeti-vif adopt")
         instance = runtime.instance_of(name, text)
     except Failure as failure:
         outcome.refused.append(failure)

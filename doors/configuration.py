@@ -9,7 +9,7 @@ from config import parse
 from config.model import Config
 from doors.ask import ask
 from doors.vif_script import complain
-from engine.failure import Failure
+from engine.failure import Failure, remedy
 from node.in_force import in_force, put_in_force, unapplied
 from outside import state_socket
 
@@ -19,7 +19,7 @@ def known(given: argparse.Namespace) -> Config:
     else, that is said. Raises Failure."""
     config = in_force(given.config).config
     if failure := unapplied(given.config):
-        sys.stderr.write(f"note: {failure.what}\n  fix: {failure.do}\n")
+        sys.stderr.write(f"note: {failure.what}\n  {remedy(failure.do)}\n")
     return config
 
 

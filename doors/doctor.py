@@ -12,8 +12,6 @@ from contextlib import suppress
 from config.model import Config
 from doctor.checks import findings
 from doctor.facts import (
-    HOOKS,
-    SCRIPTS,
     Facts,
     Finding,
     Networkd,
@@ -22,21 +20,25 @@ from doctor.facts import (
     Process,
     XtablesRule,
 )
-from doors.ask import ask
+from doors import services
 from doors.importing import stanzas
-from node.in_force import in_force
-from outside import modules, processes, settings, sysctl, tables, xtables
+from engine.failure import remedy
+from node import responding
+from node.in_force import in_force, unapplied
+from outside import modules, processes, settings, sysctl, tables, units, xtables
 from outside.node import Node
 from vif.attach import recorded_nics
 from vif.nic import Nic
 
 DHCP_SERVER_PORT = 67
-MODULES = ("bridge", "tun", "nf_tables", "8021q", "vxlan")
+MODULES = ("bridge", "tun", "nf_tables", "8021q", "vxlan", "br_netfilter")
 
 
 def run(given: argparse.Namespace) -> int:
     """The verb. Returns 1 if something is wrong."""
-    found = findings(facts(in_force(given.config).config))
+    edited = unapplied(given.config)
+    found = [Finding(what=edited.what, do=edited.do)] if edited else []
+    found += findings(facts(in_force(given.config).config))
     if given.json:
         print(json.dumps({"findings": [_row(finding) for finding in found]}, indent=2))
     else:
@@ -47,11 +49,12 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _row(finding: Finding) -> dict[str, object]:
-    return {"what": finding.what, "fix": finding.do, "grave": finding.grave}
+    return {"what": finding.what, "fix": finding.do, "note": finding.note, "grave": finding.grave}
 
 
 def _lines(finding: Finding) -> str:
-    return f"{'conflict' if finding.grave else 'note'}: {finding.what}\n  fix: {finding.do}\n"
+    note = f"  note: {finding.note}\n" if finding.note else ""
+    return f"{'conflict' if finding.grave else 'note'}: {finding.what}\n  {remedy(finding.do)}\n{note}"
 
 
 def facts(config: Config) -> Facts:
@@ -59,8 +62,8 @@ def facts(config: Config) -> Facts:
     nics = tuple(recorded_nics())
     with Node() as node:
         devices = frozenset(node.devices().by_name)
+        routes = [route for public in config.public for route in node.routes_on_link(public.uplink)]
         rules = [PolicyRule(version=v, device=d, priority=p) for v, d, p in node.incoming_rules()]
-    scripts = "/usr/share/ganeti-vif/scripts"
     return Facts(
         config=config,
         nics=nics,
@@ -73,13 +76,15 @@ def facts(config: Config) -> Facts:
         stanzas=stanzas(),
         xtables=tuple(XtablesRule(program=p, table=t, rule=r) for p, t, r in xtables.rules()),
         rules=tuple(rules),
+        routes=tuple(routes),
         dhcp=_named(processes.listeners(DHCP_SERVER_PORT)),
         nfdhcpd=_named(processes.named(["nfdhcpd"])),
         tables=tables.names(),
-        scripts={name: settings.same(f"/etc/ganeti/{name}", f"{scripts}/{name}") for name in SCRIPTS},
-        hooks={name: settings.link_of(f"/etc/ganeti/hooks/{name}/50-ganeti-vif") for name in HOOKS},
-        ganeti=settings.exists("/usr/lib/ganeti") or settings.exists("/etc/ganeti"),
-        daemon=ask("state", {}, patience=2.0) is not None,
+        calls=services.calls(),
+        daemons=services.daemons(
+            config, runs=services.daemon_state() is not None, responds=responding.look(config)[0] is not None
+        ),
+        systemd=units.systemd(),
     )
 
 
@@ -122,6 +127,9 @@ def _networkd() -> Networkd | None:
     files = []
     for path, text in settings.layered(settings.SYSTEMD, "network", ".network"):
         parser = _ini(text)
+        for _, more in settings.layered(settings.SYSTEMD, f"network/{path.rpartition('/')[2]}.d", ".conf"):
+            with suppress(configparser.Error):
+                parser.read_string(more)  # a drop-in (systemd.network(5)): what it says comes last
         match = dict(parser["Match"]) if parser.has_section("Match") else {}
         if match and "Name" not in match and match.get("Type") != "ether":
             continue  # matches by something that a tap has not: a MAC, a driver, a path

@@ -29,7 +29,7 @@ def explained(whom: str, packet: str | None, config: Config, node: Node) -> Row:
     """
     nics = [nic for nic in recorded_nics() if _is(nic, whom)]
     if not nics:
-        raise Failure(f"no NIC on this node is known as {whom}", "ganeti-vif status shows those that are")
+        raise Failure(f"no NIC on this node is known as {whom}", "see: ganeti-vif status")
     return {"nics": [_nic(nic, packet, config, node) for nic in nics]}
 
 

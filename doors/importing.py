@@ -26,7 +26,7 @@ def run(given: argparse.Namespace) -> int:
     notes = [*unread, *notes]
     if not legacy.assignments and not notes:
         what = "neither snf-network's nor gnt-networking's settings are here"
-        raise Failure(what, f"run it where {' or '.join(DEFAULTS)} is, or {INTERFACES} with ip-routing-table")
+        raise Failure(what, f"note: run it where {' or '.join(DEFAULTS)} is, or {INTERFACES} with ip-routing-table")
     if not given.dry_run:
         new_file.create(given.output, text)
     if given.json:

@@ -7,6 +7,7 @@ from typing import Any
 
 from config.model import Config, Private, Public, VlanUplink, VxlanUplink
 from engine.difference import subject
+from engine.failure import remedy
 from node.whole import Survey
 from vif import routed
 from vif.nic import Nic
@@ -137,6 +138,7 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
         yield f"left over: {left['instance']} on {left['tap']}, which is gone (ganeti-vif reconcile clears it)"
     for trouble in shown["trouble"]:
         yield f"trouble: {trouble['what']}"
+        yield f"  {remedy(trouble['do'])}"
     if shown["differences"]:
         yield f"{_count(shown['differences'])}: ganeti-vif check lists them, ganeti-vif reconcile mends them"
 

@@ -10,21 +10,19 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from config import parse
 from config.model import Config, Private, Public
-from doors import explain, status
-from doors.ask import ask
+from doors import explain, services, status
 from doors.configuration import applied, known, tell_daemons
 from doors.progress import Bar
 from doors.vif_script import announce, complain, tap_index, up
 from engine.commands import commands
 from engine.difference import Change
-from engine.failure import Failure
+from engine.failure import Failure, remedy
 from engine.words import finding
 from ganeti import environment as ganeti
-from node import responding, setup, whole
+from node import setup, whole
 from node.in_force import in_force, put_down
 from outside import lock, log
 from outside.node import Node
@@ -103,7 +101,7 @@ def _released(given: argparse.Namespace) -> tuple[tuple[Private, ...], tuple[Pub
     flagged = _flagged(given)
     if kept := sorted({*flagged.bridges} & {name for private in config.private for name in private.bridges}):
         what = f"{kept[0]} is in the configuration in force: ganeti-vifd and Ganeti's hooks would make it again"
-        raise Failure(what, f"take it out of {given.config}, then: ganeti-vif setup")
+        raise Failure(what, f"note: take it out of {given.config}, then: ganeti-vif setup")
     return (flagged,), ()
 
 
@@ -111,18 +109,18 @@ def _flagged(given: argparse.Namespace) -> Private:
     """The private networks that the flags name. Raises Failure."""
     prefix, separator, ranges = given.private.partition("=")
     if not separator:
-        raise Failure(f"--private {given.private}: no PREFIX=RANGES", "for example: --private pvn=1-100,200")
+        raise Failure(f"--private {given.private}: no PREFIX=RANGES", "note: for example: --private pvn=1-100,200")
     return parse.one_off(prefix, ranges, given.uplink, given.mtu)
 
 
 def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Show private networks, public links and NICs."""
-    config = known(given)
+    config = in_force(given.config).config
     with Node() as node:
         found = whole.survey(config, node)
-    responder, trouble = responding.look(config)
-    found.trouble += trouble
-    shown = status.status(config, found, _daemon()) | {"responder": responder}
+    said = services.look(config, given.config)
+    found.trouble = said.trouble + found.trouble
+    shown = status.status(config, found, said.daemon) | {"responder": said.responder}
     if given.json:
         print(json.dumps(shown, indent=2))
     else:
@@ -142,22 +140,18 @@ def explain_nics(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     return 0
 
 
-def _daemon() -> dict[str, Any] | None:
-    """What ganeti-vifd says of itself; None if it does not run or does not answer."""
-    answer = ask("state", {}, patience=2.0)
-    return json.loads(answer[1]) if answer else None
-
-
 def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """List each difference between what should be and what is; status 1 if there is one."""
     config = in_force(given.config).config
     with Node() as node:
         found = whole.survey(config, node)
-    found.trouble += responding.look(config)[1]
+    found.trouble = services.trouble(config, given.config) + found.trouble
     if given.json:
-        print(json.dumps({"differences": found.findings}, indent=2))
+        trouble = [{"what": failure.what, "do": failure.do} for failure in found.trouble]
+        print(json.dumps({"differences": found.findings, "trouble": trouble}, indent=2))
     else:
-        sys.stdout.writelines(f"{line}\n" for line in found.findings)
+        fixes = {failure.what: f"  {remedy(failure.do)}\n" for failure in found.trouble}
+        sys.stdout.writelines(f"{line}\n{fixes.get(line, '')}" for line in found.findings)
     return 1 if found.findings else 0
 
 
@@ -227,9 +221,7 @@ def detach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int
 def _recorded(tap: str) -> Nic:
     nic = recorded(tap)
     if nic is None:
-        raise Failure(
-            f"{tap} was not attached by ganeti-vif: there is no record of it", "ganeti-vif status shows what is"
-        )
+        raise Failure(f"{tap} was not attached by ganeti-vif: there is no record of it", "see: ganeti-vif status")
     return nic
 
 

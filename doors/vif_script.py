@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from config.model import Config
 from engine.difference import Change
-from engine.failure import Failure
+from engine.failure import Failure, remedy
 from ganeti import environment as ganeti
 from node.in_force import in_force
 from outside import lock, log, packets
@@ -147,13 +147,13 @@ def tap_index(tap: str) -> int:
     try:
         return socket.if_nametoindex(tap)
     except OSError as error:
-        raise Failure(f"there is no device {tap}", "Ganeti makes the tap before it calls this: see ip link") from error
+        raise Failure(f"there is no device {tap}", "see: ip link show") from error
 
 
 def needs_root() -> None:
     """Raises Failure if this process cannot change the node's network."""
     if os.geteuid() != 0:
-        raise Failure("only root can change the node's network", "run it as root")
+        raise Failure("only root can change the node's network", "note: run it as root")
 
 
 def complain(failure: Failure) -> None:
@@ -164,4 +164,4 @@ def complain(failure: Failure) -> None:
 
 def lines(failure: Failure) -> str:
     """FAILURE as its two lines."""
-    return f"error: {failure.what}\n  fix: {failure.do}\n"
+    return f"error: {failure.what}\n  {remedy(failure.do)}\n"

@@ -9,10 +9,13 @@ from engine.difference import Alter, Change, Make, Remove
 from engine.marks import PROTOCOL, TABLE
 from engine.objects import (
     ETHERNET_MTU,
+    ZEROED,
     Binding,
+    BridgeNetfilter,
     BridgePort,
     BridgeVlan,
     Link,
+    Module,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -63,6 +66,13 @@ def _make(wanted: Object) -> Iterator[str]:
             yield f"nft add map {family} {TABLE} {map_name} '{{ type ifname : verdict; }}'"
         case MapElement():
             yield f"nft add element {_element(wanted)}"
+        case Module(name=name):
+            yield f"modprobe {name}"
+            if zeroed := ZEROED.get(name):
+                yield f"sysctl -w {' '.join(f'{dotted(path)}=0' for path in zeroed)}"
+        case BridgeNetfilter():
+            flags = f"nf_call_iptables {int(wanted.iptables)} nf_call_ip6tables {int(wanted.ip6tables)}"
+            yield f"ip link set {wanted.bridge} type bridge {flags}"
         case Sysctl(path=path, value=value):
             yield f"sysctl -w {dotted(path)}={value}"
         case BridgePort(device=device, bridge=bridge):
@@ -120,6 +130,10 @@ def _remove(actual: Object) -> Iterator[str]:
             yield f"bridge vlan del dev {device} vid {vid}"
         case Binding() | Record():
             yield f"rm {place(actual)}"
+        case BridgeNetfilter(bridge=bridge):
+            yield from _make(BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False))
+        case Module(name=name):
+            yield f"# the module {name} stays loaded"
         case Sysctl(path=path):
             yield f"# {dotted(path)} stays as it is"
 
@@ -144,10 +158,6 @@ def _kind_words(link: Link) -> list[str]:
         words.append(f"forward_delay {link.forward_delay}")
     if link.mcast_snooping is not None:
         words.append(f"mcast_snooping {int(link.mcast_snooping)}")
-    if link.call_iptables is not None:
-        words.append(f"nf_call_iptables {int(link.call_iptables)}")
-    if link.call_ip6tables is not None:
-        words.append(f"nf_call_ip6tables {int(link.call_ip6tables)}")
     if link.vlan_filtering is not None:
         words.append(f"vlan_filtering {int(link.vlan_filtering)}")
     if link.vlan is not None:

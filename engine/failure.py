@@ -6,6 +6,8 @@ from __future__ import annotations
 class Failure(Exception):
     """Two lines: what happened to whom, and what to do.
 
+    DO is a command that mends it (several are joined by &&); or `see: ` and a command that shows more; or `note: ` and
+    words, where no command can know what is meant.
     Doors print both and exit with 1. Anything else that reaches a door is a fault of ours and shows its traceback.
     """
 
@@ -21,6 +23,16 @@ class Failure(Exception):
         """The same failure with WHOM (instance, NIC, tap) in front of it."""
         told = self.what.startswith((f"{whom}:", f"{whom} "))
         return self if told else Failure(f"{whom}: {self.what}", self.do)
+
+
+def remedy(do: str) -> str:
+    """DO as doors print it: what is no command does not look like one."""
+    return do if do.startswith(("see: ", "note: ")) else f"fix: {do}"
+
+
+def in_brackets(do: str) -> str:
+    """DO within a line, where brackets set it apart."""
+    return f"({do.removeprefix('note: ')})"
 
 
 class Gone(Failure):

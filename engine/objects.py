@@ -48,8 +48,6 @@ class Link:
     stp: bool | None = None
     forward_delay: int | None = None
     mcast_snooping: bool | None = None
-    call_iptables: bool | None = None
-    call_ip6tables: bool | None = None
     vlan_filtering: bool | None = None
     lower: str | None = None
     vlan: int | None = None
@@ -60,6 +58,37 @@ class Link:
     @property
     def key(self) -> Key:
         return ("link", self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A module of the kernel, loaded or built in. What it changes for everybody when it is loaded is put back."""
+
+    name: str
+
+    @property
+    def key(self) -> Key:
+        return ("module", self.name)
+
+
+ZEROED = {
+    "br_netfilter": tuple(f"net/bridge/bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables")),
+}
+"""Sysctls by module: those that are 1 when it is loaded, which concerns others, and that who loads it puts to 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeNetfilter:
+    """Whether what BRIDGE forwards passes the rules for routed IPv4 and IPv6 packets. It takes effect with the module
+    br_netfilter; net.bridge.bridge-nf-call-* says the same of all bridges."""
+
+    bridge: str
+    iptables: bool
+    ip6tables: bool
+
+    @property
+    def key(self) -> Key:
+        return ("bridge netfilter", self.bridge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,12 @@ from dataclasses import fields
 from engine.chains import Chain, MapElement, Subchain, VerdictMap
 from engine.objects import (
     Binding,
+    BridgeNetfilter,
     BridgePort,
     BridgeVlan,
     Key,
     Link,
+    Module,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -24,12 +26,14 @@ from engine.objects import (
 
 Object = (
     Record
+    | Module
     | Link
     | VerdictMap
     | Subchain
     | Chain
     | MapElement
     | Sysctl
+    | BridgeNetfilter
     | OvsPort
     | BridgePort
     | BridgeVlan
@@ -43,12 +47,14 @@ Object = (
 
 ORDER: tuple[type, ...] = (
     Record,
+    Module,
     Link,
     VerdictMap,
     Subchain,
     Chain,
     MapElement,
     Sysctl,
+    BridgeNetfilter,
     OvsPort,
     BridgePort,
     BridgeVlan,

@@ -9,9 +9,11 @@ from engine.difference import Alter, Change, Make, Remove, subject
 from engine.marks import PROTOCOL
 from engine.objects import (
     Binding,
+    BridgeNetfilter,
     BridgePort,
     BridgeVlan,
     Link,
+    Module,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -102,6 +104,10 @@ def name(thing: Object) -> str:
             return f"verdict map {thing.family} {thing.name}"
         case MapElement():
             return f"{thing.device} in the verdict map {thing.family} {thing.map}"
+        case Module():
+            return f"kernel module {thing.name}"
+        case BridgeNetfilter():
+            return f"br_netfilter on {thing.bridge}"
         case Sysctl():
             return f"sysctl {dotted(thing.path)}"
         case BridgePort():

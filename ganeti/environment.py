@@ -105,7 +105,7 @@ class _Variables:
         if value is None:
             raise Failure(
                 f"{self.whom()}: the variable {name} is missing or empty",
-                "this script is for Ganeti to call; by hand use: ganeti-vif attach --help",
+                "see: ganeti-vif attach --help",
             )
         return value
 
@@ -127,9 +127,9 @@ class _Variables:
 
 def _remedy(name: str) -> str:
     if name.startswith("NETWORK_"):
-        return "see and mend it with: gnt-network info, gnt-network modify"
+        return "note: see and mend it with: gnt-network info, gnt-network modify"
     if name == "TAGS":
-        return "see and mend it with: gnt-instance list-tags, gnt-instance remove-tags"
+        return "note: see and mend it with: gnt-instance list-tags, gnt-instance remove-tags"
     return "see and mend it with: gnt-instance info, gnt-instance modify --net"
 
 

@@ -16,7 +16,8 @@ from engine.failure import Failure, one_line
 from ganeti.environment import nic_of
 from vif.adopt import Described, Instance
 
-_REMEDY = "restart the instance, which writes it anew: gnt-instance reboot --type=hard"
+_REMEDY = "gnt-instance reboot --type=hard"
+"""Started again, an instance has a runtime file that is new."""
 _NIC = {"MAC": "mac", "INTERFACE_UUID": "uuid", "INTERFACE_NAME": "name", "IP": "ip"}
 _PARAMETERS = {"MODE": "mode", "LINK": "link", "VLAN": "vlan"}
 _NETWORK = {
@@ -42,7 +43,7 @@ def instance_of(name: str, text: str) -> Instance:
             raise ValueError("its second part is no list of NICs")
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         what = f"{one_line(name)}: its runtime file is damaged: {type(error).__name__} {error}"
-        raise Failure(what, _REMEDY) from error
+        raise Failure(what, f"{_REMEDY} {one_line(name)}") from error
     described: list[Described] = []
     refused: list[tuple[str, Failure]] = []
     for number, nic in enumerate(nics):
@@ -64,18 +65,20 @@ def _environment(instance: str, nic: Mapping[str, Any]) -> dict[str, str]:
     given = {"INSTANCE": instance, "INTERFACE": "unknown"}
     for variables, values in ((_NIC, nic), (_PARAMETERS, nic.get("nicparams")), (_NETWORK, network)):
         if not isinstance(values, Mapping):
-            raise Failure("its runtime file is damaged: parameters or network are no JSON object", _REMEDY)
+            raise Failure(
+                "its runtime file is damaged: parameters or network are no JSON object", f"{_REMEDY} {instance}"
+            )
         for variable, key in variables.items():
             value = values.get(key)
             if isinstance(value, str):
                 given[variable] = value
             elif value is not None:
-                raise Failure(f"its runtime file is damaged: {key} is no text", _REMEDY)
+                raise Failure(f"its runtime file is damaged: {key} is no text", f"{_REMEDY} {instance}")
     if missing := [variable for variable in _REQUIRED if not given.get(variable)]:
-        raise Failure(f"its runtime file has no {missing[0]}", _REMEDY)
+        raise Failure(f"its runtime file has no {missing[0]}", f"{_REMEDY} {instance}")
     tags = network.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise Failure("its runtime file is damaged: tags are no list of texts", _REMEDY)
+        raise Failure("its runtime file is damaged: tags are no list of texts", f"{_REMEDY} {instance}")
     return given | {"NETWORK_TAGS": " ".join(tags)}
 
 

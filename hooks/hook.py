@@ -12,12 +12,12 @@ import gc
 import os
 from collections.abc import Callable, Mapping
 
-from config import source
 from config.model import Config
-from engine.failure import Failure, one_line
+from doors import services
+from engine.failure import Failure, in_brackets, one_line
 from engine.words import finding
 from ganeti.hook import Hook, Instance, hook_of
-from node import responding, setup, whole
+from node import connecting, setup, whole
 from node.in_force import in_force
 from outside import lock, log
 from outside.node import Node
@@ -37,7 +37,7 @@ def main(environment: Mapping[str, str]) -> int:
             return 0
         return (action or reconcile)(hook)
     except Failure as failure:
-        return complain(f"{hook.name}: {failure.what} ({failure.do})")
+        return complain(f"{hook.name}: {failure.what} {in_brackets(failure.do)}")
 
 
 def complain(text: str) -> int:
@@ -69,23 +69,10 @@ def in_step(hook: Hook, told: Instance, config: Config, node: Node) -> None:
 
 
 def network_connect_pre(hook: Hook) -> int:
-    """Refuse a bridge of ours that this node has not and cannot have: instances would fail to start here later, for
-    Ganeti checks bridges before it runs any hook of theirs."""
-    if hook.mode != "bridged" or hook.link is None:
-        return 0
-    config = in_force().config
-    family = next((p for p in config.private if hook.link.rstrip("0123456789") == p.prefix), None)
-    if family is None:
-        return 0
-    if hook.link not in set(family.bridges):
-        where = f"[private {family.prefix}] of {source.PATH} on all nodes, then: ganeti-vif setup"
-        return complain(f"{hook.link} is outside the configured private networks (add it to {where})")
+    """Refuse a link that this node has not and cannot have: instances would fail to start here later."""
     with lock.held("node"), Node() as node:
-        _, refused = setup.setup((family,), (), node, dry_run=True)
-    for failure in refused:
-        if failure.what.startswith((f"{hook.link} ", f"{hook.link}:", f"private networks {family.prefix}*")):
-            return complain(f"{failure.what} ({failure.do})")
-    return 0
+        failure = connecting.refusal(hook.mode, hook.link, in_force().config, node)
+    return complain(f"{failure.what} {in_brackets(failure.do)}") if failure else 0
 
 
 def set_up(hook: Hook) -> int:
@@ -124,12 +111,15 @@ def cluster_verify(hook: Hook) -> int:
     config = in_force().config
     with Node() as node:
         found = whole.survey(config, node)
-    found.trouble += responding.look(config)[1]
+    found.trouble = services.trouble(config) + found.trouble
     wrong = found.findings
     if not wrong:
         return 0
+    fixes = {failure.what: f" {in_brackets(failure.do)}" for failure in found.trouble}
+    named = "; ".join(f"{line}{fixes.get(line, '')}" for line in wrong[:MOST])
     rest = f" and {len(wrong) - MOST} more" if len(wrong) > MOST else ""
-    return complain(f"{'; '.join(wrong[:MOST])}{rest} (ganeti-vif check lists them, ganeti-vif reconcile mends them)")
+    mends = ", ganeti-vif reconcile mends them" if found.changes else ""
+    return complain(f"{named}{rest} (ganeti-vif check lists them{mends})")
 
 
 INSTANCE = ("add", "start", "stop", "reboot", "migrate", "failover", "move", "modify", "rename", "remove", "export")

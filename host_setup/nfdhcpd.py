@@ -7,9 +7,11 @@ gateway then; and what else a DHCP request can reach (the node, other guests of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from engine.chains import Chain, FilterRule
+from engine.failure import Failure
+from engine.objects import BridgeNetfilter, Module
 from engine.state import Object
 
 DHCP, ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, DHCPV6 = 42, 43, 44, 45
@@ -21,6 +23,33 @@ _ROUTED = 'meta iifkind "tun"'
 binding, and NFDHCPD lets it pass."""
 _BRIDGED = 'meta iifkind "bridge"'
 """With br_netfilter, what a bridge forwards comes through here as if the bridge had received it."""
+
+
+def module() -> Module:
+    """What hands to netfilter what a bridge forwards. It is a module of Debian's kernels, and loaded on demand."""
+    return Module(name="br_netfilter")
+
+
+def heard(bridge: str) -> BridgeNetfilter:
+    """What BRIDGE needs so that NFDHCPD hears its guests: by the bridge, for the sysctl would say it for all others."""
+    return BridgeNetfilter(bridge=bridge, iptables=True, ip6tables=True)
+
+
+def unheard(
+    bridge: str, netfilter: BridgeNetfilter | None, guests: Sequence[str], *, four: bool, six: bool
+) -> Failure | None:
+    """Why NFDHCPD does not hear GUESTS on a BRIDGE that is in no family of ours; None if it does.
+
+    FOUR and SIX: net.bridge.bridge-nf-call-iptables and -ip6tables hand it the packets of all bridges. Such a bridge is
+    left as it is and told of: the node's own rules would apply to everybody on it, and may drop their packets.
+    """
+    if (four or (netfilter and netfilter.iptables)) and (six or (netfilter and netfilter.ip6tables)):
+        return None
+    rest = f" and {len(guests) - 1} more" if len(guests) > 1 else ""
+    return Failure(
+        f"NFDHCPD does not hear {guests[0]}{rest}: what {bridge} forwards does not pass netfilter",
+        f"ip link set {bridge} type bridge nf_call_iptables 1 nf_call_ip6tables 1",
+    )
 
 
 def queues() -> Iterator[Object]:

@@ -15,6 +15,7 @@ from engine.failure import Failure
 from engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
 from engine.objects import ETHERNET_MTU, BridgePort, Link, Sysctl, Up
 from engine.state import Object
+from host_setup.nfdhcpd import heard
 
 MADE = (GROUP, LEAVING_GROUP)
 OURS = (*MADE, ADOPTED_GROUP)
@@ -48,7 +49,7 @@ def _mtu(private: Private, links: Mapping[str, Link]) -> int:
     if lower is None:
         raise Failure(
             f"private networks {private.prefix}*: the uplink device {private.uplink.device} does not exist",
-            f"make it first (see: ip link), or mend the uplink of [private {private.prefix}]",
+            f"note: make it first, or mend the uplink of [private {private.prefix}]: ip link shows what there is",
         )
     largest = lower.mtu or ETHERNET_MTU
     if isinstance(private.uplink, VxlanUplink):
@@ -57,7 +58,7 @@ def _mtu(private: Private, links: Mapping[str, Link]) -> int:
     if (private.mtu or 0) > largest:
         raise Failure(
             f"private networks {private.prefix}*: mtu {private.mtu} does not fit {lower.name}, which has {largest}",
-            f"ip link set {lower.name} mtu {private.mtu}, or a smaller mtu in [private {private.prefix}]",
+            f"ip link set {lower.name} mtu {private.mtu}",
         )
     return private.mtu or largest
 
@@ -78,10 +79,9 @@ def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str, *, qu
         # Multicast goes to all, like broadcast: nobody asks for memberships here, and a snooping bridge joins a group
         # of its own, whose timers walk all devices of the node.
         mcast_snooping=False,
-        # For NFDHCPD alone, which hears what a bridge forwards by netfilter's rules for routed packets.
-        call_iptables=queued or None,
-        call_ip6tables=queued or None,
     )
+    if queued:
+        yield heard(network.bridge)
     yield Sysctl(path=f"net/ipv6/conf/{network.bridge}/disable_ipv6", value="1")
     # 8: answer no ARP request for any address of this node (kernel doc ip-sysctl).
     yield Sysctl(path=f"net/ipv4/conf/{network.bridge}/arp_ignore", value="8")
@@ -142,19 +142,19 @@ def obstacle(
     if bridge and bridge.kind != "bridge":
         return Failure(
             f"{network.bridge} exists and is no bridge but a {bridge.kind or 'device'}",
-            f"rename or remove it (ip link set {network.bridge} name NEW), or leave {network.bridge} out of the ranges",
+            f"note: rename or remove it, or leave {network.bridge} out of the ranges",
         )
     if bridge and bridge.group not in (0, *OURS):
         return Failure(
             f"{network.bridge} is of the device group {bridge.group}: somebody else takes care of it",
-            f"ip link set {network.bridge} group 0, or leave {network.bridge} out of the ranges",
+            f"ip link set {network.bridge} group 0",
         )
     for port in ports.get(network.bridge, ()):
         if port.name != network.port and port.kind != "tun" and port.name not in attached:
             return Failure(
                 f"{network.bridge} has the port {port.name} ({port.kind or 'device'}), which is neither a VM's tap "
                 f"nor its uplink {network.port or '(it has none)'}",
-                f"ip link set {port.name} nomaster, if it does not belong there",
+                f"note: if it does not belong there: ip link set {port.name} nomaster",
             )
     if network.port and (existing := links.get(network.port)):
         return _port_obstacle(network, existing, links, masters)
@@ -172,12 +172,12 @@ def _port_obstacle(
         )
         return Failure(
             f"{network.bridge}: its uplink {wanted.name} exists and is something else ({is_}, not {should})",
-            f"ip link del {wanted.name}, if nothing uses it",
+            f"note: if nothing uses it: ip link del {wanted.name}",
         )
     if (master := masters.get(wanted.name, network.bridge)) != network.bridge:
         return Failure(
             f"{network.bridge}: its uplink {wanted.name} is a port of {master}",
-            f"ip link set {wanted.name} nomaster, if it does not belong there",
+            f"note: if it does not belong there: ip link set {wanted.name} nomaster",
         )
     return None
 

@@ -16,6 +16,7 @@ from engine.failure import Failure
 from engine.marks import ROUTED_GROUP
 from engine.objects import Link, Route, Rule, Sysctl, Up
 from engine.state import Object
+from engine.words import dotted
 
 PRIORITY = 20000
 """Of our policy rules: after `local` (0), before `main` (32766)."""
@@ -33,13 +34,14 @@ def obstacle(public: Public, links: Mapping[str, Link], advertised: Collection[s
     if public.uplink not in links:
         return Failure(
             f"public link {public.name}: the uplink {public.uplink} does not exist",
-            f"make it first (see: ip link), or mend the uplink of [public {public.name}]",
+            f"note: make it first, or mend the uplink of [public {public.name}]: ip link shows what there is",
         )
     if 6 in public.versions and (others := sorted(set(advertised) - {public.uplink})):
+        switch = dotted(f"net/ipv6/conf/{others[0]}/accept_ra")
         return Failure(
             f"public link {public.name}: {others[0]} has its IPv6 default route from router advertisements, "
             "which a node that forwards IPv6 ignores",
-            f"sysctl -w net.ipv6.conf.{others[0]}.accept_ra=2, there and in /etc/sysctl.d",
+            f"sysctl -w {switch}=2 && echo '{switch} = 2' > /etc/sysctl.d/ganeti-vif-{others[0]}.conf",
         )
     return None
 

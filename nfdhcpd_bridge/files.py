@@ -75,7 +75,7 @@ def stamps(directory: str) -> dict[str, Stamp]:
         return {}
     except OSError as error:
         what = f"the bindings in {directory} cannot be read: {os.strerror(error.errno or 0)}"
-        raise Failure(what, f"make it readable for everybody: chmod 755 {directory}") from error
+        raise Failure(what, f"chmod 755 {directory}") from error
     return found
 
 
@@ -102,7 +102,7 @@ def _reporting(binding: Binding, action: Callable[[Binding], None]) -> None:
         raise Gone(f"there is no binding {path}", f"see: ls -la {binding.directory}") from error
     except OSError as error:
         what = f"the binding {path} cannot be changed: {os.strerror(error.errno or 0)}"
-        raise Failure(what, f"see that it is writable and has room: df {binding.directory}") from error
+        raise Failure(what, f"see: df {binding.directory}") from error
 
 
 def _unlink(binding: Binding) -> None:

@@ -89,7 +89,7 @@ def unapplied(path: str = source.PATH) -> Failure | None:
     if known is None:
         return None
     if known.path != path:
-        return Failure(f"{known.path} is in force, and not {path}", "ganeti-vif setup")
+        return Failure(f"{known.path} is in force, and not {path}", f"ganeti-vif --config {path} setup")
     try:
         given = source.read(path)
         if given == known or parse.config_of(given) == parse.config_of(known):

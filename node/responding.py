@@ -23,7 +23,7 @@ def look(config: Config) -> tuple[dict[str, Any] | None, list[Failure]]:
     if state is None:
         bindings = len(files.stamps(directory))
         what = f"ganeti-vif-responder does not run, and {bindings} guests depend on it for their addresses"
-        return None, [Failure(what, "systemctl start ganeti-vif-responder")] if bindings else []
+        return None, [Failure(what, "service ganeti-vif-responder start")] if bindings else []
     return state, [*_trouble(state, directory)]
 
 
@@ -31,15 +31,15 @@ def _trouble(state: dict[str, Any], directory: str) -> list[Failure]:
     found = []
     if not state["enabled"] or state["directory"] != directory:
         what = "ganeti-vif-responder runs with another configuration"
-        found.append(Failure(what, "systemctl reload ganeti-vif-responder"))
+        found.append(Failure(what, "service ganeti-vif-responder reload"))
     if state["unreadable"]:
-        do = f"make it readable for everybody: chmod 755 {directory}"
+        do = f"chmod 755 {directory}"
         found.append(Failure(f"ganeti-vif-responder serves nobody: {state['unreadable']}", do))
     for bad in state["invalid"]:
         place = f"{bad['file']}:{bad['line']}" if bad["line"] else bad["file"]
-        found.append(Failure(f"{place}: {bad['reason']}; its guest is not served", f"mend it, or remove {bad['file']}"))
-    for left in state["unserved"]:
         found.append(
-            Failure(f"{left['tap']} is not served: {left['reason']}", "systemctl restart ganeti-vif-responder")
+            Failure(f"{place}: {bad['reason']}; its guest is not served", f"note: mend it, or remove {bad['file']}")
         )
+    for left in state["unserved"]:
+        found.append(Failure(f"{left['tap']} is not served: {left['reason']}", "service ganeti-vif-responder restart"))
     return found

@@ -20,7 +20,7 @@ from engine.objects import Key, Link, Route, Rule
 from engine.state import Object, State, state
 from host_setup import private as private_networks
 from host_setup import public as public_links
-from host_setup.nfdhcpd import queues
+from host_setup.nfdhcpd import module, queues
 from host_setup.private import MADE, OURS, networks, obstacle, seclusion
 from outside import records, sysctl
 from outside.links import Devices
@@ -84,7 +84,8 @@ def layout(
                 result.units.append(Unit(network.bridge, state(wanted)))
         except Failure as reason:
             result.refused.append(reason)
-    if result.units or _in_our_care(links):
+    bridged = bool(result.units)
+    if bridged or _in_our_care(links):
         # Before any bridge: each is out of the node's reach from the moment it exists.
         result.base = state(seclusion())
     for link in public:
@@ -94,6 +95,9 @@ def layout(
             result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
     if queued:
         result.units.append(Unit("NFDHCPD", state(queues())))
+        if bridged:
+            # A unit of its own: where it cannot be loaded, routed guests are heard all the same.
+            result.units.append(Unit("NFDHCPD on bridges", state([module()])))
     return result
 
 
@@ -210,7 +214,7 @@ def _bridges_in_use(private: Iterable[Private], devices: Devices) -> Iterator[Fa
             if others := sorted(port.name for port in ports.get(bridge, []) if port.name not in own):
                 yield Failure(
                     f"{bridge} has taps on it: {', '.join(others)}",
-                    "stop or migrate their instances first: ganeti-vif status names them",
+                    "note: stop or migrate their instances first: ganeti-vif status names them",
                 )
 
 
@@ -220,5 +224,5 @@ def _links_in_use(public: Iterable[Public], node: Node) -> Iterator[Failure]:
         if taps:
             yield Failure(
                 f"the public link {link.name} has routes to taps: {', '.join(sorted(map(str, taps)))}",
-                "stop or migrate their instances first: ganeti-vif status names them",
+                "note: stop or migrate their instances first: ganeti-vif status names them",
             )

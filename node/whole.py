@@ -5,10 +5,10 @@ Check, reconcile and status are this survey: printed, done, or shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from config.model import Config
+from config.model import Config, Consumer
 from engine.apply import clear
 from engine.chains import Chain
 from engine.difference import Change, difference
@@ -16,15 +16,16 @@ from engine.failure import Failure
 from engine.objects import Key
 from engine.state import Object, State
 from engine.words import finding, name
+from host_setup.nfdhcpd import unheard
 from node.setup import layout
-from outside import records
+from outside import records, sysctl
 from outside.links import Devices
 from outside.node import Node, identity
 from vif import profile
 from vif.attach import removable
 from vif.look_around import look_around
 from vif.needs import needs
-from vif.nic import Nic
+from vif.nic import Mode, Nic
 from vif.record import is_pending, nic_of
 from vif.surroundings import obstacle
 
@@ -77,12 +78,13 @@ def survey(config: Config, node: Node) -> Survey:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
     ours = node.ours(desired, config.bindings.directory)
+    found.trouble += _unheard(config, found)
     for orphan in sorted(_orphans(ours, found)):
         in_trouble = True
         found.trouble.append(
             Failure(
                 f"{orphan} is filtered as a NIC of ours, but there is no readable record of its NIC",
-                "it stays as it is: ganeti-vif adopt takes it over; or restart its instance",
+                "ganeti-vif adopt",
             )
         )
     left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node).items()}
@@ -92,6 +94,24 @@ def survey(config: Config, node: Node) -> Survey:
     stale = left.keys() if in_trouble else {*left, *ours} - profile.idle(config.profiles)
     found.changes = difference(desired, actual, stale)
     return found
+
+
+def _unheard(config: Config, found: Survey) -> Iterator[Failure]:
+    """The bridges of others whose guests NFDHCPD is to serve and does not hear."""
+    if config.bindings.consumer is not Consumer.NFDHCPD:
+        return
+    guests: dict[str, list[Nic]] = {}
+    for nic in found.nics:
+        bound = any(key[0] == "binding" for key in found.wanted.get(nic.tap, ()))
+        if bound and nic.mode is Mode.BRIDGED and not config.private_network(nic.link):
+            guests.setdefault(nic.link, []).append(nic)
+    four, six = (sysctl.value(f"net/bridge/bridge-nf-call-{name}") == "1" for name in ("iptables", "ip6tables"))
+    for bridge, nics in guests.items():
+        ipv6 = any(nic.network and nic.network.subnet6 for nic in nics)
+        device = found.devices.by_name.get(bridge)
+        whom = [nic.whom for nic in nics]
+        if failure := unheard(bridge, device.netfilter if device else None, whom, four=four, six=six or not ipv6):
+            yield failure
 
 
 def _orphans(ours: State, found: Survey) -> set[str]:
@@ -137,7 +157,7 @@ def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node, foun
             other = next((one.whom for one in found.nics if key in found.wanted.get(one.tap, ())), "this node")
             raise Failure(
                 f"it cannot have what {other} has: {name(desired[key])}",
-                "give one of them another address: ganeti-vif status shows both",
+                "note: give one of them another address: ganeti-vif status shows both",
             )
     desired.update(wanted.all)
     return frozenset(wanted.own)

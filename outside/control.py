@@ -75,7 +75,7 @@ class Control:
             self.listener.listen(MOST)
         except OSError as error:
             what = f"{self._path} cannot be opened: {os.strerror(error.errno or 0)}"
-            raise Failure(what, "see that /run is writable and not full: df /run") from error
+            raise Failure(what, "see: df /run") from error
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -104,7 +104,7 @@ class GuestSocket:
         except OSError as error:
             one.close()
             if error.errno in (errno.ENODEV, errno.ENXIO):
-                raise Gone(f"the device with index {index} is gone", "nothing") from error
+                raise Gone(f"the device with index {index} is gone", "note: nothing") from error
             what = f"the device with index {index} cannot be listened to: {error.strerror}"
             raise Failure(what, "see: journalctl -u ganeti-vif-responder") from error
         self._socket = one
@@ -151,7 +151,7 @@ def _open() -> socket.socket:
     try:
         return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, 0)
     except OSError as error:
-        do = "it needs CAP_NET_RAW and a limit of open files above the number of taps: start it by its unit, or as root"
+        do = "note: it needs CAP_NET_RAW, and more open files than there are taps: start it by its unit, or as root"
         raise Failure(f"no packet socket can be opened: {error.strerror}", do) from error
 
 

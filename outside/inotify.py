@@ -45,7 +45,7 @@ class Watch:
         if self._descriptor < 0:
             reason = os.strerror(ctypes.get_errno())
             what = f"{directory} cannot be watched: {reason}"
-            raise Failure(what, "raise the limit: sysctl fs.inotify.max_user_instances")
+            raise Failure(what, "note: raise the limit, sysctl fs.inotify.max_user_instances")
         self._watched = -1
         self.armed = False
         """Whether the directory itself is watched, and not what it would be in."""
@@ -113,7 +113,7 @@ class Watch:
             if error in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                 return False
             what = f"{path} cannot be watched: {os.strerror(error)}"
-            raise Failure(what, "raise the limit: sysctl fs.inotify.max_user_watches")
+            raise Failure(what, "note: raise the limit, sysctl fs.inotify.max_user_watches")
         if found != self._watched:
             self._leave()
         self._watched = found

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from engine.failure import Gone
-from engine.objects import BridgePort, BridgeVlan, Link, Up
+from engine.objects import BridgeNetfilter, BridgePort, BridgeVlan, Link, Up
 from engine.state import Object
 from outside.query import Query, attribute, attributes, nested, number, text
 
@@ -40,11 +40,13 @@ FEW = 32
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A network device as the kernel knows it. MASTER is the name of the bridge (or bond) that it belongs to."""
+    """A network device as the kernel knows it. MASTER is the name of the bridge (or bond) that it belongs to;
+    NETFILTER is a bridge's, where the kernel knows that."""
 
     link: Link
     up: bool
     master: str | None
+    netfilter: BridgeNetfilter | None = None
 
     @property
     def name(self) -> str:
@@ -58,6 +60,8 @@ class Device:
     def objects(self) -> Iterator[Object]:
         """What this device is, in the engine's terms."""
         yield self.link
+        if self.netfilter:
+            yield self.netfilter
         if self.up:
             yield Up(device=self.name)
         if self.master:
@@ -139,7 +143,14 @@ def _device(raw: _Raw, names: Mapping[int, str]) -> Device:
         mtu=number(found[IFLA_MTU]),
         **_details(raw, data, names),
     )
-    return Device(link, bool(raw.flags & IFF_UP), _name(master, names))
+    return Device(link, bool(raw.flags & IFF_UP), _name(master, names), _netfilter(raw.name, data))
+
+
+def _netfilter(bridge: str, data: dict[int, bytes]) -> BridgeNetfilter | None:
+    if IFLA_BR_NF_CALL_IPTABLES not in data:
+        return None
+    four, six = (bool(number(data[one])) for one in (IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES))
+    return BridgeNetfilter(bridge=bridge, iptables=four, ip6tables=six)
 
 
 def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dict[str, Any]:
@@ -150,8 +161,6 @@ def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dic
                 "stp": bool(number(data[IFLA_BR_STP_STATE])),
                 "forward_delay": number(data[IFLA_BR_FORWARD_DELAY]),
                 "mcast_snooping": bool(number(data.get(IFLA_BR_MCAST_SNOOPING, b"\0"))),
-                "call_iptables": bool(number(data.get(IFLA_BR_NF_CALL_IPTABLES, b"\0"))),
-                "call_ip6tables": bool(number(data.get(IFLA_BR_NF_CALL_IP6TABLES, b"\0"))),
                 "vlan_filtering": bool(number(data.get(IFLA_BR_VLAN_FILTERING, b"\0"))),
             }
         case "vlan":

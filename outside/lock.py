@@ -31,7 +31,7 @@ def held(name: str, wait: float = WAIT, directory: str = DIRECTORY) -> Iterator[
         os.makedirs(directory, mode=0o755, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Failure(f"{path} cannot be opened: {os.strerror(error.errno or 0)}", "run it as root") from error
+        raise Failure(f"{path} cannot be opened: {os.strerror(error.errno or 0)}", "note: run it as root") from error
     try:
         _acquire(descriptor, path, time.monotonic() + wait)
         os.ftruncate(descriptor, 0)

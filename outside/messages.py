@@ -33,11 +33,10 @@ BRIDGE = {
     "stp": "IFLA_BR_STP_STATE",
     "forward_delay": "IFLA_BR_FORWARD_DELAY",
     "mcast_snooping": "IFLA_BR_MCAST_SNOOPING",
-    "call_iptables": "IFLA_BR_NF_CALL_IPTABLES",
-    "call_ip6tables": "IFLA_BR_NF_CALL_IP6TABLES",
     "vlan_filtering": "IFLA_BR_VLAN_FILTERING",
 }
 """What of a link is an attribute of its own, and what is one of a bridge."""
+BRIDGE_NETFILTER = {"iptables": "IFLA_BR_NF_CALL_IPTABLES", "ip6tables": "IFLA_BR_NF_CALL_IP6TABLES"}
 
 
 def encoded(message: Message, kind: int, flags: int, number: int) -> bytearray:
@@ -71,7 +70,7 @@ def new_link(wanted: Link, lower: int) -> Message:
                 ("IFLA_VXLAN_PORT", wanted.vxlan_port),
             ]
         case _:
-            raise Gone(f"there is no device {wanted.name}", "ip link show")
+            raise Gone(f"there is no device {wanted.name}", "see: ip link show")
     attributes.append(("IFLA_LINKINFO", _info(wanted.kind, data)))
     message["attrs"] = attributes
     return message

@@ -45,12 +45,12 @@ def tap_descriptors(path: str) -> dict[str, frozenset[int]]:
             lines.next("QMP")
             _ask(channel, lines, {"execute": "qmp_capabilities"})
             if (state := _state(_ask(channel, lines, {"execute": "query-status"}))) in MOVING:
-                raise Failure(f"it is being migrated (QEMU says {state})", "ganeti-vif adopt when that is over")
+                raise Failure(f"it is being migrated (QEMU says {state})", "note: ganeti-vif adopt when that is over")
             question = {"execute": "human-monitor-command", "arguments": {"command-line": "info network"}}
             return parse(_ask(channel, lines, question))
         except TimeoutError as error:
             what = f"QEMU's monitor {path} does not answer within {PATIENCE:.0f} s"
-            raise Failure(what, f"see who holds it: ss -xp | grep {path}; then ganeti-vif adopt again") from error
+            raise Failure(what, f"see: ss -xp | grep {path}") from error
         except (OSError, ValueError) as error:
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise Failure(f"QEMU's monitor {path} cannot be asked: {reason}", "see: ls -l " + path) from error

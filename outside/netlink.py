@@ -16,7 +16,18 @@ from engine.commands import commands
 from engine.difference import Alter, Change, Make, Remove, subject
 from engine.failure import Failure, Gone
 from engine.marks import LEAVING_GROUP
-from engine.objects import ETHERNET_MTU, BridgePort, BridgeVlan, Link, ProxyNeighbour, Route, Rule, TrunkVlan, Up
+from engine.objects import (
+    ETHERNET_MTU,
+    BridgeNetfilter,
+    BridgePort,
+    BridgeVlan,
+    Link,
+    ProxyNeighbour,
+    Route,
+    Rule,
+    TrunkVlan,
+    Up,
+)
 from engine.state import unmet
 from engine.words import name
 from outside import messages
@@ -71,6 +82,10 @@ class Netlink:
             case Remove(Link() as link):
                 self._send(RTM_DELLINK, _SET, messages.link(self._index(link.name), []))
                 self._indexes.pop(link.name, None)
+            case Make(BridgeNetfilter() as wanted) | Alter(_, BridgeNetfilter() as wanted):
+                self._bridge_netfilter(wanted)
+            case Remove(BridgeNetfilter(bridge=bridge)):
+                self._bridge_netfilter(BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False))
             case Make(BridgePort() as port) | Alter(BridgePort(), BridgePort() as port):
                 self._set_link(port.device, [("IFLA_MASTER", self._index(port.bridge))])
             case Remove(BridgePort() as port):
@@ -131,7 +146,7 @@ class Netlink:
             try:
                 self._indexes[device] = socket.if_nametoindex(device)
             except OSError as error:
-                raise Gone(f"there is no device {device}", "ip link show") from error
+                raise Gone(f"there is no device {device}", "see: ip link show") from error
         return self._indexes[device]
 
     def _set_link(self, device: str, attributes: Attributes, up: bool | None = None) -> None:
@@ -149,7 +164,7 @@ class Netlink:
                 raise Failure(
                     f"{wanted.kind} {wanted.name} has another {field} ({getattr(actual, field)}), and the kernel "
                     f"cannot change it to {value}",
-                    f"remove it when nothing uses it: ip link del {wanted.name}",
+                    f"note: when nothing uses it: ip link del {wanted.name}",
                 )
         if plain:
             self._set_link(wanted.name, plain)
@@ -157,6 +172,10 @@ class Netlink:
             # One by one, in our order: the kernel takes no forward delay of 0 while spanning tree is on, and looks at
             # the delay first (br_changelink).
             self._set_link(wanted.name, messages.bridge_option(option))
+
+    def _bridge_netfilter(self, wanted: BridgeNetfilter) -> None:
+        for field, option in messages.BRIDGE_NETFILTER.items():
+            self._set_link(wanted.bridge, messages.bridge_option((option, int(getattr(wanted, field)))))
 
     def _add_rule(self, rule: Rule) -> None:
         try:
@@ -189,14 +208,16 @@ class Netlink:
 def _refused(change: Change, error: OSError) -> Failure:
     thing = name(subject(change))
     if error.errno in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO, errno.EADDRNOTAVAIL):
-        return Gone(f"{thing}: it or its device is not there (any more)", "ip link show")
+        return Gone(f"{thing}: it or its device is not there (any more)", "see: ip link show")
     if error.errno in (errno.EPERM, errno.EACCES):
-        return Failure(f"{thing}: no permission to change the node's network", "run it as root, with CAP_NET_ADMIN")
+        return Failure(
+            f"{thing}: no permission to change the node's network", "note: run it as root, with CAP_NET_ADMIN"
+        )
     if error.errno == errno.EEXIST and isinstance(change, Make) and isinstance(change.wanted, Route):
         route = change.wanted
         return Failure(
             f"the address {route.destination.network_address} leads to another device of this node",
-            f"see whose it is: ganeti-vif status, and: ip route show table {route.table}",
+            f"see: ganeti-vif status && ip route show table {route.table}",
         )
     reason = os.strerror(error.errno or 0)
-    return Failure(f"{thing}: the kernel refuses: {reason}", f"see what it says to: {next(commands(change))}")
+    return Failure(f"{thing}: the kernel refuses: {reason}", f"see: {next(commands(change))}")

@@ -13,8 +13,10 @@ def create(path: str, text: str) -> None:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise Failure(f"{path} is there already", f"move it away, or choose another: --output {path}.2") from error
+        raise Failure(
+            f"{path} is there already", f"note: move it away, or choose another: --output {path}.2"
+        ) from error
     except OSError as error:
         raise Failure(
-            f"{path} cannot be written: {os.strerror(error.errno or 0)}", "choose another: --output"
+            f"{path} cannot be written: {os.strerror(error.errno or 0)}", "note: choose another: --output"
         ) from error

@@ -205,7 +205,7 @@ def _refused(change: Change, error: str) -> Failure:
     what = name(subject(change))
     reason = " ".join(error.split())
     if "No such file or directory" in error:
-        return Gone(f"{what}: it or its device is not there (any more): {reason}", "ip link show")
+        return Gone(f"{what}: it or its device is not there (any more): {reason}", "see: ip link show")
     if "Operation not permitted" in error:
-        return Failure(f"{what}: no permission to change nftables", "run it as root, with CAP_NET_ADMIN")
-    return Failure(f"{what}: nftables refuses: {reason}", "nft list ruleset shows what is there")
+        return Failure(f"{what}: no permission to change nftables", "note: run it as root, with CAP_NET_ADMIN")
+    return Failure(f"{what}: nftables refuses: {reason}", "see: nft list ruleset")

@@ -16,10 +16,12 @@ from engine.difference import Change, subject
 from engine.failure import Failure
 from engine.objects import (
     Binding,
+    BridgeNetfilter,
     BridgePort,
     BridgeVlan,
     Key,
     Link,
+    Module,
     Network,
     OvsPort,
     ProxyNeighbour,
@@ -102,6 +104,7 @@ class Node:
     def _read(self, wanted: dict[type, list[Any]], devices: links.Devices | None) -> Iterator[Object]:
         names = {link.name for link in wanted[Link]}
         names |= {thing.device for kind in (BridgePort, Up) for thing in wanted[kind]}
+        names |= {thing.bridge for thing in wanted[BridgeNetfilter]}
         found = (devices or self.devices(names)).by_name if names else {}
         for name in names & found.keys():
             yield from found[name].objects()
@@ -113,6 +116,10 @@ class Node:
         if wanted[Rule]:
             yield from routing.rules(self._query)
         yield from routing.proxies(self._query, wanted[ProxyNeighbour])
+        if wanted[Module]:
+            from outside import modules
+
+            yield from modules.read(wanted[Module])
         yield from sysctl.read(wanted[Sysctl])
         if chains := [*wanted[Subchain], *wanted[Chain]]:
             yield from self._chains(chains)
@@ -157,6 +164,10 @@ class Node:
         """Every route that carries our mark."""
         return list(routing.routes_of_ours(self._query))
 
+    def routes_on_link(self, device: str) -> list[Route]:
+        """The routes of others in the main table to what is on the link of DEVICE."""
+        return list(routing.on_link(self._query, device))
+
     def incoming_rules(self) -> list[tuple[int, str, int]]:
         """IP version, device and priority of the policy rules of others for what comes in by one device."""
         return list(routing.incoming_rules(self._query))
@@ -199,6 +210,10 @@ class Node:
         match subject(change):
             case Chain() | VerdictMap() | MapElement():
                 self._nftables.perform(change)
+            case Module():
+                from outside import modules
+
+                modules.perform(change)
             case Sysctl():
                 sysctl.perform(change)
             case OvsPort():

@@ -36,7 +36,7 @@ def become(user: str) -> None:
         _call(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     except OSError as error:
         what = f"this process cannot become {user}: {os.strerror(error.errno or 0)}"
-        raise Failure(what, "start it as root, or by its systemd unit") from error
+        raise Failure(what, "note: start it as root, or by its systemd unit") from error
 
 
 def account_of(user: str) -> pwd.struct_passwd:
@@ -45,7 +45,7 @@ def account_of(user: str) -> pwd.struct_passwd:
         return pwd.getpwnam(user)
     except KeyError:
         raise Failure(
-            f"there is no user {user}", "apt install --reinstall ganeti-vif, or name another one: --user NAME"
+            f"there is no user {user}", "note: apt install --reinstall ganeti-vif, or name another one: --user NAME"
         ) from None
 
 

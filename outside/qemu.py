@@ -53,7 +53,7 @@ def runtime(instance: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Failure(f"{path} cannot be read: {os.strerror(error.errno or 0)}", "run it as root") from error
+        raise Failure(f"{path} cannot be read: {os.strerror(error.errno or 0)}", "note: run it as root") from error
 
 
 def taps(instance: str) -> Taps | None:
@@ -73,12 +73,12 @@ def taps(instance: str) -> Taps | None:
             before = _held(process)
             descriptors = monitor.tap_descriptors(f"{DIRECTORY}/ctrl/{instance}.qmp")
             if _held(process) != before:
-                raise Failure("its NICs changed while it was looked at", "ganeti-vif adopt again")
+                raise Failure("its NICs changed while it was looked at", "ganeti-vif adopt")
         except (FileNotFoundError, ProcessLookupError):
             return None
         except OSError as error:
             what = f"{instance}: what its QEMU holds cannot be read: {os.strerror(error.errno or 0)}"
-            raise Failure(what, "run it as root, outside of any container") from error
+            raise Failure(what, "note: run it as root, outside of any container") from error
         except Failure as failure:
             raise failure.about(instance) from failure
     return Taps(
@@ -153,10 +153,10 @@ def _check(instance: str, process: int, arguments: list[bytes]) -> None:
     if _after(b"-name", arguments) != instance or os.path.basename(pid_file or "") != instance:
         raise Failure(
             "its pid file names a process that is not its QEMU",
-            f"see whether it runs: gnt-instance info {instance}, and: ps -fp $(cat {DIRECTORY}/pid/{instance})",
+            f"see: gnt-instance info {instance} && ps -fp $(cat {DIRECTORY}/pid/{instance})",
         )
     if os.stat("ns/net", dir_fd=process).st_ino != os.stat("/proc/self/ns/net").st_ino:
-        raise Failure("its QEMU is in another network namespace", "run ganeti-vif where its taps are")
+        raise Failure("its QEMU is in another network namespace", "note: run ganeti-vif where its taps are")
 
 
 def _held(process: int) -> dict[int, str]:

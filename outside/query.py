@@ -43,7 +43,7 @@ class Query:
         """The payload of the one message that answers. Raises Gone if there is no such object."""
         for payload in self._ask(kind, NLM_F_REQUEST, body, single=True):
             return payload
-        raise Gone("the kernel gave no answer", "run it again")
+        raise Gone("the kernel gave no answer", "note: run it again")
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """The payloads of all messages of a dump, taken again while the kernel says that it changed meanwhile."""
@@ -52,7 +52,9 @@ class Query:
                 return list(self._ask(kind, NLM_F_REQUEST | NLM_F_DUMP, body, single=False))
             except InterruptedError:
                 continue
-        raise Failure("the kernel's tables changed during ten reads in a row", "run it again when the node is calmer")
+        raise Failure(
+            "the kernel's tables changed during ten reads in a row", "note: run it again when the node is calmer"
+        )
 
     def _ask(self, kind: int, flags: int, body: bytes, *, single: bool) -> Iterator[bytes]:
         self._sequence += 1
@@ -84,9 +86,11 @@ def _check(payload: bytes) -> None:
     """Raise what the error code at the head of PAYLOAD stands for."""
     code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
     if code in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO):
-        raise Gone(os.strerror(code), "nothing")
+        raise Gone(os.strerror(code), "note: nothing")
     if code:
-        raise Failure(f"the kernel refused to answer: {os.strerror(code)}", "run it as root on a Linux 5.0 or newer")
+        raise Failure(
+            f"the kernel refused to answer: {os.strerror(code)}", "note: run it as root, on Linux 5.0 or newer"
+        )
 
 
 def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:

@@ -42,7 +42,7 @@ def record_of(tap: str) -> Record | None:
         return None
     except OSError as error:
         what = f"the record {DIRECTORY}/{tap}.json cannot be read: {os.strerror(error.errno or 0)}"
-        raise Failure(what, "run it as root; see: ls -la " + DIRECTORY) from error
+        raise Failure(what, f"see: ls -la {DIRECTORY}") from error
 
 
 def exists(tap: str) -> bool:
@@ -66,12 +66,12 @@ def perform(change: Change) -> None:
                 _write(tap, text)
             except OSError as error:
                 what = f"the record {DIRECTORY}/{tap}.json cannot be written: {os.strerror(error.errno or 0)}"
-                raise Failure(what, "see that /run is writable and not full: df /run") from error
+                raise Failure(what, "see: df /run") from error
         case Remove(Record(tap=tap)):
             try:
                 os.unlink(f"{DIRECTORY}/{tap}.json")
             except FileNotFoundError as error:
-                raise Gone(f"there is no record of {tap}", "nothing") from error
+                raise Gone(f"there is no record of {tap}", "note: nothing") from error
         case _:
             raise NotImplementedError(change)
 

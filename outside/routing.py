@@ -15,7 +15,8 @@ from outside.query import Query, attribute, attributes, number, text
 
 RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE = 26, 30, 34
 RTN_UNICAST, RTN_UNREACHABLE = 1, 7
-RTPROT_RA = 9
+RTPROT_KERNEL, RTPROT_RA = 2, 9
+RT_TABLE_MAIN = 254
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE, RTA_MARK = 1, 4, 5, 6, 15, 16
 RTM_F_CLONED, RTM_F_LOOKUP_TABLE, RTM_F_FIB_MATCH = 0x200, 0x1000, 0x2000
 FRA_IIFNAME, FRA_PRIORITY, FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_PROTOCOL = 3, 6, 10, 14, 15, 21
@@ -73,6 +74,15 @@ def route_to(query: Query, address: IPv4Address | IPv6Address, mark: int) -> Rou
         return _route(query.get(RTM_GETROUTE, body))
     except Failure:  # unreachable, prohibited, or nothing there
         return None
+
+
+def on_link(query: Query, device: str) -> Iterator[Route]:
+    """The routes of the main table to what is on the link of DEVICE that neither the kernel made, of an address of the
+    node's or of a router's advertisement, nor we."""
+    for version in (4, 6):
+        for route in _routes(query, version, RT_TABLE_MAIN, device, "unicast"):
+            if route.gateway is None and route.protocol not in (RTPROT_KERNEL, RTPROT_RA, PROTOCOL):
+                yield route
 
 
 def table(query: Query, version: int, number_of_table: int) -> list[Route]:

@@ -36,11 +36,12 @@ def layered(layers: tuple[str, ...], below: str, suffix: str) -> list[tuple[str,
     return [(path, text(path) or "") for _, path in sorted(latest.items())]
 
 
-def same(path: str, other: str) -> bool | None:
-    """Whether two files, links followed, have the same bytes; None if there is nothing at PATH."""
+def same_program(path: str, other: str) -> bool | None:
+    """Whether two files, links followed, have the same bytes, and the one at PATH may be executed; None if there is
+    nothing at PATH."""
     if not os.path.lexists(path):
         return None
-    return text(path) == text(other)
+    return os.access(path, os.X_OK) and (found := text(path)) is not None and found == text(other)
 
 
 def link_of(path: str) -> str | None:

@@ -143,4 +143,4 @@ def ask() -> dict[str, Any] | None:
 
 
 def _silent(reason: str) -> Failure:
-    return Failure(f"ganeti-vif-responder does not answer: {reason}", "systemctl restart ganeti-vif-responder")
+    return Failure(f"ganeti-vif-responder does not answer: {reason}", "service ganeti-vif-responder restart")

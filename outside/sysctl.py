@@ -52,14 +52,15 @@ def perform(change: Change) -> None:
     """Write the wanted value. A sysctl cannot be removed: it goes with its device."""
     match change:
         case Make(Sysctl(path=path, value=new)) | Alter(_, Sysctl(path=path, value=new)):
-            _write(path, new)
+            write(path, new)
         case Remove():
             pass
         case _:
             raise NotImplementedError(change)
 
 
-def _write(path: str, new: str) -> None:
+def write(path: str, new: str) -> None:
+    """Give the sysctl at PATH the value NEW. Raises Gone if there is no such thing, Failure if it cannot be set."""
     try:
         descriptor = os.open(ROOT + path, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -69,7 +70,7 @@ def _write(path: str, new: str) -> None:
     except OSError as error:
         what = f"sysctl {dotted(path)} cannot be set to {new}: {os.strerror(error.errno or 0)}"
         if error.errno in (errno.ENOENT, errno.ENODEV):
-            raise Gone(what, "ip link show") from error
+            raise Gone(what, "see: ip link show") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise Failure(what, "run it as root, where /proc/sys is writable") from error
-        raise Failure(what, f"see what the kernel says to: sysctl -w {dotted(path)}={new}") from error
+            raise Failure(what, "note: run it as root, where /proc/sys is writable") from error
+        raise Failure(what, f"see: sysctl -w {dotted(path)}={new}") from error

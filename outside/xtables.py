@@ -2,33 +2,75 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 
-PROGRAMS = (
-    "iptables-legacy",
-    "iptables-nft",
-    "ip6tables-legacy",
-    "ip6tables-nft",
-    "arptables-legacy",
-    "arptables-nft",
-    "ebtables-legacy",
-    "ebtables-nft",
-)
+Rule = tuple[str, str, str]
+"""Program, table, and `-A FORWARD -i tap0 -j DROP`; or `-N CHAIN` for a chain that is not built in."""
+
+SAVING = ("iptables-legacy", "iptables-nft", "ip6tables-legacy", "ip6tables-nft", "arptables-nft", "ebtables-nft")
+"""Those whose PROGRAM-save tells of that program. arptables-legacy-save and ebtables-legacy-save of Debian do not: they
+call `arptables` and `ebtables`, which is the other generation."""
+ARP_NAMES = "/proc/self/net/arp_tables_names"
+"""The tables of arptables-legacy that this network has: to list one that it has not would make it."""
+EBTABLES = ("filter", "nat", "broute")
 
 
-def rules() -> Iterator[tuple[str, str, str]]:
-    """Program, table and rule (`-A FORWARD -i tap0 -j DROP`) of all that there are; of what cannot be asked, none."""
-    for program in PROGRAMS:
-        try:
-            done = subprocess.run(
-                [f"{program}-save"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=30
-            )
-        except (FileNotFoundError, subprocess.TimeoutExpired):
-            continue
-        table = ""
-        for line in done.stdout.splitlines():
-            if line.startswith("*"):
-                table = line[1:].strip()
-            elif line.startswith("-A "):
-                yield program, table, line.strip()
+def rules() -> Iterator[Rule]:
+    """All rules and chains that there are; of what cannot be asked, none."""
+    for program in SAVING:
+        yield from _saved(program, _said(f"{program}-save"))
+    if _has_content(ARP_NAMES):
+        yield from _arptables_legacy(_said("arptables-legacy", "-t", "filter", "-L", "-n"))
+    for table in EBTABLES:
+        if os.path.isdir(f"/sys/module/ebtable_{table}"):
+            yield from _ebtables_legacy(table, _said("ebtables-legacy", "-t", table, "-L", "--Lx"))
+
+
+def _said(*command: str) -> list[str]:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=30
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in done.stdout.splitlines()]
+
+
+def _has_content(path: str) -> bool:
+    try:
+        with open(path, encoding="ascii") as file:
+            return bool(file.read().strip())
+    except OSError:
+        return False
+
+
+def _saved(program: str, lines: list[str]) -> Iterator[Rule]:
+    table = ""
+    for line in lines:
+        if line.startswith("*"):
+            table = line[1:].strip()
+        elif line.startswith(":"):
+            yield program, table, f"-N {line[1:].split()[0]}"
+        elif line.startswith("-A "):
+            yield program, table, line
+
+
+def _arptables_legacy(lines: list[str]) -> Iterator[Rule]:
+    """`Chain NAME (...)`, and its rules below it."""
+    chain = ""
+    for line in lines:
+        if line.startswith("Chain "):
+            chain = line.split()[1]
+            yield "arptables-legacy", "filter", f"-N {chain}"
+        elif line:
+            yield "arptables-legacy", "filter", f"-A {chain} {line}"
+
+
+def _ebtables_legacy(table: str, lines: list[str]) -> Iterator[Rule]:
+    """`ebtables -t TABLE -A CHAIN ...` and `-N CHAIN ...`, as they are typed."""
+    for line in lines:
+        words = line.split()
+        if words[:3] == ["ebtables", "-t", table] and words[3:4] in (["-A"], ["-N"]):
+            yield "ebtables-legacy", table, " ".join(words[3:] if words[3] == "-A" else words[3:5])

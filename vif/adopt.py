@@ -19,7 +19,8 @@ from vif.nic import Mode, Nic
 COMMUNICATION = "gnt.com."
 """What the names of the taps of Ganeti's instance communication begin with: not ours."""
 
-_RESTART = "restart the instance: gnt-instance reboot --type=hard"
+_RESTART = "gnt-instance reboot --type=hard"
+"""What mends a guest whose NICs cannot be told: its instance starts anew, and its runtime file with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ def judge(instance: Instance, plugged: Plugged, here: Here) -> Verdict:
             continue
         try:
             if claimed[netdev] > 1:
-                raise Failure(f"two NICs of its runtime file are QEMU's {netdev}", _RESTART)
+                raise Failure(f"two NICs of its runtime file are QEMU's {netdev}", f"{_RESTART} {instance.name}")
             nic = _with_tap(one.nic, netdev, plugged, here)
         except Failure as failure:
             refused.append(failure.about(_seen(one.nic, plugged.taps[netdev]).whom))
@@ -106,21 +107,21 @@ def _with_tap(nic: Nic, netdev: str, plugged: Plugged, here: Here) -> Nic | None
     taps = plugged.taps[netdev]
     if len(taps) != 1:
         found = " and ".join(sorted(taps)) or "no tap"
-        raise Failure(f"behind QEMU's {netdev} there is {found}, where one tap should be", _RESTART)
+        raise Failure(f"behind QEMU's {netdev} there is {found}, where one tap should be", f"{_RESTART} {nic.instance}")
     (tap,) = taps
     if tap.startswith(COMMUNICATION):
         return None
     others = sorted(other for other, theirs in plugged.taps.items() if tap in theirs and other != netdev)
     if others:
-        raise Failure(f"{tap} is behind QEMU's {netdev} and {others[0]}", _RESTART)
+        raise Failure(f"{tap} is behind QEMU's {netdev} and {others[0]}", f"{_RESTART} {nic.instance}")
     link = here.links.get(tap)
     if link is None or link.index is None:
-        raise Failure(f"QEMU holds {tap}, which is not on this node", "see: ip link; then try again")
+        raise Failure(f"QEMU holds {tap}, which is not on this node", "see: ip link show")
     known = here.recorded.get(tap)
     if known and known.index == link.index and known.uuid != nic.uuid:
         raise Failure(
             f"{tap} was attached as {known.instance} NIC {known.uuid}, and QEMU says it is {nic.uuid}",
-            f"see both: ganeti-vif status, gnt-instance info {nic.instance}; {_RESTART}",
+            f"see: ganeti-vif status && gnt-instance info {nic.instance}",
         )
     _same_place(nic, tap, here.masters.get(tap))
     return replace(nic, tap=tap, index=link.index, tap_mac=_kept(nic, link.mac))
@@ -133,7 +134,7 @@ def _same_place(nic: Nic, tap: str, master: str | None) -> None:
         wanted = "routed" if nic.mode is Mode.ROUTED else f"{nic.mode.value} on {nic.link}"
         raise Failure(
             f"{tap} is a port of {master}, and Ganeti has the NIC {wanted}",
-            f"if Ganeti is right: ip link set {tap} nomaster, then ganeti-vif adopt",
+            f"note: if Ganeti is right: ip link set {tap} nomaster && ganeti-vif adopt",
         )
 
 
@@ -156,5 +157,6 @@ def _strangers(instance: Instance, plugged: Plugged, here: Here, told: set[str])
             if tap.startswith(COMMUNICATION) or (known and link and known.index == link.index):
                 continue
             yield Failure(
-                f"{instance.name}: QEMU has {netdev} on {tap}, of which its runtime file knows nothing", _RESTART
+                f"{instance.name}: QEMU has {netdev} on {tap}, of which its runtime file knows nothing",
+                f"{_RESTART} {instance.name}",
             )

@@ -42,6 +42,10 @@ def needs(nic: Nic, config: Config, around: Surroundings) -> Needs:
         case Mode.BRIDGED:
             for thing in bridged.needs(nic, around):
                 (shared if isinstance(thing, TrunkVlan) else own).append(thing)
+            if around.configured and config.bindings.consumer is Consumer.NFDHCPD:
+                from host_setup.nfdhcpd import heard  # an attach that does not need it does not wait for it
+
+                shared.append(heard(nic.link))
         case Mode.ROUTED:
             own += (thing for thing in routed.needs(nic, around) if not (nic.elsewhere and only_here(nic, thing)))
             shared += public.desired(around.public, around.force_forwarding) if around.public else ()

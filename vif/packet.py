@@ -39,7 +39,7 @@ def described(text: str, nic: Nic) -> Packet:
     except ValueError as error:
         raise Failure(
             f"--packet '{text}': {error}",
-            "for example: 'from=192.0.2.7 proto=udp sport=67 dport=68', or 'arp who-has 192.0.2.1 tell 192.0.2.7'",
+            "note: as 'from=192.0.2.7 proto=udp sport=67 dport=68', or 'arp who-has 192.0.2.1 tell 192.0.2.7'",
         ) from error
 
 

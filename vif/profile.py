@@ -88,7 +88,7 @@ def obstacle(nic: Nic, profile: Profile | None) -> Failure | None:
     if profile is None:
         return Failure(
             f"the instance tag {tags}: there is no profile {wanted}",
-            f"make /etc/ganeti-vif/profiles.d/{wanted}.nft on all nodes, or: gnt-instance remove-tags",
+            f"note: make /etc/ganeti-vif/profiles.d/{wanted}.nft on all nodes, or: gnt-instance remove-tags",
         )
     if profile.trouble:
         return Failure(f"the instance tag {tags}: {profile.trouble.what}", profile.trouble.do)
@@ -96,6 +96,6 @@ def obstacle(nic: Nic, profile: Profile | None) -> Failure | None:
         return Failure(
             f"the instance tag {tags}: the profile follows connections (ct, {profile.stateful}), which the node cannot "
             f"do for a {nic.mode.value} NIC",
-            "give it a profile without ct, or: gnt-instance remove-tags",
+            "note: give it a profile without ct, or: gnt-instance remove-tags",
         )
     return None

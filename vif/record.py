@@ -43,9 +43,9 @@ def nic_of(record: Record) -> Nic:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"the record of {record.tap} cannot be read: {type(error).__name__} {error}"
-        raise Failure(what, "ganeti-vif reconcile removes it; then attach the NIC again") from error
+        raise Failure(what, "ganeti-vif reconcile") from error
     if nic.tap != record.tap:
-        raise Failure(f"the record of {record.tap} describes {nic.tap}", "ganeti-vif reconcile removes it")
+        raise Failure(f"the record of {record.tap} describes {nic.tap}", "ganeti-vif reconcile")
     return nic
 
 

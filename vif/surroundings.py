@@ -12,6 +12,7 @@ from vif import profile as profiles
 from vif.nic import Mode, Nic
 
 MAIN = 254
+CONFIGURATION = "/etc/ganeti-vif/ganeti-vif.conf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,8 @@ class Surroundings:
 
     tap: Link | None = None
     bridge: Link | None = None
+    configured: bool = False
+    """Whether its bridge is one of a configured family."""
     trunks: tuple[str, ...] = ()
     public: Public | None = None
     uplink: Link | None = None
@@ -48,35 +51,27 @@ def obstacle(nic: Nic, around: Surroundings) -> Failure | None:
 
 def _tap(nic: Nic, around: Surroundings) -> Failure | None:
     if around.tap is None:
-        return Failure(f"there is no device {nic.tap}", "Ganeti makes the tap before it calls this: see ip link")
+        return Failure(f"there is no device {nic.tap}", "see: ip link show")
     if around.tap.index != nic.index:
         return Failure(
             f"{nic.tap} is another device by now (ifindex {around.tap.index}, not {nic.index})",
-            f"start the instance again: gnt-instance startup {nic.instance}",
+            f"gnt-instance startup {nic.instance}",
         )
     if nic.tap == nic.link or (around.uplink and nic.tap == around.uplink.name):
-        return Failure(f"{nic.tap} cannot be its tap: it is its link", "name the tap of the NIC: see ip link")
+        return Failure(f"{nic.tap} cannot be its tap: it is its link", "see: ip link show")
     if around.tap.kind in ("bridge", "vlan", "vxlan", "bond") or nic.tap == "lo":
-        return Failure(
-            f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "name the tap of the NIC: see ip link"
-        )
+        return Failure(f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "see: ip link show")
     return None
 
 
 def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
-    if around.bridge is None:
-        return Failure(
-            f"the bridge {nic.link} does not exist", f"ganeti-vif setup, or: ip link add {nic.link} type bridge"
-        )
-    if around.bridge.kind != "bridge":
-        return Failure(
-            f"{nic.link} is no bridge but a {around.bridge.kind or 'device'}",
-            "give the NIC another link: gnt-instance modify --net",
-        )
+    if failure := bridge_obstacle(nic.link, around.bridge, ours=around.configured):
+        return failure
+    assert around.bridge
     if "private-filtered" in nic.network_tags and (foreign := [m for m in nic.macs if m[:8] != nic.mac[:8]]):
         return Failure(
             f"a tag grants it the MAC {foreign[0]}, which is of another network on {nic.link} (private-filtered)",
-            f"a MAC that begins with {nic.mac[:8]}, or: gnt-instance remove-tags {nic.instance}",
+            f"note: a MAC that begins with {nic.mac[:8]}, or: gnt-instance remove-tags {nic.instance}",
         )
     if (nic.vlans.untagged is not None or nic.vlans.tagged) and not around.bridge.vlan_filtering:
         return Failure(
@@ -87,11 +82,8 @@ def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
 
 
 def _routed(nic: Nic, around: Surroundings) -> Failure | None:
-    if around.table is None:
-        return Failure(
-            f"the link {nic.link} is no routing table",
-            f"add [public {nic.link}] to /etc/ganeti-vif/ganeti-vif.conf, or the table to /etc/iproute2/rt_tables",
-        )
+    if failure := table_obstacle(nic.link, around.table):
+        return failure
     if around.public:
         links = {around.uplink.name: around.uplink} if around.uplink else {}
         if failure := public_links.obstacle(around.public, links, around.advertised):
@@ -101,7 +93,7 @@ def _routed(nic: Nic, around: Surroundings) -> Failure | None:
     if not nic.networks(4) and not nic.networks(6):
         return Failure(
             "a routed NIC without an address",
-            "give it one: gnt-instance modify --net N:modify,ip=ADDRESS, or its network a network6",
+            "note: give it one: gnt-instance modify --net N:modify,ip=ADDRESS, or its network a network6",
         )
     return None
 
@@ -114,24 +106,47 @@ def _addresses(nic: Nic, public: Public, overlapping: tuple[Route, ...]) -> Fail
         if not public.holds(network):
             return Failure(
                 f"its address {shown} is in no subnet of the public link {public.name}",
-                f"add its subnet to [public {public.name}] in /etc/ganeti-vif/ganeti-vif.conf; ganeti-vif setup",
+                f"note: add its subnet to [public {public.name}] in {CONFIGURATION}, then: ganeti-vif setup",
             )
         for router in (*public.gateways, public.arp_source):
             if router and router in network:
                 return Failure(
                     f"its address {shown} takes {router} from the public link {public.name}",
-                    "give it another: gnt-instance modify --net, or mend its tags vif:NIC:address:PREFIX",
+                    "note: give it another: gnt-instance modify --net, or mend its tags vif:NIC:address:PREFIX",
                 )
     for route in overlapping:
         if route.destination not in networks:
             return Failure(
                 f"its addresses overlap with {route.destination}, which leads to {route.device}",
-                "see whose it is: ganeti-vif status; addresses of two NICs have nothing in common",
+                "see: ganeti-vif status",
             )
     return None
 
 
 def _openvswitch(nic: Nic, around: Surroundings) -> Failure | None:
-    if not around.switch:
-        return Failure(f"Open vSwitch has no bridge {nic.link}", f"ovs-vsctl add-br {nic.link}")
+    return switch_obstacle(nic.link, exists=around.switch)
+
+
+def bridge_obstacle(link: str, found: Link | None, *, ours: bool) -> Failure | None:
+    """Why no NIC can be bridged to LINK, which the node was FOUND to have; None if it can. OURS if it is a bridge of a
+    configured family."""
+    if found is None:
+        make = f"ip link add {link} type bridge && ip link set {link} up"
+        return Failure(f"the bridge {link} does not exist", "ganeti-vif setup" if ours else make)
+    if found.kind != "bridge":
+        what = f"{link} is no bridge but a {found.kind or 'device'}"
+        return Failure(what, "note: give the NIC another link: gnt-instance modify --net, or gnt-network connect -N")
     return None
+
+
+def table_obstacle(link: str, table: int | None) -> Failure | None:
+    """Why no NIC can be routed by LINK, which means this TABLE; None if it can."""
+    if table is not None:
+        return None
+    do = f"note: add [public {link}] to {CONFIGURATION}, or the table to /etc/iproute2/rt_tables"
+    return Failure(f"the link {link} is no routing table", do)
+
+
+def switch_obstacle(link: str, *, exists: bool) -> Failure | None:
+    """Why no NIC can be a port of LINK, an Open vSwitch bridge; None if it can."""
+    return None if exists else Failure(f"Open vSwitch has no bridge {link}", f"ovs-vsctl add-br {link}")

@@ -53,7 +53,9 @@ def grants_of(
         except ValueError as error:
             raise _malformed("instance", tag, str(error), "gnt-instance") from error
     if len(found.addresses) + len(found.macs) > MOST:
-        raise Failure(f"its tags grant more than {MOST} addresses and MACs", "grant prefixes instead of addresses")
+        raise Failure(
+            f"its tags grant more than {MOST} addresses and MACs", "note: grant prefixes instead of addresses"
+        )
     return found
 
 
@@ -117,4 +119,6 @@ _KINDS: dict[str, Callable[[Grants, str], Grants]] = {
 
 
 def _malformed(whose: str, tag: str, reason: str, command: str) -> Failure:
-    return Failure(f"the {whose} tag '{tag}': {reason}", f"see and mend it with: {command} list-tags, remove-tags")
+    return Failure(
+        f"the {whose} tag '{tag}': {reason}", f"note: see and mend it with: {command} list-tags, remove-tags"
+    )

@@ -29,7 +29,7 @@ def states(node: Node) -> dict[str, str]:
 
 def trouble(node: Node) -> list[str]:
     done = run(node, "adopt", "--dry-run")
-    found = re.findall(r"^error: (.*)\n  fix: \S", done.stderr, re.MULTILINE)
+    found = re.findall(r"^error: (.*)\n  (?:fix|see|note): \S", done.stderr, re.MULTILINE)
     assert done.returncode == (1 if found else 0), done
     return found
 

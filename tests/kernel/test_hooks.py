@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import Node
 
-from .actions import Done, attach, differences, names, run
+from .actions import Done, attach, differences, ip, names, run
 from .conftest import MakeTap, unapplied
 from .environment import PRIVATE_NETWORK, bridged, routed, uuid
 
@@ -115,13 +115,52 @@ def test_other_instances_are_none_of_a_hooks_business(ready: Node, tap: MakeTap)
     assert differences(ready) == [f"missing: {one.name} as a port of pvn1"]
 
 
+def connect(node: Node, mode: str, link: str) -> Done:
+    return hook(node, "network-connect", "pre", GROUP_NAME="default", GROUP_NETWORK_MODE=mode, GROUP_NETWORK_LINK=link)
+
+
 def test_a_bridge_outside_the_ranges_is_refused_before_it_is_connected(ready: Node) -> None:
-    connect = {"GROUP_NETWORK_MODE": "bridged", "GROUP_NAME": "default"}
-    said = line(hook(ready, "network-connect", "pre", GROUP_NETWORK_LINK="pvn4000", **connect))
+    said = line(connect(ready, "bridged", "pvn4000"))
     assert "pvn4000" in said and "ganeti-vif setup" in said
-    quiet(hook(ready, "network-connect", "pre", GROUP_NETWORK_LINK="pvn1", **connect))
-    quiet(hook(ready, "network-connect", "pre", GROUP_NETWORK_LINK="br0", **connect))
-    quiet(hook(ready, "network-connect", "pre", GROUP_NETWORK_MODE="routed", GROUP_NETWORK_LINK="pvn4000"))
+    quiet(connect(ready, "bridged", "pvn1"))
+    ip(ready, "link del pvn1")
+    quiet(connect(ready, "bridged", "pvn1"))  # the hook that follows makes it
+
+
+def test_a_bridge_of_others_must_exist(ready: Node) -> None:
+    """Whoever made it; what is no bridge is none."""
+    said = line(connect(ready, "bridged", "br77"))
+    assert "the bridge br77 does not exist (ip link add br77 type bridge && ip link set br77 up)" in said
+    ip(ready, "link add br77 type bridge", "link add pvn4000 type bridge")
+    quiet(connect(ready, "bridged", "br77"))
+    quiet(connect(ready, "bridged", "pvn4000"))
+    assert "eth1 is no bridge" in line(connect(ready, "bridged", "eth1"))
+
+
+def test_a_routed_link_must_be_a_public_link_or_a_table(ready: Node) -> None:
+    said = line(connect(ready, "routed", "pubic"))
+    assert "the link pubic is no routing table (add [public pubic] to /etc/ganeti-vif/ganeti-vif.conf" in said
+    for link in ("public", "222", "77", "main"):
+        quiet(connect(ready, "routed", link))
+    ready.run(["sh", "-c", "mkdir -p /etc/iproute2/rt_tables.d; echo 99 pubic > /etc/iproute2/rt_tables.d/own.conf"])
+    quiet(connect(ready, "routed", "pubic"))
+
+
+def test_an_open_vswitch_bridge_must_exist(ready: Node) -> None:
+    """Open vSwitch runs in no node of these tests; its own say more (test_openvswitch.py)."""
+    assert "ovs" in line(connect(ready, "openvswitch", "ovs1")).lower()
+
+
+def test_a_link_that_this_node_is_not_asked_for_is_not_refused(ready: Node) -> None:
+    for mode, link in (("bridged", "auto"), ("ext", "anything"), ("routed", "")):
+        quiet(connect(ready, mode, link))
+    here = ready.run(["uname", "-n"]).stdout.strip()
+    ready.path("/var/lib/ganeti").mkdir(exist_ok=True)
+    capable = ready.path("/var/lib/ganeti/ssconf_node_vm_capable")
+    capable.write_text(f"other.example.com=False\n{here}.example.com=True\n")
+    line(connect(ready, "bridged", "br77"))
+    capable.write_text(f"other.example.com=True\n{here}.example.com=False\n")
+    quiet(connect(ready, "bridged", "br77"))
 
 
 def test_a_bridge_that_cannot_be_made_is_refused_before_it_is_connected(ready: Node) -> None:

@@ -8,6 +8,7 @@ the packet came from, and answers from the MAC of the binding's INDEV, by a pack
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from ipaddress import IPv6Address
 
 import dpkt
@@ -16,7 +17,7 @@ import pytest
 from tests.lab import PATIENCE, Node, PacketSocket, Tap
 from tests.lab.queue import Queue, Queued
 
-from .actions import BROADCAST, attach, differences, ethernet, link, manage, octets, udp
+from .actions import BROADCAST, attach, differences, ethernet, ip, link, manage, octets, run, sysctl, udp
 from .conftest import MakeTap, configure
 from .environment import CONFIG, GATEWAY6, bridged, mac, private, routed
 
@@ -133,3 +134,107 @@ def test_the_rules_come_back_and_go_with_the_configuration(served: Node) -> None
     manage(served, "reconcile")
     assert "queue" not in served.run(["nft", "list", "ruleset"]).stdout
     assert differences(served) == []
+
+
+SWITCH = "net/bridge/bridge-nf-call-iptables"
+MODULE = "/proc/sys/net/bridge"
+MODPROBE = f"""#!/bin/sh
+[ "$*" = br_netfilter ] && umount {MODULE}
+"""
+NO_MODPROBE = """#!/bin/sh
+echo "modprobe: FATAL: Module $1 not found in directory /lib/modules/6.1.0" >&2
+exit 1
+"""
+
+
+@pytest.fixture
+def unloaded(node: Node) -> Node:
+    """A node whose kernel has br_netfilter as a module, which nobody has loaded: its only trace is hidden. Where the
+    kernel really has not loaded it there is nothing to hide it with, and its own modprobe does."""
+    if node.run(["test", "-d", MODULE], check=False).returncode:
+        pytest.skip("br_netfilter is a module here, which would be loaded for the whole machine")
+    node.run(["mount", "-t", "tmpfs", "tmpfs", MODULE])
+    configure(node, CONFIG + "consumer = nfdhcpd\n")
+    program(node, MODPROBE)
+    return node
+
+
+def program(node: Node, text: str) -> None:
+    """A modprobe(8) of this node alone."""
+    node.run(["rm", "-f", "/usr/sbin/modprobe"])
+    node.path("/usr/sbin/modprobe").write_text(text)
+    node.path("/usr/sbin/modprobe").chmod(0o755)
+
+
+def test_setup_loads_the_module_and_gives_it_to_our_bridges_only(
+    unloaded: Node, stack: ExitStack, tap: MakeTap
+) -> None:
+    ip(unloaded, "link add br0 type bridge")
+    shown = manage(unloaded, "setup", "--dry-run").splitlines()
+    assert (
+        shown[0] == "modprobe br_netfilter"
+        and shown[1].startswith("sysctl -w ")
+        and "bridge-nf-call-iptables=0" in shown[1]
+    )
+    assert "ip link set pvn1 type bridge nf_call_iptables 1 nf_call_ip6tables 1" in shown
+    manage(unloaded, "setup")
+    # The kernel sets it to 1 for all bridges, as it has here from the node's start.
+    assert sysctl(unloaded, SWITCH) == "0"
+    flags = {name: link(unloaded, name)["linkinfo"]["info_data"]["nf_call_iptables"] for name in ("pvn1", "br0")}
+    assert flags == {"pvn1": 1, "br0": 0}
+    assert differences(unloaded) == []
+    one = tap(unloaded)
+    attach(unloaded, bridged(one.name))
+    queue = stack.enter_context(Queue(unloaded, (DHCP, ROUTER, NEIGHBOUR, DHCPV6)))
+    one.send(DISCOVER)
+    assert expect(queue, DHCP).port == one.ifindex
+
+
+def test_a_sysctl_that_was_on_before_stays_as_it_is(served: Node) -> None:
+    """Somebody else loaded the module, and wants it so."""
+    assert sysctl(served, SWITCH) == "1"
+
+
+def test_a_module_that_cannot_be_loaded_is_told_of_and_routed_guests_are_served(
+    unloaded: Node, stack: ExitStack, tap: MakeTap
+) -> None:
+    program(unloaded, NO_MODPROBE)
+    done = run(unloaded, "setup")
+    assert done.returncode == 1
+    assert "NFDHCPD on bridges: the kernel module br_netfilter is not loaded: modprobe: FATAL" in done.stderr
+    assert differences(unloaded) == ["missing: kernel module br_netfilter"]
+    one = tap(unloaded)
+    attach(unloaded, routed(one.name))
+    queue = stack.enter_context(Queue(unloaded, (DHCP, ROUTER, NEIGHBOUR, DHCPV6)))
+    one.send(DISCOVER)
+    assert expect(queue, DHCP).device == one.ifindex
+    program(unloaded, MODPROBE)
+    manage(unloaded, "reconcile")
+    assert differences(unloaded) == []
+
+
+def test_what_nfdhcpd_needs_of_a_bridge_is_repaired_by_the_next_attach(served: Node, tap: MakeTap) -> None:
+    one = tap(served)
+    ip(served, "link set pvn1 type bridge nf_call_iptables 0")
+    assert differences(served) == ["different: br_netfilter on pvn1: iptables is off, should be on"]
+    attach(served, bridged(one.name))
+    assert differences(served) == []
+
+
+def test_a_bridge_of_others_is_told_of_and_left_alone(served: Node, nfdhcpd: Queue, tap: MakeTap) -> None:
+    sysctl(served, SWITCH, "0")
+    ip(served, "link add br0 type bridge", "link set br0 up")
+    one = tap(served)
+    attach(served, bridged(one.name, link="br0"))
+    assert link(served, "br0")["linkinfo"]["info_data"]["nf_call_iptables"] == 0
+    (told,) = differences(served)
+    assert told.startswith(f"NFDHCPD does not hear vm5.example.com NIC 0 ({one.name})")
+    fix = run(served, "check").stdout.splitlines()[1].removeprefix("  fix: ")
+    served.run(["bash", "-ec", fix])
+    assert differences(served) == []
+    one.send(DISCOVER)
+    assert expect(nfdhcpd, DHCP).port == one.ifindex
+
+
+def test_the_doctor_does_not_tell_the_opposite(served: Node) -> None:
+    assert "bridge-nf-call" not in run(served, "doctor").stdout

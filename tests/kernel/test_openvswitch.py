@@ -16,6 +16,7 @@ from tests.lab import Node
 from .actions import attach, differences, manage, refusal, shot
 from .conftest import MakeTap, configure, installed, quick
 from .environment import openvswitch, uuid
+from .test_hooks import connect, line, quiet
 
 PROGRAMS = ("ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovsdb-tool")
 DATABASE = "/run/openvswitch/db.sock"
@@ -161,3 +162,8 @@ def test_open_vswitch_that_cannot_be_asked_is_named(broken: Node, tap: MakeTap, 
     said = refusal(broken, openvswitch(one.name))
     assert "vm5.example.com" in said and one.name in said
     assert ("ovs-vsctl" if how == "no ovs-vsctl" else "Open vSwitch") in said
+
+
+def test_a_network_is_connected_with_a_bridge_that_there_is(switched: Node) -> None:
+    quiet(connect(switched, "openvswitch", "ovs1"))
+    assert "Open vSwitch has no bridge ovs2 (ovs-vsctl add-br ovs2)" in line(connect(switched, "openvswitch", "ovs2"))

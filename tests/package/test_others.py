@@ -81,6 +81,8 @@ def test_the_doctor_finds_what_the_old_scripts_left(boot: Boot) -> None:
     sh(machine, "/etc/init.d/ganeti-vifd stop")
     assert fixes_for("ganeti-vifd does not run", machine)
     sh(machine, "rm /etc/ganeti/hooks/watcher/50-ganeti-vif")
+    assert fixes_for("hooks/watcher", machine) == [], "there is no Ganeti that would call it"
+    sh(machine, "mkdir /usr/lib/ganeti")
     (fix,) = fixes_for("hooks/watcher", machine)
     sh(machine, fix)
     assert fixes_for("hooks/watcher", machine) == []

@@ -122,7 +122,7 @@ def test_networkd_leaves_routes_rules_and_devices_alone(node: Machine, stack: Ex
     node.path("/etc/systemd/network/20-all.network").write_text(everything)
     sh(node, "ip link add eth1 type bridge; ip link set eth1 up")
     configure(node)
-    sh(node, "systemctl stop ganeti-vifd")  # who would repair it
+    sh(node, "systemctl disable --now ganeti-vifd")  # who would repair it; stopped alone, check would tell of it
     plug(node, stack, "tap0", 5, "192.0.2.5/24")
     guest, _ = plug(node, stack, "tap1", 6, "10.0.0.6/24"), plug(node, stack, "tap2", 7, "10.0.0.7/24")
     sh(node, "systemctl restart systemd-networkd; systemctl restart systemd-networkd")
@@ -134,12 +134,30 @@ def test_networkd_leaves_routes_rules_and_devices_alone(node: Machine, stack: Ex
     assert states["eth1"] != "unmanaged"
     reaches(guest, "10.0.0.7")
     assert sh(node, "ganeti-vif check", check=False) == ""
-    sh(node, "systemctl start ganeti-vifd")
+    sh(node, "systemctl enable --now ganeti-vifd")
     assert "networkd" not in sh(node, "ganeti-vif doctor", check=False)
     # and without our file the same networkd is a conflict, which the doctor names
     sh(node, "rm /usr/lib/systemd/networkd.conf.d/ganeti-vif.conf /usr/lib/systemd/network/05-ganeti-vif.network")
     said = sh(node, "ganeti-vif doctor", check=False)
     assert "ManageForeignRoutes=yes" in said and "manages tap0" in said and "20-all.network" in said
+    # until what it says is done
+    for fix in re.findall(r"^  fix: (.*)$", said, re.MULTILINE):
+        sh(node, fix)
+    assert "networkd" not in sh(node, "ganeti-vif doctor", check=False)
+
+
+def test_check_tells_of_a_daemon_that_should_run(node: Machine) -> None:
+    assert sh(node, "ganeti-vif check", check=False) == ""
+    sh(node, "systemctl kill --signal=STOP ganeti-vifd; systemctl stop ganeti-vif-responder")
+    said = sh(node, "ganeti-vif check", check=False)
+    for name in ("ganeti-vifd", "ganeti-vif-responder"):
+        assert f"{name} does not run" in said and f"  fix: service {name} restart" in said
+    for fix in re.findall(r"^  fix: (.*)$", said, re.MULTILINE):
+        sh(node, fix)
+    until(lambda: sh(node, "ganeti-vif check", check=False) == "", "both to run")
+    sh(node, "systemctl disable --now ganeti-vifd")
+    assert sh(node, "ganeti-vif check", check=False) == ""
+    assert "note: ganeti-vifd does not run" in sh(node, "ganeti-vif doctor", check=False)
 
 
 @pytest.mark.parametrize(

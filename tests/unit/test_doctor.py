@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
 from samples import PUBLIC, ROOT
+from shell import shell_takes
 
 from config.model import Bindings, Config, Consumer, Private, VlanUplink, VxlanUplink
 from doctor.checks import findings
@@ -16,6 +18,8 @@ from doctor.facts import (
     HOOK,
     HOOKS,
     SCRIPTS,
+    Calls,
+    Daemon,
     Facts,
     Finding,
     Networkd,
@@ -25,6 +29,7 @@ from doctor.facts import (
     XtablesRule,
 )
 from doors import doctor
+from engine.objects import Route
 from predecessors.interfaces import Option, Stanza
 from vif.nic import Mode, Nic
 
@@ -35,6 +40,7 @@ BROAD = NetworkFile(path="/etc/systemd/network/20-all.network", names=("e*", "ta
 LEAVES_ALONE = Networkd(
     settings={"ManageForeignRoutes": "no", "ManageForeignRoutingPolicyRules": "no"}, files=(OURS, BROAD)
 )
+VIFD = Daemon(name="ganeti-vifd", loss="nobody repairs", runs=True, enabled=True)
 WELL = Facts(
     config=CONFIG,
     devices=frozenset({"eth1", "tap0"}),
@@ -43,8 +49,8 @@ WELL = Facts(
     networkd=LEAVES_ALONE,
     unmanaged=("interface-name:tap*", "interface-name:pvn*"),
     tables={"rt_pub": 222, "main": 254},
-    scripts=dict.fromkeys(SCRIPTS, True),
-    hooks=dict.fromkeys(HOOKS, HOOK),
+    calls=Calls(scripts=dict.fromkeys(SCRIPTS, True), hooks=dict.fromkeys(HOOKS, HOOK)),
+    daemons=(VIFD,),
 )
 
 
@@ -61,6 +67,22 @@ def bridge(*options: tuple[str, str]) -> Stanza:
     return Stanza(device="br0", family="inet", place="/etc/network/interfaces:2", options=given)
 
 
+UPLINK = Stanza(
+    device="eth1",
+    family="inet",
+    place="/etc/network/interfaces:4",
+    options=(Option(key="up", value="ip rule add iif eth1 lookup rt_pub", place="/etc/network/interfaces:5"),),
+)
+
+
+def xrule(rule: str, program: str = "ebtables-nft") -> XtablesRule:
+    return XtablesRule(program=program, table="filter", rule=rule)
+
+
+def route(destination: str, device: str = "eth1") -> Route:
+    return Route(table=254, destination=ip_network(destination), device=device, protocol=4)
+
+
 STRICT = {"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/eth1/rp_filter": "1"}
 TAPS = {"nics": (nic("tap0"),)}
 
@@ -68,11 +90,16 @@ TAPS = {"nics": (nic("tap0"),)}
 @pytest.mark.parametrize(
     ("changes", "what", "do"),
     [
-        ({"scripts": {"kvm-vif-bridge": False}}, "not of ganeti-vif", "install -b -m 755 .*redist-conf"),
-        ({"scripts": {"kvm-vif-bridge": None}}, "missing", "install -b -m 755"),
-        ({"hooks": {"watcher": None}}, "watcher/50-ganeti-vif is missing", "ln -sf /usr/lib/ganeti-vif/hook"),
-        ({"hooks": {"watcher": "/bin/true"}}, "another program", "ln -sf"),
-        ({"daemon": False}, "ganeti-vifd does not run", "restart"),
+        ({"calls": Calls(scripts={"kvm-vif-bridge": False})}, "not of ganeti-vif", "install -D -b -m 755"),
+        ({"calls": Calls(scripts={"kvm-vif-bridge": None})}, "missing", "install -D -b -m 755"),
+        ({"calls": Calls(scripts={"network/routed/up": None}, nic_setup=True)}, "routed/up is missing", "install -D"),
+        (
+            {"calls": Calls(hooks={"watcher": None})},
+            "watcher/50-ganeti-vif is missing",
+            "ln -sfn /usr/lib/ganeti-vif/hook",
+        ),
+        ({"calls": Calls(hooks={"watcher": "/bin/true"})}, "another program", "ln -sfn"),
+        ({"daemons": (replace(VIFD, runs=False),)}, "ganeti-vifd does not run", "restart"),
         ({"modules": {"bridge": False}}, "no module bridge", "linux-image"),
         (
             {"config": replace(CONFIG, private=(Private(prefix="pvn", numbers=(1,), uplink=VlanUplink("eth1", 9)),))}
@@ -96,7 +123,7 @@ TAPS = {"nics": (nic("tap0"),)}
         (
             {"networkd": replace(LEAVES_ALONE, files=(OURS, replace(BROAD, proxy_ndp=False)))},
             "proxy_ndp of eth1 to 0",
-            "20-all.network: .*IPv6ProxyNDP=yes",
+            r"20-all.network.d/ganeti-vif.conf",
         ),
         ({"unmanaged": ("interface-name:tap*",)}, "NetworkManager manages pvn1", r"interface-name:pvn\*"),
         (
@@ -116,14 +143,35 @@ TAPS = {"nics": (nic("tap0"),)}
             "^ebtables-nft -t filter -D FROMtap0",
         ),
         (
+            {"xtables": (xrule("-N FROMTAP7"), xrule("-A FROMTAP7 -s ! aa:00:00:00:00:05 -j DROP"))},
+            "chain of others for tap7, that is gone.*: FROMTAP7",
+            "^ebtables-nft -t filter -F FROMTAP7 && ebtables-nft -t filter -X FROMTAP7$",
+        ),
+        ({"xtables": (xrule("-A FORWARD -i eth9 -j TOTAP0"),)}, "tap0, of the VM", "-D FORWARD -i eth9 -j TOTAP0$"),
+        (
+            {"xtables": (xrule("-A OUTPUT -j mangle -o eth1 --mangle-ip-s 192.0.2.254", "arptables-nft"),)},
+            "changes ARP requests on eth1",
+            "^arptables-nft -t filter -D OUTPUT -j mangle -o eth1",
+        ),
+        (
+            {"routes": (route("10.77.1.0/24"),)},
+            "by a route of others",
+            "^ip route del 10.77.1.0/24 dev eth1 table main$",
+        ),
+        (
+            {"routes": (route("2001:db8:77::/64"),)},
+            "by a route of others",
+            "^ip -6 route del 2001:db8:77::/64 dev eth1 table main$",
+        ),
+        (
             {"rules": (PolicyRule(version=4, device="tap7", priority=19998),)},
             "which is gone",
             "^ip rule del pref 19998",
         ),
         ({"rules": (PolicyRule(version=6, device="tap0", priority=9),)} | TAPS, "past ours", "^ip -6 rule del pref 9"),
-        ({"nfdhcpd": (Process(pid=7, name="python"),)}, "NFDHCPD runs", "consumer = nfdhcpd"),
+        ({"nfdhcpd": (Process(pid=7, name="python"),)}, "NFDHCPD runs", "systemctl disable --now nfdhcpd"),
         ({"config": NFDHCPD}, "no NFDHCPD runs", "systemctl enable"),
-        ({"tables": {"rt_pub": 99}}, "calls 99 so", "table = 99"),
+        ({"tables": {"rt_pub": 99}}, "calls 99 so", r"sed -i -E 's/.*99.*rt_pub"),
         ({"nics": (nic("tap0", link="nowhere"),)}, "routed link nowhere", r"\[public nowhere\]"),
     ],
 )
@@ -132,6 +180,7 @@ def test_a_conflict_is_found_and_the_fix_is_said(changes: dict[str, Any], what: 
     assert re.search(what, found.what), found
     assert re.search(do, found.do), found
     assert found.what.isascii() and found.do.isascii()
+    assert shell_takes(found.do), found.do
 
 
 @pytest.mark.parametrize(
@@ -141,7 +190,7 @@ def test_a_conflict_is_found_and_the_fix_is_said(changes: dict[str, Any], what: 
         {"sysctls": STRICT | {"net/ipv4/conf/all/rp_filter": "2"}},
         {"networkd": None},
         {"unmanaged": None},
-        {"ganeti": False, "scripts": {"kvm-vif-bridge": None}, "hooks": {"watcher": None}},
+        {"calls": Calls(ganeti=False, scripts={"kvm-vif-bridge": None}, hooks={"watcher": None})},
         {"config": NFDHCPD, "nfdhcpd": (Process(pid=7, name="nfdhcpd"),)}
         | {"sysctls": {"net/bridge/bridge-nf-call-iptables": "1"}},
         {"ifupdown2": True, "stanzas": (bridge(("bridge-ports", "eth0"), ("bridge-ports-condone-regex", "^tap")),)}
@@ -151,6 +200,9 @@ def test_a_conflict_is_found_and_the_fix_is_said(changes: dict[str, Any], what: 
         {"rules": (PolicyRule(version=4, device="tap0", priority=19998),)},
         {"xtables": (XtablesRule(program="iptables-nft", table="nat", rule="-A POSTROUTING -o eth0 -j MASQUERADE"),)},
         {"modules": dict.fromkeys(WELL.modules)},
+        {"tables": {}},
+        {"xtables": (xrule("-N DOCKER"), xrule("-A OUTPUT -j mangle -o eth9 --mangle-ip-s 1.2.3.4", "arptables-nft"))},
+        {"routes": (route("198.51.100.0/24"), route("10.77.1.0/24", "eth9"))},
         {"config": replace(CONFIG, private=(Private(prefix="pvn", numbers=(1,), uplink=VxlanUplink("eth1", 9)),))}
         | {"modules": {"vxlan": True}, "unmanaged": ("interface-name:tap*", "pvn*", "=vx9*", "vx1*")},
     ],
@@ -163,15 +215,16 @@ def test_what_is_no_conflict_is_not_told(changes: dict[str, Any]) -> None:
     "changes",
     [
         {"dhcp": (Process(pid=7, name="dnsmasq"),)},
-        {"tables": {}},
+        {"stanzas": (UPLINK,)},
+        {"daemons": (replace(VIFD, runs=False, enabled=False),)},
         {"rules": (PolicyRule(version=4, device="eth1", priority=1),)},
-        {"scripts": {"network/routed/up": None}},
+        {"calls": Calls(scripts={"network/routed/up": None})},
     ],
 )
 def test_what_only_may_be_one_comes_last_and_is_no_error(changes: dict[str, Any]) -> None:
     (found,) = findings(replace(WELL, **changes))
     assert not found.grave
-    grave: list[Finding] = findings(replace(WELL, daemon=False, **changes))
+    grave: list[Finding] = findings(replace(WELL, modules={"tun": False}, **changes))
     assert [finding.grave for finding in grave] == [True, False]
 
 
@@ -194,7 +247,7 @@ def test_the_settings_of_others_are_read_as_they_read_them(monkeypatch: pytest.M
         "conf.d": [("/usr/lib/a.conf", "[keyfile]\nunmanaged-devices+=interface-name:tap*;interface-name:pvn*\n")],
     }
     monkeypatch.setattr(doctor.settings, "exists", lambda path: True)
-    monkeypatch.setattr(doctor.settings, "layered", lambda layers, below, suffix: files[below])
+    monkeypatch.setattr(doctor.settings, "layered", lambda layers, below, suffix: files.get(below, []))
     monkeypatch.setattr(doctor.settings, "text", lambda path: "[keyfile]\nunmanaged-devices=mac:00:11:22:33:44:55\n")
     networkd = doctor._networkd()
     assert networkd

@@ -17,9 +17,11 @@ from engine.difference import Alter, Change, Make, Remove
 from engine.marks import ADOPTED_GROUP, GROUP
 from engine.objects import (
     Binding,
+    BridgeNetfilter,
     BridgePort,
     BridgeVlan,
     Link,
+    Module,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -58,6 +60,9 @@ OBJECTS: list[Object] = [
         forward_delay=0,
     ),
     Link(name="br0", kind="bridge", vlan_filtering=True),
+    Module(name="br_netfilter"),
+    Module(name="nf_tables"),
+    BridgeNetfilter(bridge="pvn1", iptables=True, ip6tables=True),
     Link(name="eth1.2991", kind="vlan", group=GROUP, mtu=1500, lower="eth1", vlan=2991),
     Link(
         name="vx10001",
