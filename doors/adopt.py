@@ -17,13 +17,14 @@ from engine.commands import commands
 from engine.difference import Change
 from engine.failure import Failure
 from ganeti import runtime
-from outside import lock, log, qemu
+from outside import lock, log, qemu, records
 from outside.links import Devices
 from outside.node import Node
 from vif import routed
 from vif.adopt import Here, Plugged, Verdict, judge
-from vif.attach import recorded, recorded_nics
+from vif.attach import recorded_nics
 from vif.nic import Nic
+from vif.record import nic_of
 from vif.take_over import relieve, take_over
 
 UNTOLD = (
@@ -100,8 +101,9 @@ def _take(nic: Nic, config: Config, node: Node, outcome: Outcome, *, dry_run: bo
 
 
 def _is_recorded(nic: Nic) -> bool:
+    record = records.record_of(nic.tap)
     try:
-        known = recorded(nic.tap)
+        known = nic_of(record) if record else None
     except Failure:
         return False  # damaged
     return known is not None and (known.index, known.uuid) == (nic.index, nic.uuid)

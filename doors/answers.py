@@ -90,4 +90,6 @@ class Answers:
         return "0", ""
 
     def _state(self, _: Mapping[str, str]) -> Answer:
-        return "0", json.dumps({"pid": os.getpid(), "retrying": self._tending.retrying})
+        """`retrying`: what was not attached, by tap. `trouble`: what else cannot be seen or done, `what` and `do`."""
+        tending = self._tending
+        return "0", json.dumps({"pid": os.getpid(), "retrying": tending.retrying, "trouble": tending.trouble.told})

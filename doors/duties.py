@@ -15,6 +15,7 @@ from doors.hand_over import HandOver
 from doors.look import look
 from doors.tasks import CALM, HELD, PERIOD, SHARE, TURN, Announce, Claim, Expect, Look, Move, Prepare, Task, Tend
 from doors.tending import Tending
+from engine.failure import Failure
 from node.in_force import InForce
 from outside import lock, log, records, scheduling
 from outside.child import Child
@@ -110,7 +111,10 @@ class Duties:
                     break
         except lock.Held:
             self._held = _now() + HELD
-        scheduling.ensure_urgent(urgent=self._tending.migrations.under_way)
+        try:
+            scheduling.ensure_urgent(urgent=self._tending.migrations.under_way)
+        except Failure as failure:
+            self._tending.trouble.say("real time", failure)
 
     def _do(self, task: Task) -> None:
         """Raises Held; then the task stays to be done."""
@@ -154,8 +158,10 @@ class Duties:
         self._agenda.at(now + PERIOD, Look())
         answer = child.answer()
         if answer is None:
-            log.say("the process that looked at the node died", log.Level.ERROR)
+            died = Failure("the process that looked at the node died", "see: systemctl status ganeti-vifd")
+            self._tending.trouble.say("the look", died)
             return
+        self._tending.trouble.say("the look", *(Failure(what, do) for what, do in answer["unable"]))
         for line in answer["repaired"]:
             log.say(f"repaired: {line}", log.Level.WARNING)
         trouble = frozenset(answer["trouble"])

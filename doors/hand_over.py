@@ -15,7 +15,7 @@ from doors.agenda import Agenda
 from doors.migrations import depart
 from doors.tasks import CALM, EXPECTED, HANDOVER, Expect, Move, Prepare, Task, Tend
 from doors.tending import Tending
-from doors.vif_script import announce, remembered, say_attached, tap_index
+from doors.vif_script import announce, remembered, say_attached
 from engine.difference import Change
 from engine.failure import Failure
 from ganeti.hook import Migration
@@ -38,9 +38,10 @@ class HandOver:
     def begin(self, migration: Migration) -> None:
         """Ganeti is about to migrate an instance."""
         self._node.forget()
-        for nic in self._migrations.begin(migration, os.uname().nodename, self._tending.config, _now()):
+        here, config = os.uname().nodename, self._tending.config
+        for nic in self._migrations.begin(migration, here, config, self._node, _now()):
             with suppress(Failure):
-                self._migrations.to_let_go[nic] = let_go_plan(nic, self._tending.config, self._node)
+                self._migrations.to_let_go[nic] = let_go_plan(nic, config, self._node)
         self._agenda.at(_now(), Expect())
 
     def end(self, instance: str) -> None:
@@ -49,9 +50,10 @@ class HandOver:
 
     def expect(self) -> None:
         """See whether the taps of a guest are here that is on its way."""
-        for nic in self._migrations.arrivals(_now()):
+        arrivals = self._migrations.arrivals
+        for nic in arrivals.come(self._node, _now()):
             self._agenda.at(_now(), Prepare(nic))
-        if self._migrations.expected:
+        if arrivals.expected:
             self._agenda.at(_now() + EXPECTED, Expect())
 
     def prepare(self, nic: Nic) -> None:
@@ -59,7 +61,6 @@ class HandOver:
         config = self._tending.config
         try:
             with self._tending.locked() as node:
-                nic = replace(nic, index=tap_index(nic.tap))
                 self._migrations.listen(nic.tap)
                 self._keep_elsewhere(nic, node)
                 with suppress(Failure):

@@ -11,16 +11,17 @@ fails, the guest's next frame on the source says that it lives there.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from config.model import Config
+from doors.arrivals import Arrivals
 from doors.tasks import Claim, Move
+from doors.trouble import Trouble
 from engine.difference import Change
 from engine.failure import Failure
 from engine.objects import Address
 from ganeti.hook import Migration
-from outside import ears, log, packets, qemu, records
+from outside import ears, log, packets, records
 from outside.ears import Ear
 from outside.links import Device
 from outside.node import Node
@@ -48,8 +49,8 @@ class Migrations:
     `to_answer` and `to_let_go` are what it takes to answer for a NIC, and to stop that, as it was seen before.
     """
 
-    def __init__(self) -> None:
-        self._expected: dict[str, tuple[Migration, float]] = {}
+    def __init__(self, trouble: Trouble) -> None:
+        self.arrivals = Arrivals(trouble)
         self._leaving: dict[str, Leaving] = {}
         self._taps: dict[str, Ear] = {}
         self._claimed: dict[str, tuple[str, Ear]] = {}
@@ -69,27 +70,22 @@ class Migrations:
         return {tap: ear for tap, ear in self._taps.items() if tap not in self._claimed}
 
     @property
-    def expected(self) -> list[str]:
-        """The instances whose NICs have not come yet."""
-        return list(self._expected)
-
-    @property
     def under_way(self) -> bool:
         """Whether a guest may move at any moment."""
         return bool(self._leaving or self._claimed or self.to_answer)
 
-    def begin(self, migration: Migration, here: str, config: Config, now: float) -> list[Nic]:
+    def begin(self, migration: Migration, here: str, config: Config, node: Node, now: float) -> list[Nic]:
         """An instance is about to move. HERE is this node's name. Returns the NICs that may leave it."""
         if _short(migration.target) == _short(here):
             if any(_has_way(nic, config) for nic in migration.nics):
-                self._expected[migration.instance] = migration, now + LONGEST
+                self.arrivals.begin(migration, node, now + LONGEST)
         elif _short(migration.source) == _short(here):
             return self._watch(migration.instance, config, now)
         return []
 
     def end(self, instance: str) -> None:
         """INSTANCE has moved, or its migration failed."""
-        self._expected.pop(instance, None)
+        self.arrivals.end(instance)
         self._forget_leaving(instance)
 
     def _watch(self, instance: str, config: Config, now: float) -> list[Nic]:
@@ -107,20 +103,6 @@ class Migrations:
         self._leaving[instance] = Leaving(taps, listening, now + LONGEST)
         return nics
 
-    def arrivals(self, now: float) -> Iterator[Nic]:
-        """The expected NICs whose QEMU has taps by now, each once, with their taps."""
-        for instance, (migration, until) in list(self._expected.items()):
-            if now > until:
-                del self._expected[instance]
-                continue
-            taps = qemu.incoming(instance)
-            if taps:
-                del self._expected[instance]
-                known = {nic.uuid for nic in recorded_nics()}
-                for nic in migration.nics:
-                    if nic.mode is Mode.ROUTED and nic.uuid not in known and (tap := taps.get(nic.netdev)):
-                        yield replace(nic, tap=tap)
-
     def hears(self, tap: str) -> bool:
         """Whether the guest behind TAP is waited for."""
         return tap in self._taps
@@ -133,13 +115,15 @@ class Migrations:
             self._taps[tap] = Ear(tap)
 
     def claim(self, nic: Nic, config: Config, node: Node) -> None:
-        """Tell the node that NIC's guest ran on that it runs here, and hear whether that lets go. Best effort: it hears
-        our announcement too, later."""
+        """Tell the node that NIC's guest ran on that it runs here, and hear whether that lets go. Not to be able to is
+        said and no failure: it hears our announcement too, later."""
         uplink = _uplink(nic, config, node)
         if uplink and uplink.link.mac:
-            with suppress(Failure):
+            try:
                 self._claimed[nic.tap] = nic.mac, Ear(uplink.name, ears.ETH_P_RARP)
                 packets.send(uplink.name, [arrival(nic.mac, uplink.link.mac)])
+            except Failure as failure:
+                log.say(f"{nic.whom}: the node that it left is not told: {failure.what}", log.Level.ERROR)
 
     def forget_claim(self, tap: str) -> None:
         """The guest behind TAP may be claimed again."""
@@ -183,12 +167,14 @@ class Migrations:
 
 
 def depart(nic: Nic, config: Config, node: Node) -> None:
-    """Tell the node that NIC's guest runs on that this one speaks for it no more. Best effort: it waits for this, but
-    not for long."""
+    """Tell the node that NIC's guest runs on that this one speaks for it no more. Not to be able to is said and no
+    failure: it waits for this, but not for long."""
     uplink = _uplink(nic, config, node)
     if uplink and uplink.link.mac:
-        with suppress(Failure):
+        try:
             packets.send(uplink.name, [departure(nic.mac, uplink.link.mac)])
+        except Failure as failure:
+            log.say(f"{nic.whom}: the node that it is on is not told: {failure.what}", log.Level.ERROR)
 
 
 def _uplink(nic: Nic, config: Config, node: Node) -> Device | None:

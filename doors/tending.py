@@ -13,6 +13,7 @@ from config.model import Config
 from doors.agenda import Agenda
 from doors.migrations import Migrations
 from doors.tasks import AGAIN, LONGEST, Announce, Task, Tend
+from doors.trouble import Trouble
 from doors.vif_script import announce, forget, up
 from engine.failure import Failure
 from engine.words import finding
@@ -28,7 +29,8 @@ class Tending:
 
     def __init__(self, config: Config, node: Node, agenda: Agenda[Task]) -> None:
         self.config = config
-        self.migrations = Migrations()
+        self.trouble = Trouble()
+        self.migrations = Migrations(self.trouble)
         self._node = node
         self._agenda = agenda
         self._said: dict[str, str] = {}

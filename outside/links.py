@@ -31,6 +31,9 @@ _SKIP_STATS = attribute(IFLA_EXT_MASK, struct.pack("=I", 1 << 3))
 _BRIDGE_VLANS = attribute(IFLA_EXT_MASK, struct.pack("=I", 1 << 1))
 _IFINFO = struct.Struct("=BxHiII")
 
+TAP_KIND = "tun"
+"""What the kernel calls a tap (IFLA_INFO_KIND)."""
+
 LONGEST_NAME = 15
 """IFNAMSIZ less the closing NUL (linux/if.h)."""
 
@@ -88,6 +91,15 @@ def all_devices(query: Query) -> Devices:
     found = [_decode(payload) for payload in query.dump(RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0) + _SKIP_STATS)]
     names = {raw.index: raw.name for raw in found}
     return Devices({raw.name: _device(raw, names) for raw in found})
+
+
+def taps(query: Query) -> dict[str, int]:
+    """The ifindex of every tun device, taps among them. The kernel picks them out: there may be thousands of others."""
+    wanted = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, TAP_KIND.encode() + b"\0"))
+    found = [_decode(one) for one in query.dump(RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0) + _SKIP_STATS + wanted)]
+    return {
+        raw.name: raw.index for raw in found if raw.kind == TAP_KIND
+    }  # it gives all where it has no such driver yet
 
 
 def device(query: Query, name: str) -> Device | None:

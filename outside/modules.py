@@ -71,6 +71,6 @@ def available(name: str) -> bool | None:
         try:
             with open(f"{directory}/{file}", encoding="ascii", errors="replace") as listing:
                 found = found or any(pattern.search(line.partition(":")[0]) for line in listing)
-        except OSError:
+        except FileNotFoundError:
             return None
     return found

@@ -6,6 +6,7 @@ pyroute2, which costs 200 ms.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -92,6 +93,10 @@ class Node:
         if "_netlink" in self.__dict__:
             self._netlink.seen(self._seen.items())
         return found
+
+    def taps(self) -> dict[str, int]:
+        """The ifindex of every tun device of this node, by its name at this moment."""
+        return links.taps(self._query)
 
     def read(self, wanted: Iterable[Object], devices: links.Devices | None = None) -> dict[Key, Object]:
         """What exists under the keys of WANTED, whoever made it. DEVICES, if they were read a moment ago."""
@@ -229,12 +234,15 @@ class Node:
 
 
 def identity() -> str:
-    """What tells this node from all others: its machine ID (machine-id(5)), or else its host name."""
+    """What tells this node from all others: its machine ID (machine-id(5)), or else its host name. Raises Failure."""
     for path in ("/etc/machine-id", "/etc/hostname"):
         try:
             with open(path, encoding="utf-8") as file:
                 if text := file.read().strip():
                     return text
-        except OSError:
+        except FileNotFoundError:
             continue
+        except OSError as error:  # another name would be another node, with other MACs
+            what = f"{path}, by which this node is told from others, cannot be read: {os.strerror(error.errno or 0)}"
+            raise Failure(what, f"see: namei -l {path}") from error
     raise Failure("this node has neither /etc/machine-id nor /etc/hostname", "systemd-machine-id-setup")

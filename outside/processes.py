@@ -7,14 +7,21 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
+from engine.failure import Failure
+
+DIED = (FileNotFoundError, ProcessLookupError)
+"""What reading /proc/PID raises when the process is gone by then."""
 UDP = ("/proc/self/net/udp", "/proc/self/net/udp6")
 
 
 def listeners(port: int) -> list[tuple[int, str]]:
-    """Process id and name of each process of this network that has a UDP socket on PORT (proc(5), /proc/net/udp)."""
+    """Process id and name of each process of this network that has a UDP socket on PORT (proc(5), /proc/net/udp).
+
+    Raises Failure if their descriptors may not be read.
+    """
     inodes = set()
     for path in UDP:
-        with suppress(OSError), open(path, encoding="ascii") as file:
+        with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
             for line in file.read().splitlines()[1:]:
                 words = line.split()
                 if int(words[1].rpartition(":")[2], 16) == port:
@@ -30,21 +37,25 @@ def named(names: Iterable[str]) -> list[tuple[int, str]]:
 
 def _all() -> Iterator[tuple[int, str]]:
     for directory in glob.glob("/proc/[0-9]*"):
-        with suppress(OSError), open(f"{directory}/comm", encoding="utf-8", errors="replace") as file:
+        with suppress(*DIED), open(f"{directory}/comm", encoding="utf-8", errors="replace") as file:
             yield int(os.path.basename(directory)), file.read().strip()
 
 
 def _words(pid: int) -> set[str]:
     """The names of the program and of the first argument: a script's, if the program is an interpreter."""
-    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+    with suppress(*DIED), open(f"/proc/{pid}/cmdline", "rb") as file:
         return {os.path.basename(os.fsdecode(word)) for word in file.read().split(b"\0")[:2]}
     return set()
 
 
 def _sockets(pid: int) -> set[str]:
     found = set()
-    with suppress(OSError):
-        for name in os.listdir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    try:
+        with suppress(*DIED):
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(*DIED):
+                    found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    except OSError as error:
+        what = f"what process {pid} listens to cannot be seen: {os.strerror(error.errno or 0)}"
+        raise Failure(what, "note: run it as root, outside of any container") from error
     return found

@@ -1,28 +1,24 @@
-"""The QEMU processes that Ganeti runs here: its runtime files, pid files, and what /proc and the monitor say of taps.
+"""The QEMUs that Ganeti runs here: its runtime files, and what /proc and the monitor say of taps.
 
-A pid file outlives a crash, and its number may be another process by then. So a process counts as an instance's QEMU
-only if it was started as that (`-name`, by which Ganeti itself tells it: lib/hypervisor/hv_kvm/__init__.py:735-775 at
-3.0.2; and `-pidfile`) and lives in this network namespace. It is read through one handle on its /proc directory, which
-never becomes another process's.
+To see what a QEMU holds takes all its capabilities, or CAP_SYS_PTRACE. Root has them outside of any unit, our daemon
+has not: it knows the taps of guests that come here by outside/incoming.py.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 from engine.failure import Failure
 from outside import monitor
+from outside.qemu_process import DIRECTORY, UNNAMED, Process, check, options, process, read
 
-DIRECTORY = "/run/ganeti/kvm-hypervisor"
 SUFFIX = ".runtime"
 
 _TAP = re.compile(rb"^iff:\t(\S+)$", re.MULTILINE)
 """In fdinfo of a descriptor of /dev/net/tun (linux drivers/net/tun.c, tun_chr_show_fdinfo)."""
-_UNNAMED = re.compile(r"netdev[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +30,18 @@ class Taps:
 
 
 def instances() -> list[str]:
-    """The names of the instances that have a runtime file or a pid file. Both may be old: see taps()."""
-    names: set[str] = set()
-    with suppress(FileNotFoundError):
-        found = os.listdir(f"{DIRECTORY}/conf")
-        names |= {name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX)}
-    with suppress(FileNotFoundError):
-        names |= {*os.listdir(f"{DIRECTORY}/pid")}
-    return sorted(names)
+    """The names of the instances that have a runtime file or a pid file. Either may be old. Raises Failure."""
+    found = _names(f"{DIRECTORY}/conf")
+    return sorted({name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX)} | _names(f"{DIRECTORY}/pid"))
+
+
+def _names(directory: str) -> set[str]:
+    try:
+        return {*os.listdir(directory)}
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise Failure(f"{directory} cannot be read: {os.strerror(error.errno or 0)}", "note: run it as root") from error
 
 
 def runtime(instance: str) -> str | None:
@@ -62,17 +62,17 @@ def taps(instance: str) -> Taps | None:
     What a netdev is said to have was true at one moment: its taps were there before the monitor was asked and after it,
     and a tap lives as long as its descriptor.
     """
-    with _process(instance) as process:
-        if process is None:
+    with process(instance) as found:
+        if found is None:
             return None
         try:
-            arguments = _read(process, "cmdline").split(b"\0")
+            arguments = found.arguments()
             if not any(arguments):
                 return None  # dead, and not yet forgotten by its parent
-            _check(instance, process, arguments)
-            before = _held(process)
+            check(instance, found, arguments)
+            before = _held(found)
             descriptors = monitor.tap_descriptors(f"{DIRECTORY}/ctrl/{instance}.qmp")
-            if _held(process) != before:
+            if _held(found) != before:
                 raise Failure("its NICs changed while it was looked at", "ganeti-vif adopt")
         except (FileNotFoundError, ProcessLookupError):
             return None
@@ -90,32 +90,6 @@ def taps(instance: str) -> Taps | None:
     )
 
 
-def incoming(instance: str) -> dict[str, str]:
-    """The tap of each netdev of INSTANCE's QEMU if that waits for its guest to come here; empty if none does.
-
-    As it was started: nobody plugs a NIC into a guest that is on its way.
-    """
-    with _process(instance) as process:
-        if process is None:
-            return {}
-        try:
-            arguments = _read(process, "cmdline").split(b"\0")
-            if b"-incoming" not in arguments:
-                return {}
-            _check(instance, process, arguments)
-            held = _held(process)
-        except (OSError, Failure):
-            return {}
-    found = {}
-    for option, value in zip(arguments, arguments[1:], strict=False):
-        if option == b"-netdev":
-            words = dict(word.partition("=")[::2] for word in value.decode("utf-8", "replace").split(","))
-            descriptor = (words.get("fd") or words.get("fds", "")).partition(":")[0]
-            if descriptor.isdigit() and int(descriptor) in held:
-                found[words.get("id", "")] = held[int(descriptor)]
-    return found
-
-
 def _unasked(held: dict[int, str], descriptors: dict[str, frozenset[int]]) -> dict[str, frozenset[str]]:
     """The taps that QEMU holds and that are behind none of its netdevs, each under its descriptor's number."""
     told = frozenset[int]().union(*descriptors.values())
@@ -123,73 +97,24 @@ def _unasked(held: dict[int, str], descriptors: dict[str, frozenset[int]]) -> di
     return {f"descriptor {fd}": frozenset({tap}) for fd, tap in held.items() if fd not in told and tap not in known}
 
 
-@contextmanager
-def _process(instance: str) -> Iterator[int | None]:
-    """A handle on /proc/PID of the process that the pid file of INSTANCE names; None if there is none."""
-    pid = _pid(instance)
+def _held(found: Process) -> dict[int, str]:
+    """The taps that a process holds, by descriptor."""
+    directory = os.open("fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.handle)
     try:
-        handle = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if pid else None
-    except OSError:
-        handle = None
-    try:
-        yield handle
-    finally:
-        if handle is not None:
-            os.close(handle)
-
-
-def _pid(instance: str) -> int | None:
-    try:
-        with open(f"{DIRECTORY}/pid/{instance}", encoding="ascii", errors="replace") as file:
-            text = file.read(64).strip()
-    except OSError:
-        return None
-    return int(text) if text.isascii() and text.isdigit() and int(text) > 0 else None
-
-
-def _check(instance: str, process: int, arguments: list[bytes]) -> None:
-    """Raises Failure unless PROCESS was started with ARGUMENTS as the QEMU of INSTANCE, on this node."""
-    pid_file = _after(b"-pidfile", arguments)
-    if _after(b"-name", arguments) != instance or os.path.basename(pid_file or "") != instance:
-        raise Failure(
-            "its pid file names a process that is not its QEMU",
-            f"see: gnt-instance info {instance} && ps -fp $(cat {DIRECTORY}/pid/{instance})",
-        )
-    if os.stat("ns/net", dir_fd=process).st_ino != os.stat("/proc/self/ns/net").st_ino:
-        raise Failure("its QEMU is in another network namespace", "note: run ganeti-vif where its taps are")
-
-
-def _held(process: int) -> dict[int, str]:
-    """The taps that PROCESS holds, by descriptor."""
-    directory = os.open("fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=process)
-    try:
-        found = {}
+        taps = {}
         for name in os.listdir(directory):
             with suppress(FileNotFoundError):  # closed meanwhile
-                if match := _TAP.search(_read(directory, name)):
-                    found[int(name)] = match[1].decode("utf-8", "replace")
-        return found
+                if match := _TAP.search(read(directory, name)):
+                    taps[int(name)] = match[1].decode("utf-8", "replace")
+        return taps
     finally:
         os.close(directory)
 
 
-def _read(directory: int, name: str) -> bytes:
-    with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as file:
-        return file.read()
-
-
-def _after(option: bytes, arguments: list[bytes]) -> str | None:
-    """What follows the first OPTION."""
-    at = arguments.index(option) if option in arguments else len(arguments)
-    return arguments[at + 1].decode("utf-8", "replace") if at + 1 < len(arguments) else None
-
-
 def _numbered(arguments: list[bytes]) -> dict[str, str]:
     """The netdevs with a number for a name, by their device's MAC (hv_kvm/__init__.py:1945-1958)."""
-    found: dict[str, str] = {}
-    for option, value in zip(arguments, arguments[1:], strict=False):
-        if option == b"-device":
-            words = dict(word.partition("=")[::2] for word in value.decode("utf-8", "replace").split(","))
-            if _UNNAMED.fullmatch(words.get("netdev", "")) and "mac" in words:
-                found[words["mac"]] = words["netdev"]
-    return found
+    return {
+        words["mac"]: words["netdev"]
+        for words in options(b"-device", arguments)
+        if UNNAMED.fullmatch(words.get("netdev", "")) and "mac" in words
+    }

@@ -22,11 +22,17 @@ def read(wanted: Iterable[Record]) -> Iterator[Record]:
 
 
 def read_all() -> Iterator[Record]:
-    """Every record of this node, and what a killed writer left beside them (its tap begins with a dot)."""
+    """Every record of this node, and what a killed writer left beside them (its tap begins with a dot).
+
+    Raises Failure if they cannot be read.
+    """
     try:
         names = sorted(os.listdir(DIRECTORY))
     except FileNotFoundError:
         return
+    except OSError as error:
+        what = f"the records in {DIRECTORY} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"see: namei -l {DIRECTORY}") from error
     for file in names:
         tap, suffix = os.path.splitext(file)
         if suffix == ".json" and (found := record_of(tap)):
@@ -54,7 +60,7 @@ def age(tap: str) -> float:
     """Seconds since the record of TAP was written; a long time if there is none."""
     try:
         return max(0.0, time.time() - os.stat(f"{DIRECTORY}/{tap}.json").st_mtime)
-    except OSError:
+    except FileNotFoundError:
         return float("inf")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Iterator
+
+from engine.failure import Failure
 
 SYSTEMD = ("/usr/lib/systemd", "/usr/local/lib/systemd", "/run/systemd", "/etc/systemd")
 """The layers of systemd: a file hides one of the same name in an earlier layer (systemd.syntax(7))."""
@@ -12,12 +15,15 @@ NETWORK_MANAGER = ("/usr/lib/NetworkManager", "/run/NetworkManager", "/etc/Netwo
 
 
 def text(path: str) -> str | None:
-    """The text of the file at PATH; None if there is none, or none that can be read."""
+    """The text of the file at PATH; None if there is no such file. Raises Failure if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+    except OSError as error:
+        what = f"{path} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"see: namei -l {path}") from error
 
 
 def texts(*patterns: str) -> Iterator[tuple[str, str]]:
@@ -45,11 +51,16 @@ def same_program(path: str, other: str) -> bool | None:
 
 
 def link_of(path: str) -> str | None:
-    """Where the symbolic link at PATH points to; None if there is none."""
+    """Where the symbolic link at PATH points to; None if there is none. Raises Failure if it cannot be read."""
     try:
         return os.readlink(path)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOTDIR):  # it is no link
+            return None
+        what = f"{path} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"see: namei -l {path}") from error
 
 
 def beside(path: str, pattern: str) -> str:

@@ -17,7 +17,7 @@ NO_IPV6 = {"disable_ipv6": "1"}
 
 
 def read(wanted: Iterable[Sysctl]) -> Iterator[Sysctl]:
-    """Those of WANTED that the kernel has, with the values that they have."""
+    """Those of WANTED that the kernel has, with the values that they have. Raises Failure."""
     for sysctl in wanted:
         value = _read(sysctl.path)
         if value is None and sysctl.path.startswith("net/ipv6/") and not os.path.isdir(ROOT + "net/ipv6"):
@@ -27,7 +27,7 @@ def read(wanted: Iterable[Sysctl]) -> Iterator[Sysctl]:
 
 
 def value(path: str) -> str | None:
-    """The value of the sysctl at PATH, or None if the kernel has no such thing."""
+    """The value of the sysctl at PATH, or None if the kernel has no such thing. Raises Failure."""
     return _read(path)
 
 
@@ -40,8 +40,11 @@ def _read(path: str) -> str | None:
     # os.open and not open(): a node with 4000 bridges has 16000 of these to read.
     try:
         descriptor = os.open(ROOT + path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        what = f"sysctl {dotted(path)} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"see: namei -l {ROOT}{path}") from error
     try:
         return os.read(descriptor, 256).decode("ascii", "replace").strip()
     finally:

@@ -192,9 +192,11 @@ def recorded(tap: str) -> Nic | None:
 
 
 def _former(tap: str) -> Nic | None:
-    """Whom the record of TAP describes. A damaged one describes nobody: it is overwritten."""
+    """Whom the record of TAP describes. A damaged one describes nobody: it is overwritten. Raises Failure if it cannot
+    be read."""
+    record = records.record_of(tap)
     try:
-        return recorded(tap)
+        return nic_of(record) if record else None
     except Failure:
         return None
 

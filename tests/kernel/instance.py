@@ -61,6 +61,7 @@ class Instance:
         nics: Sequence[tuple[Tap, Mapping[str, str]]],
         image: Image | None = None,
         *qemu_args: str,
+        nic_files: bool = True,
     ) -> None:
         self.node, self.name = node, name
         for directory in ("conf", "pid", "ctrl", f"nic/{name}"):
@@ -75,6 +76,15 @@ class Instance:
             self.guest.wait_ready()
         else:
             self._bare(cards, ids, arguments)
+        for number, (tap, _) in enumerate(nics if nic_files else []):
+            self.name_tap(number, tap.name)
+
+    def name_tap(self, number: int, tap: str) -> None:
+        """Write the nic file NUMBER, as Ganeti does after it has started QEMU: beside, and renamed."""
+        path = self.node.path(f"{DIRECTORY}/nic/{self.name}/{number}")
+        beside = path.with_name(f"{number}.new")
+        beside.write_text(tap)
+        beside.rename(path)
 
     def _bare(self, cards: Sequence[tuple[Tap, str]], ids: Sequence[str], arguments: Sequence[str]) -> None:
         argv = ["qemu-system-x86_64", "-name", self.name, "-machine", "pc", "-accel", "tcg", "-m", "32", "-nodefaults"]

@@ -21,7 +21,7 @@ from .actions import answer, arp, arp_of, attach, ethernet, ip, link, manage, oc
 from .conftest import installed, quick
 from .environment import GATEWAY, PATH, mac, public, routed, uuid
 from .instance import Instance
-from .vifd import until
+from .vifd import as_in_its_unit, until
 
 ROUTER = "0e:00:00:00:00:01"
 BEYOND = "198.51.100.1"
@@ -100,13 +100,13 @@ def connected(stack: ExitStack) -> Iterator[Site]:
 
 
 def started(node: Node) -> subprocess.Popen[str]:
-    daemon = node.popen(["ganeti-vifd", "--foreground"])
+    daemon = node.popen(as_in_its_unit())
     until(lambda: answer(node, "status")["daemon"] is not None, "the daemon")
     return daemon
 
 
-def hook(node: Node, **changes: str) -> None:
-    """Ganeti's hook before it migrates the guest from node1 to node2."""
+def hook(node: Node, *numbers: int, **changes: str) -> None:
+    """Ganeti's hook before it migrates the guest from node1 to node2. NUMBERS are of its NICs; by default it has one."""
     env = {
         "PATH": PATH,
         "GANETI_HOOKS_PATH": "instance-migrate",
@@ -119,8 +119,10 @@ def hook(node: Node, **changes: str) -> None:
         "GANETI_MIGRATE_CLEANUP": "False",
     }
     names = {"INTERFACE_UUID": "UUID", "MAC": "MAC", "IP": "IP", "MODE": "MODE", "LINK": "LINK"}
-    nic = {names.get(name, name): value for name, value in routed("x").items() if name in names or "NETWORK" in name}
-    env |= {f"GANETI_INSTANCE_NIC0_{name}": value for name, value in nic.items()}
+    for index, number in enumerate(numbers or (5,)):
+        told = routed("x", number).items()
+        nic = {names.get(name, name): value for name, value in told if name in names or "NETWORK" in name}
+        env |= {f"GANETI_INSTANCE_NIC{index}_{name}": value for name, value in nic.items()}
     done = node.run(["/etc/ganeti/hooks/instance-migrate-pre.d/50-ganeti-vif"], env=env | changes, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 

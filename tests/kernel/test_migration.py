@@ -211,11 +211,11 @@ def test_a_guest_that_did_not_leave_is_answered_for_again_when_it_speaks(
 
 def test_a_node_announces_no_guest_that_has_left(site: Site, stack: ExitStack) -> None:
     """It moves as soon as it was started: its node would still repeat the first announcement."""
-    arrival = arriving(site.target)
     before = stack.enter_context(Tap(site.source))
     attach(site.source, routed(before.name))
     for node in (site.source, site.target):
         hook(node)
+    arrival = arriving(site.target)
     until(lambda: state(site.target) == "elsewhere", "the target's readiness")
     arrival.speak()
     here = link(site.target, "eth1")["address"]

@@ -4,19 +4,30 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.lab import PATIENCE, Node
 
 from .actions import differences, ip
 
+ROOT = Path(__file__).resolve().parents[2]
 LOG = "/var/log/ganeti/vif.log"
 RECORDS = "/run/ganeti-vif/nics"
 SOCKET = "/run/ganeti-vif/control.sock"
+
+
+def as_in_its_unit() -> list[str]:
+    """The daemon's command, with the capabilities that its unit leaves it: root alone has more than it will have."""
+    unit = (ROOT / "debian" / "ganeti-vif.ganeti-vifd.service").read_text(encoding="utf-8")
+    (allowed,) = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    bounding = ",".join(["-all", *("+" + name.removeprefix("CAP_").lower() for name in allowed.split())])
+    return ["setpriv", "--no-new-privs", f"--bounding-set={bounding}", "--", "ganeti-vifd", "--foreground"]
 
 
 def until(met: Callable[[], bool], what: str) -> None:
@@ -37,7 +48,7 @@ def said(node: Node) -> str:
 
 def launched(node: Node) -> subprocess.Popen[str]:
     """A daemon that answers. It looks at the node when it comes to it."""
-    daemon = node.popen(["ganeti-vifd", "--foreground"])
+    daemon = node.popen(as_in_its_unit())
     until(lambda: answers(node) or daemon.poll() is not None, "an answer")
     assert daemon.poll() is None, daemon.communicate()
     return daemon
@@ -52,7 +63,7 @@ def answers(node: Node) -> bool:
 def started(node: Node) -> subprocess.Popen[str]:
     """A daemon that has looked at the node once: it repairs something that was broken for that."""
     ip(node, "link set pvn1 mtu 1400")
-    daemon = node.popen(["ganeti-vifd", "--foreground"])
+    daemon = node.popen(as_in_its_unit())
     until(lambda: clean(node) or daemon.poll() is not None, "the first look")
     assert daemon.poll() is None, daemon.communicate()
     return daemon

@@ -3,20 +3,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from contextlib import ExitStack
 
 import pytest
 
-from tests.kernel.environment import bridged
+from tests.kernel.environment import CONFIG, bridged, routed
+from tests.kernel.instance import Instance
+from tests.kernel.migration_site import RARP, hook
 from tests.kernel.responder_lab import udhcpc
 from tests.lab import Tap
 
-from .actions import attach, configure, daemon, install, plug, reaches, routed_over_ipv6, sh, until
+from .actions import CONFIGURATION, attach, configure, daemon, install, plug, reaches, routed_over_ipv6, sh, until
 from .conftest import Boot
 from .machine import Machine
-from .root import SUITES
+from .root import SUITES, TESTED
 
 EXPOSURE = {"ganeti-vifd.service": 4.0, "ganeti-vif-responder.service": 2.0}
 """The most that `systemd-analyze security` may say of a unit."""
@@ -74,12 +77,12 @@ def test_the_daemon_does_all_its_work_in_its_cell(node: Machine, stack: ExitStac
     process = daemon(node)
     assert process
     # attaches: devices, filters, sysctls, routes, bindings, and an announcement from a packet socket
-    routed = plug(node, stack, "tap0", 5, "192.0.2.99/24")
+    one_routed = plug(node, stack, "tap0", 5, "192.0.2.99/24")
     one, other = plug(node, stack, "tap1", 6, "10.0.0.6/24"), plug(node, stack, "tap2", 7, "10.0.0.7/24")
     reaches(one, "10.0.0.7")
     # the responder, in its own: an address by DHCP, and an IPv6 one by its advertisement
-    assert udhcpc(routed)["ip"] == "192.0.2.5"
-    until(lambda: routed_over_ipv6(routed), "an IPv6 address by the responder's word")
+    assert udhcpc(one_routed)["ip"] == "192.0.2.5"
+    until(lambda: routed_over_ipv6(one_routed), "an IPv6 address by the responder's word")
     assert sh(node, "ls /var/lib/nfdhcpd").split() == ["tap0", "tap1", "tap2"]
     said = journal(node)
     assert len(re.findall(r"\(tap[012]\): attached", said)) == 3
@@ -103,6 +106,38 @@ def test_the_daemon_does_all_its_work_in_its_cell(node: Machine, stack: ExitStac
     assert "ganeti-vifd.service: Main process exited" not in said
     wrong = [line for line in said.splitlines() if re.search(r"Traceback|not permitted|Read-only|denied", line)]
     assert [line for line in wrong if "dbus" not in line] == []
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_daemon_takes_a_guest_over_in_its_cell(suite: str, boot: Boot, stack: ExitStack) -> None:
+    """It comes from another node, in a QEMU that has every right, as Ganeti's has."""
+    node = boot(suite, "systemd", *TESTED)
+    install(node)
+    sh(node, "ip link add eth1 type bridge; ip link set eth1 up")
+    configure(node)
+    until(lambda: daemon(node) != 0, "the daemon")
+    hook(node, GANETI_OLD_PRIMARY="node2.example.com", GANETI_NEW_PRIMARY="node1.example.com")
+    tap = Tap(node)
+    mouth = os.dup(tap.fd)
+    Instance(node, "vm5.example.com", [(tap, routed(tap.name))], None, "-incoming", "defer")
+    until(lambda: "its guest is on another node" in journal(node), "the readiness for it")
+    assert " elsewhere" in sh(node, "ganeti-vif status")
+    os.write(mouth, RARP)
+    until(lambda: f"({tap.name}): attached to routed public" in journal(node), "the answers for it")
+    assert tap.name in sh(node, "ip route show table 222")
+    assert "cannot be read" not in journal(node)
+    os.close(mouth)
+
+
+@pytest.mark.parametrize("consumer", ["responder", "nfdhcpd"])
+def test_the_networks_are_made_in_their_cell(node: Machine, consumer: str) -> None:
+    sh(node, "systemctl stop ganeti-vifd; ip link add eth1 type bridge; ip link set eth1 up")
+    node.path(CONFIGURATION).write_text(
+        f"{CONFIG.partition('[private')[1]}{CONFIG.partition('[private')[2]}consumer = {consumer}\n"
+    )
+    sh(node, "systemctl restart ganeti-vif")
+    assert sh(node, "ganeti-vif setup --dry-run") == ""
+    assert "default via 192.0.2.1" in sh(node, "ip route show table 222")
 
 
 def test_the_daemon_comes_back_when_it_died_and_when_it_hangs(node: Machine) -> None:
