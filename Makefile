@@ -61,6 +61,7 @@ HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) instance-migrate-pre.d network-con
 install:
 	set -e; for package in $(PACKAGES); do \
 		install -d $(SHARE)/$$package; install -m 644 $$package/*.py $(SHARE)/$$package/; done
+	sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog >$(SHARE)/VERSION
 	install -m 755 doors/ganeti-vif doors/ganeti-vifd doors/ganeti-vif-responder doors/kvm-vif-bridge $(SHARE)/doors/
 	install -m 755 hooks/ganeti-vif $(SHARE)/hooks/
 	install -d $(LIB) $(DESTDIR)/usr/sbin $(ETC)/ganeti-vif $(ETC)/ganeti

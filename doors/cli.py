@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 
-from config import source
-from doors import verbs
+from doors import rights, verbs
 from doors.adopt import adopt
-from doors.vif_script import complain, needs_root
+from doors.flags import add_common
+from doors.vif_script import complain
 from engine.failure import Failure
+from engine.interruption import RUN, Interrupted
+from outside import signals
 
 Verb = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
@@ -32,20 +35,43 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
 """The verbs, in the order of the help; whether each may change the node."""
 
 
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as a shell has it (128 + SIGINT)."""
+
+
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run one verb. Returns the exit status: 0, 1 for what is wrong on the node, 2 for wrong usage."""
+    """Run one verb. Returns the exit status: 0, 1 for what is wrong on the node, 2 for wrong usage, 130 if somebody
+    ended it before it was done."""
     gc.disable()  # a run is short, and on a full node half of its time would go into looking for garbage
     given = parser().parse_args(arguments)
+    try:
+        with signals.told(RUN.end):
+            return _run(given, arguments, environment)
+    except Interrupted as interrupted:
+        complain(_half(interrupted, arguments))
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(given: argparse.Namespace, arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Run the verb that is GIVEN, if its caller may. Returns the exit status."""
     verb: Verb = given.verb
     try:
-        needs_root()
+        if verb is not verbs.import_settings:  # that reads and writes plain files, and no network
+            rights.require(arguments, changes=given.writes and not given.dry_run)
         return verb(given, environment)
     except Failure as failure:
         complain(failure)
         return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+
+
+def _half(interrupted: Interrupted, arguments: list[str]) -> Failure:
+    """What a run leaves that was INTERRUPTED, and the command that completes it: the same again."""
+    made = f"{RUN.standing} change{'s' if RUN.standing > 1 else ''}"
+    stands = f"{made} made by then stay, and the rest is not done" if RUN.standing else "nothing was changed"
+    return Failure(f"interrupted by {interrupted.signal}: {stands}", shlex.join(["ganeti-vif", *arguments]))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,11 +79,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="ganeti-vif", description="Networks of a Ganeti node: private bridges, public links, NICs."
     )
-    top.add_argument("--config", default=source.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    add_common(top)
     subparsers = top.add_subparsers(title="verbs", required=True, metavar="VERB")
     for name, (action, writes, text) in VERBS.items():
         one = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        one.set_defaults(verb=action)
+        one.set_defaults(verb=action, writes=writes, wrong=one.error)
         one.add_argument("--json", action="store_true", help="print one JSON object")
         if writes:
             one.add_argument(

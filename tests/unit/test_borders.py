@@ -37,6 +37,7 @@ PURE = [
     "engine/commands.py",
     "engine/difference.py",
     "engine/failure.py",
+    "engine/interruption.py",
     "engine/marks.py",
     "engine/objects.py",
     "engine/state.py",
