@@ -112,6 +112,6 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
             verb.add_argument("--output", default=verbs.IMPORTED, metavar="FILE", help=file)
         case "attach":
             for flag, text in verbs.NIC_FLAGS.items():
-                verb.add_argument(f"--{flag}", help=text)
+                verb.add_argument(f"--{flag}", help=text, choices=verbs.NIC_CHOICES.get(flag))
         case "detach":
             verb.add_argument("tap", nargs="?", help="the tap (default: INTERFACE of Ganeti's environment)")
