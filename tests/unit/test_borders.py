@@ -31,6 +31,7 @@ PACKAGES = (
 )
 MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PURE = [
+    "config/clashes.py",
     "config/model.py",
     "engine/apply.py",
     "engine/chains.py",
