@@ -67,6 +67,8 @@ def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
             private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
         )
         refused += setup.unusable(config.profiles, node)
+        if given.private is None:
+            refused += whole.stranded(config, node, refused)
     _log(given, "setup", changes)
     return _report(given, changes, refused)
 
