@@ -72,6 +72,7 @@ install:
 		install -d $(ETC)/ganeti/hooks/$$directory; \
 		ln -sf /usr/lib/ganeti-vif/hook $(ETC)/ganeti/hooks/$$directory/50-ganeti-vif; done
 	install -m 644 etc/ganeti-vif.conf $(ETC)/ganeti-vif/
+	install -m 644 etc/ganeti-vif.conf $(SHARE)/
 	install -d $(ETC)/ganeti-vif/profiles.d
 	install -m 644 etc/profiles.d/*.nft $(ETC)/ganeti-vif/profiles.d/
 	install -d $(USR)/systemd/networkd.conf.d $(USR)/systemd/network $(USR)/NetworkManager/conf.d

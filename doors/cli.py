@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from doors import rights, verbs
 from doors.adopt import adopt
 from doors.flags import add_common
+from doors.help import HELP, INTERRUPTED
 from doors.vif_script import complain
 from engine.failure import Failure
 from engine.interruption import RUN, Interrupted
@@ -33,10 +34,6 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
     "detach": (verbs.detach_nic, True, "take away what a NIC was given"),
 }
 """The verbs, in the order of the help; whether each may change the node."""
-
-
-INTERRUPTED = 130
-"""The exit status after Ctrl-C, as a shell has it (128 + SIGINT)."""
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
@@ -82,7 +79,13 @@ def parser() -> argparse.ArgumentParser:
     add_common(top)
     subparsers = top.add_subparsers(title="verbs", required=True, metavar="VERB")
     for name, (action, writes, text) in VERBS.items():
-        one = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        one = subparsers.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. {HELP[name].text}",
+            epilog=_examples(name),
+            formatter_class=_Formatter,
+        )
         one.set_defaults(verb=action, writes=writes, wrong=one.error)
         one.add_argument("--json", action="store_true", help="print one JSON object")
         if writes:
@@ -91,6 +94,18 @@ def parser() -> argparse.ArgumentParser:
             )
         _add_own(name, one)
     return top
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Fills paragraphs, and leaves the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+def _examples(verb: str) -> str:
+    lines = (f"  {command}\n      {meaning}" for command, meaning in HELP[verb].examples.items())
+    return "\n".join(["examples:", *lines])
 
 
 def _add_own(name: str, verb: argparse.ArgumentParser) -> None:

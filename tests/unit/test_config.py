@@ -14,7 +14,7 @@ from samples import ROOT, outcome, proper
 
 from config import values
 from config.model import Bindings, Config, Consumer, Dhcpv6, For, Private, Public, VlanUplink, VxlanUplink
-from config.parse import _BINDINGS, _PRIVATE, _PUBLIC, _RESPONDER, EXAMPLES, _restore, load, one_off, parse
+from config.parse import _BINDINGS, _PRIVATE, _PUBLIC, _RESPONDER, EXAMPLES, SHIPPED, _restore, load, one_off, parse
 from config.parse import PATH as PATH_OF_THE_PACKAGE
 from doors.status import ranges
 from engine.chains import Chain
@@ -227,7 +227,7 @@ def test_a_file_that_was_deleted_is_brought_back_by_a_command_that_does_so(tmp_p
     with pytest.raises(Failure) as caught:
         load(f"{tmp_path}/nothing.conf")
     assert caught.value.do == f"ls -l {tmp_path}"
-    assert "--force-confmiss" in _restore(PATH_OF_THE_PACKAGE)
+    assert _restore(PATH_OF_THE_PACKAGE) == f"install -D -m 644 {SHIPPED} {PATH_OF_THE_PACKAGE}"
 
 
 def test_a_missing_file_and_one_that_is_no_text_are_failures(tmp_path: object) -> None:
