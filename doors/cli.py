@@ -57,7 +57,7 @@ def _run(given: argparse.Namespace, arguments: list[str], environment: Mapping[s
     verb: Verb = given.verb
     try:
         if verb is not verbs.import_settings:  # that reads and writes plain files, and no network
-            rights.require(arguments, changes=given.writes and not given.dry_run)
+            rights.require(arguments, changes=given.writes and not given.dry_run, locks=given.writes)
         return verb(given, environment)
     except Failure as failure:
         complain(failure)

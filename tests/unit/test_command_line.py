@@ -18,13 +18,15 @@ VERSION = re.search(r"\(([^)]+)\)", (ROOT / "debian" / "changelog").read_text(en
 
 @pytest.fixture
 def alice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Somebody who is not root, on a node where the one file in this directory is root's."""
+    """Somebody who is not root, on a node where the files in this directory are root's."""
     monkeypatch.setattr(privileges, "is_root", lambda: False)
     monkeypatch.setattr(privileges, "name", lambda: "alice")
     monkeypatch.setattr(privileges, "has", lambda capability: False)
     monkeypatch.setattr(privileges, "closed", lambda paths: [path for path in paths if Path(path).exists()])
-    monkeypatch.setattr(rights, "READ_BY_ROOT", (str(tmp_path / "control.sock"), str(tmp_path / "missing")))
+    monkeypatch.setattr(rights, "ASKED", (str(tmp_path / "control.sock"), str(tmp_path / "missing")))
+    monkeypatch.setattr(rights, "HELD", (str(tmp_path / "node.lock"),))
     (tmp_path / "control.sock").touch()
+    (tmp_path / "node.lock").touch()
     return tmp_path
 
 
@@ -41,7 +43,7 @@ def test_who_may_not_see_everything_is_told_what_and_sees_nothing(
     assert printed.out == ""
     assert printed.err == (
         "error: alice may not read what this needs: the filters in nftables (CAP_NET_ADMIN), "
-        f"{alice}/control.sock\n  fix: sudo ganeti-vif {' '.join(arguments)}\n"
+        f"{alice}/control.sock{f', {alice}/node.lock' if '--dry-run' in arguments else ''}\n  fix: sudo ganeti-vif {' '.join(arguments)}\n"
     )
 
 
