@@ -25,4 +25,5 @@ def require(arguments: Sequence[str], *, changes: bool, locks: bool) -> None:
     missing = [] if privileges.has(privileges.CAP_NET_ADMIN) else ["the filters in nftables (CAP_NET_ADMIN)"]
     missing += privileges.closed([*ASKED, *(HELD if locks else ())])
     if missing:
-        raise Failure(f"{privileges.name()} may not read what this needs: {', '.join(missing)}", f"sudo {command}")
+        what = f"only root can look at all of this: {privileges.name()} may not read {', '.join(missing)}"
+        raise Failure(what, f"sudo {command}")

@@ -42,7 +42,7 @@ def test_who_may_not_see_everything_is_told_what_and_sees_nothing(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == (
-        "error: alice may not read what this needs: the filters in nftables (CAP_NET_ADMIN), "
+        "error: only root can look at all of this: alice may not read the filters in nftables (CAP_NET_ADMIN), "
         f"{alice}/control.sock{f', {alice}/node.lock' if '--dry-run' in arguments else ''}\n  fix: sudo ganeti-vif {' '.join(arguments)}\n"
     )
 
