@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def told(said: str, section: str) -> bool:
     return any(re.search(".*".join(map(re.escape, words)), said) for words in parts)
 
 
-NOT_STARTED = {
+NOT_STARTED: dict[str, tuple[Callable[..., dict[str, str]], dict[str, str | None]]] = {
     "no table": (routed, {"LINK": "public2"}),
     "a bridge outside": (bridged, {"LINK": "pvn101"}),
     "no subnet": (routed, {"IP": "198.51.100.7"}),
