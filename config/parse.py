@@ -23,7 +23,6 @@ from config.model import (
 )
 from config.section import Parser, Section, sections_of
 from config.source import PATH, Source, read
-from engine.failure import Failure
 
 VLANS, VNIS = range(1, 4095), range(1, 1 << 24)
 

@@ -43,13 +43,13 @@ HELP: Mapping[str, Help] = {
         text="Removes the bridges, VLAN and VXLAN devices, routes, policy rules and filters that setup made. As long "
         "as a guest uses one of the networks that are meant, nothing is removed, and its tap is named. Spared are "
         "bridges that were there before setup (they lose our mark), the uplinks themselves, switches of the kernel "
-        "(sysctl), bindings, and the configuration. The daemon and the next boot make again what is configured: take "
-        "it out of the file before, or stop the daemon.",
-        statuses={0: "nothing of them is left", 1: "a guest uses one of them, and nothing was removed"},
+        "(sysctl), bindings, and the configuration file: setup, the next boot and the next start of the daemon make "
+        "again what it says. What is named by --private must not be in force: change the file before, and run setup.",
+        statuses={0: "nothing of them is left", 1: "a guest uses one of them, or it is in force: nothing was removed"},
         examples={
             "ganeti-vif teardown --dry-run": "the commands that it would take",
-            "ganeti-vif teardown --private pvn=3": "this bridge, which is not in the file any more",
-            "systemctl stop ganeti-vifd; ganeti-vif teardown": "all networks, before the package is removed",
+            "ganeti-vif teardown --private pvn=51-100": "these bridges, which are not in the file any more",
+            "ganeti-vif teardown": "all networks, before the package is removed",
         },
     ),
     "explain": Help(

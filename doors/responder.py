@@ -16,7 +16,6 @@ import sys
 
 import daemon
 
-from config import source
 from config.model import Config
 from doors.flags import add_common
 from doors.vif_script import complain

@@ -16,7 +16,6 @@ from contextlib import ExitStack
 
 import daemon
 
-from config import source
 from doors.configuration import tell_daemons
 from doors.duties import Duties
 from doors.flags import add_common
