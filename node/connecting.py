@@ -39,7 +39,7 @@ def _bridged(link: str, config: Config, node: Node) -> Failure | None:
     family = config.private_network(link)
     if family is None:
         found = node.devices([link]).by_name.get(link)
-        if found is None and (near := next((p for p in config.private if link.rstrip("0123456789") == p.prefix), None)):
+        if found is None and (near := config.family(link)):
             do = f"note: add it to [private {near.prefix}] of {source.PATH} on all nodes, then: ganeti-vif setup"
             return Failure(f"{link} is outside the configured private networks", do)
         return bridge_obstacle(link, found.link if found else None, None)

@@ -21,6 +21,8 @@ class Surroundings:
 
     tap: Link | None = None
     bridge: Link | None = None
+    configured: bool = False
+    """Whether its bridge is one of a configured family."""
     family: Private | None = None
     """The family of private networks whose prefix its bridge has, whether it is one of them or not."""
     trunks: tuple[str, ...] = ()

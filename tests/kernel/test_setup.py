@@ -394,7 +394,10 @@ def test_setup_says_whose_link_is_no_longer_in_the_file(ready: Node, tap: MakeTa
     ("bridge", "fix"),
     [
         ("pvn2", "ganeti-vif setup"),
-        ("pvn9", "note: add 9 to the bridges of [private pvn] of /etc/ganeti-vif/ganeti-vif.conf, then: ganeti-vif setup"),
+        (
+            "pvn9",
+            "note: add 9 to the bridges of [private pvn] of /etc/ganeti-vif/ganeti-vif.conf, then: ganeti-vif setup",
+        ),
         ("br7", "ip link add br7 type bridge && ip link set br7 up"),
     ],
 )

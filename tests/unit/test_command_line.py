@@ -131,7 +131,7 @@ def test_an_attach_that_lacks_something_names_the_flag(
     )
     what, fix = capsys.readouterr().err.splitlines()
     assert "the variable LINK is missing or empty (by hand: --link)" in what
-    assert fix == "  fix: ganeti-vif attach --help"
+    assert fix == "  see: ganeti-vif attach --help"
 
 
 def test_modes_are_those_that_there_are() -> None:

@@ -226,7 +226,7 @@ def test_an_example_is_right(key: str) -> None:
 def test_a_file_that_was_deleted_is_brought_back_by_a_command_that_does_so(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         load(f"{tmp_path}/nothing.conf")
-    assert caught.value.do == f"ls -l {tmp_path}"
+    assert caught.value.do == f"see: ls -l {tmp_path}"
     assert _restore(PATH_OF_THE_PACKAGE) == f"install -D -m 644 {SHIPPED} {PATH_OF_THE_PACKAGE}"
 
 
