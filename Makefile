@@ -61,6 +61,7 @@ HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) instance-migrate-pre.d network-con
 install:
 	set -e; for package in $(PACKAGES); do \
 		install -d $(SHARE)/$$package; install -m 644 $$package/*.py $(SHARE)/$$package/; done
+	sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog >$(SHARE)/VERSION
 	install -m 755 doors/ganeti-vif doors/ganeti-vifd doors/ganeti-vif-responder doors/kvm-vif-bridge $(SHARE)/doors/
 	install -m 755 hooks/ganeti-vif $(SHARE)/hooks/
 	install -d $(LIB) $(DESTDIR)/usr/sbin $(ETC)/ganeti-vif $(ETC)/ganeti
@@ -71,6 +72,7 @@ install:
 		install -d $(ETC)/ganeti/hooks/$$directory; \
 		ln -sf /usr/lib/ganeti-vif/hook $(ETC)/ganeti/hooks/$$directory/50-ganeti-vif; done
 	install -m 644 etc/ganeti-vif.conf $(ETC)/ganeti-vif/
+	install -m 644 etc/ganeti-vif.conf $(SHARE)/
 	install -d $(ETC)/ganeti-vif/profiles.d
 	install -m 644 etc/profiles.d/*.nft $(ETC)/ganeti-vif/profiles.d/
 	install -d $(USR)/systemd/networkd.conf.d $(USR)/systemd/network $(USR)/NetworkManager/conf.d

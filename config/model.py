@@ -225,3 +225,8 @@ class Config:
     def private_network(self, bridge: str) -> Private | None:
         """The family of private networks that BRIDGE is of."""
         return next((private for private in self.private if private.has(bridge)), None)
+
+    def family(self, bridge: str) -> Private | None:
+        """The family of private networks whose prefix BRIDGE has, whether it is one of them or not."""
+        prefix = bridge.rstrip("0123456789")
+        return next((private for private in self.private if private.prefix == prefix and prefix != bridge), None)

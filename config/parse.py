@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 from config import profiles, values
+from config.clashes import clashes
 from config.model import (
     Bindings,
     Config,
@@ -20,11 +20,9 @@ from config.model import (
     Responder,
     Told,
     VlanUplink,
-    VxlanUplink,
 )
 from config.section import Parser, Section, sections_of
 from config.source import PATH, Source, read
-from engine.failure import Failure
 
 VLANS, VNIS = range(1, 4095), range(1, 1 << 24)
 
@@ -61,6 +59,24 @@ _BINDINGS: Mapping[str, Parser] = {
     "consumer": values.one_of(Consumer),
 }
 _RESPONDER: Mapping[str, Parser] = {"enabled": values.truth, "rate": values.integer(1, 100000), **_TOLD}
+EXAMPLES: Mapping[str, str] = {
+    "bridges": "1-100,200",
+    "mtu": "1500",
+    "table": "222",
+    "subnets": "192.0.2.0/24 2001:db8::/64",
+    "gateways": "192.0.2.1 2001:db8::1",
+    "arp-source": "192.0.2.254",
+    "directory": "/var/lib/nfdhcpd",
+    "rate": "50",
+    "lease-time": "604800",
+    "renewal-time": "3600",
+    "rebinding-time": "529200",
+    "nameservers": "192.0.2.53 2001:db8::53",
+    "domain": "example.com",
+    "search": "a.example.com b.example.com",
+    "ra-period": "300",
+}
+"""A right value of each key whose wrong value does not say by itself which there are."""
 RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
 
 
@@ -75,7 +91,7 @@ def config_of(source: Source) -> Config:
 
 
 def parse(text: str, path: str = PATH) -> Config:
-    """The configuration in TEXT; PATH is what errors call it."""
+    """The configuration in TEXT; PATH is what errors call it. Raises Failure."""
     sections = sections_of(text, path)
     responder = next((_responder(s) for s in sections if s.kind == "responder"), Responder())
     config = Config(
@@ -84,10 +100,9 @@ def parse(text: str, path: str = PATH) -> Config:
         bindings=next((_bindings(s) for s in sections if s.kind == "bindings"), Bindings()),
         responder=responder,
     )
-    try:
-        verify(config)
-    except ValueError as error:
-        raise Failure(f"{path}: {error}", "note: give each its own") from error
+    for clash in clashes(config):
+        section = [s for s in sections if (s.kind, s.word) == (clash.kind, clash.word)][-1]
+        raise section.failure(clash.key, clash.what, clash.do)
     return config
 
 
@@ -102,7 +117,7 @@ def private_of(prefix: str, section: Section, told: Told | None = None) -> Priva
 
     Raises Failure.
     """
-    given = section.values(_PRIVATE, ["bridges"])
+    given = section.values(_PRIVATE, EXAMPLES, ["bridges"])
     private = Private(
         prefix=prefix,
         numbers=given["bridges"],
@@ -125,7 +140,7 @@ def private_of(prefix: str, section: Section, told: Told | None = None) -> Priva
 
 
 def _public(section: Section, told: Told) -> Public:
-    given = section.values(_PUBLIC, ["table", "uplink", "subnets"])
+    given = section.values(_PUBLIC, EXAMPLES, ["table", "uplink", "subnets"])
     try:
         values.link(section.word)
     except ValueError as error:
@@ -155,13 +170,13 @@ def _public(section: Section, told: Told) -> Public:
 
 
 def _bindings(section: Section) -> Bindings:
-    given = section.values(_BINDINGS)
+    given = section.values(_BINDINGS, EXAMPLES)
     renamed = {"for": "wanted_for"}
     return Bindings(**{renamed.get(key, key): value for key, value in given.items()})
 
 
 def _responder(section: Section) -> Responder:
-    given = section.values(_RESPONDER)
+    given = section.values(_RESPONDER, EXAMPLES)
     own = {key: given[key] for key in ("enabled", "rate") if key in given}
     return Responder(told=_told(section, given, Told()), **own)
 
@@ -178,22 +193,3 @@ def _told(section: Section, given: Mapping[str, Any], general: Told) -> Told:
             what = f"{key} is not before {'rebinding-time' if key == 'renewal-time' else 'lease-time'}, {more}"
             raise section.failure(key, what, "renewal-time < rebinding-time < lease-time, or leave out the first two")
     return told
-
-
-def verify(config: Config) -> None:
-    """What one section cannot tell: that no two want the same. Raises ValueError."""
-    seen: set[str] = set()
-    for name in (name for private in config.private for name in private.devices):
-        if name in seen:
-            raise ValueError(f"two private networks want the device {name}")
-        seen.add(name)
-    if len({p.uplink.group for p in config.private if isinstance(p.uplink, VxlanUplink)}) > 20:
-        raise ValueError("more than 20 VXLAN groups: a socket cannot join more (net.ipv4.igmp_max_memberships)")
-    for public in config.public:
-        if public.uplink in seen:
-            raise ValueError(f"the uplink {public.uplink} of [public {public.name}] belongs to a private network")
-    for one, other in combinations(config.public, 2):
-        for what in ("name", "table", "uplink", "mark"):
-            if getattr(one, what) == getattr(other, what):
-                value = getattr(one, what)
-                raise ValueError(f"[public {one.name}] and [public {other.name}] have the same {what} {value}")

@@ -26,24 +26,27 @@ class Section:
             there = "there are [private NAME], [public NAME], [bindings], [responder]"
             raise self.failure("", f"unknown section [{heading}]", there)
 
-    def values(self, parsers: Mapping[str, Parser], required: Iterable[str] = ()) -> dict[str, Any]:
-        """Its values by key, each as its one of PARSERS makes it. Raises Failure: for a key that has none too."""
+    def values(
+        self, parsers: Mapping[str, Parser], examples: Mapping[str, str], required: Iterable[str] = ()
+    ) -> dict[str, Any]:
+        """Its values by key, each as its one of PARSERS makes it. Raises Failure, with one of EXAMPLES: for a key that
+        has no parser too."""
         for key in self.given:
             if key not in parsers:
                 raise self.failure(key, f"unknown key '{key}' in [{self.heading}]", f"it knows: {', '.join(parsers)}")
         for key in required:
             if key not in self.given:
-                raise self.failure("", f"[{self.heading}] lacks '{key}'", f"add a line: {key} = ...")
-        return {key: self.value(key, parsers[key]) for key in self.given}
+                do = f"add a line, as: {key} = {examples.get(key, 'eth1')}"
+                raise self.failure("", f"[{self.heading}] lacks '{key}'", do)
+        return {key: self.value(key, parsers[key], examples.get(key)) for key in self.given}
 
-    def value(self, key: str, parser: Parser) -> Any:
-        """The value of KEY, which is there. Raises Failure."""
+    def value(self, key: str, parser: Parser, example: str | None) -> Any:
+        """The value of KEY, which is there. Raises Failure, with EXAMPLE."""
         try:
             return parser(self.given[key])
         except ValueError as error:
-            raise self.failure(
-                key, f"{key}: {error}", "the keys and their values are in /usr/share/doc/ganeti-vif/configuration.md"
-            ) from error
+            do = f"mend that line{f', as: {key} = {example}' if example else ''}; each key: man ganeti-vif.conf"
+            raise self.failure(key, f"{key}: {error}", do) from error
 
     def failure(self, key: str, what: str, do: str) -> Failure:
         """The Failure that says WHAT is wrong with the line of KEY, or with the heading if that is empty."""
@@ -59,13 +62,11 @@ def sections_of(text: str, path: str) -> list[Section]:
     try:
         parser.read_string(text, path)
     except configparser.Error as error:
-        raise Failure(
-            _syntax(error, path), "note: mend that line; the keys are in /usr/share/doc/ganeti-vif/configuration.md"
-        ) from error
+        raise Failure(_syntax(error, path), "note: mend that line; each key: man ganeti-vif.conf") from error
     sections = [Section(name, dict(parser[name]), path, _lines(text)) for name in parser.sections()]
     for kind in ALONE:
-        if sum(s.kind == kind for s in sections) > 1:
-            raise Failure(f"{path}: [{kind}] comes twice", "note: leave one of them")
+        if len(found := [s for s in sections if s.kind == kind]) > 1:
+            raise found[1].failure("", f"[{kind}] comes twice", "leave one of them")
     return sections
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from engine.failure import Failure
 
 PATH = "/etc/ganeti-vif/ganeti-vif.conf"
+SHIPPED = "/usr/share/ganeti-vif/ganeti-vif.conf"
 PROFILES = "profiles.d"
 
 
@@ -34,15 +35,21 @@ class Source:
 def read(path: str = PATH) -> Source:
     """The file at PATH, with the profiles beside it. Raises Failure if the file cannot be read."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # some editors put a byte order mark before everything
             text = file.read()
     except FileNotFoundError as error:
-        raise Failure(f"there is no configuration file {path}", f"see: ls -l {path}") from error
+        raise Failure(f"there is no configuration file {path}", _restore(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is no UTF-8 text"
         raise Failure(f"the configuration file {path} cannot be read: {reason}", f"see: ls -l {path}") from error
     found = sorted(glob.glob(f"{os.path.dirname(path)}/{PROFILES}/*.nft"))
     return Source(path=path, text=text, profiles=tuple(_profile(one) for one in found))
+
+
+def _restore(path: str) -> str:
+    """The command that brings back the file at PATH as it is shipped, or says which there are. dpkg does not: it takes
+    a conffile that is missing for one that somebody wanted to be rid of."""
+    return f"install -D -m 644 {SHIPPED} {path}" if path == PATH else f"see: ls -l {os.path.dirname(path) or '.'}"
 
 
 def _profile(path: str) -> ProfileText:

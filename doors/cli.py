@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 
-from config import source
-from doors import verbs
+from doors import rights, verbs
 from doors.adopt import adopt
-from doors.vif_script import complain, needs_root
+from doors.flags import add_common
+from doors.help import HELP, INTERRUPTED
+from doors.vif_script import complain
 from engine.failure import Failure
+from engine.interruption import RUN, Interrupted
+from outside import signals
 
 Verb = Callable[[argparse.Namespace, Mapping[str, str]], int]
 
@@ -33,19 +37,38 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run one verb. Returns the exit status: 0, 1 for what is wrong on the node, 2 for wrong usage."""
+    """Run one verb. Returns the exit status: 0, 1 for what is wrong on the node, 2 for wrong usage, 130 if somebody
+    ended it before it was done."""
     gc.disable()  # a run is short, and on a full node half of its time would go into looking for garbage
     given = parser().parse_args(arguments)
+    try:
+        with signals.told(RUN.end):
+            return _run(given, arguments, environment)
+    except Interrupted as interrupted:
+        complain(_half(interrupted, arguments))
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(given: argparse.Namespace, arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Run the verb that is GIVEN, if its caller may. Returns the exit status."""
     verb: Verb = given.verb
     try:
-        needs_root()
+        if verb is not verbs.import_settings:  # that reads and writes plain files, and no network
+            rights.require(arguments, changes=given.writes and not given.dry_run, locks=given.writes)
         return verb(given, environment)
     except Failure as failure:
         complain(failure)
         return 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+
+
+def _half(interrupted: Interrupted, arguments: list[str]) -> Failure:
+    """What a run leaves that was INTERRUPTED, and the command that completes it: the same again."""
+    made = f"{RUN.standing} change{'s' if RUN.standing > 1 else ''}"
+    stands = f"{made} made by then stay, and the rest is not done" if RUN.standing else "nothing was changed"
+    return Failure(f"interrupted by {interrupted.signal}: {stands}", shlex.join(["ganeti-vif", *arguments]))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,11 +76,17 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="ganeti-vif", description="Networks of a Ganeti node: private bridges, public links, NICs."
     )
-    top.add_argument("--config", default=source.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    add_common(top)
     subparsers = top.add_subparsers(title="verbs", required=True, metavar="VERB")
     for name, (action, writes, text) in VERBS.items():
-        one = subparsers.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        one.set_defaults(verb=action)
+        one = subparsers.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. {HELP[name].text}",
+            epilog=_examples(name),
+            formatter_class=_Formatter,
+        )
+        one.set_defaults(verb=action, writes=writes, wrong=one.error)
         one.add_argument("--json", action="store_true", help="print one JSON object")
         if writes:
             one.add_argument(
@@ -65,6 +94,18 @@ def parser() -> argparse.ArgumentParser:
             )
         _add_own(name, one)
     return top
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Fills paragraphs, and leaves the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+def _examples(verb: str) -> str:
+    lines = (f"  {command}\n      {meaning}" for command, meaning in HELP[verb].examples.items())
+    return "\n".join(["examples:", *lines])
 
 
 def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
@@ -86,6 +127,6 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
             verb.add_argument("--output", default=verbs.IMPORTED, metavar="FILE", help=file)
         case "attach":
             for flag, text in verbs.NIC_FLAGS.items():
-                verb.add_argument(f"--{flag}", help=text)
+                verb.add_argument(f"--{flag}", help=text, choices=verbs.NIC_CHOICES.get(flag))
         case "detach":
             verb.add_argument("tap", nargs="?", help="the tap (default: INTERFACE of Ganeti's environment)")

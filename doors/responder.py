@@ -16,8 +16,8 @@ import sys
 
 import daemon
 
-from config import source
 from config.model import Config
+from doors.flags import add_common
 from doors.vif_script import complain
 from engine.failure import Failure
 from node.in_force import InForce, in_force
@@ -127,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="ganeti-vif-responder", description="Answers the DHCP and IPv6 requests of a Ganeti node's guests."
     )
-    top.add_argument("--config", default=source.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    add_common(top)
     top.add_argument("--foreground", action="store_true", help="do not detach, as systemd wants it")
     top.add_argument("--user", default=USER, help="whom to become when started by root (default: %(default)s)")
     return top

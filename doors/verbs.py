@@ -27,7 +27,7 @@ from node.in_force import in_force, put_down
 from outside import lock, log
 from outside.node import Node
 from vif.attach import detach, recorded
-from vif.nic import Nic
+from vif.nic import Mode, Nic
 
 IMPORTED = "/etc/ganeti-vif/ganeti-vif.conf.imported"
 
@@ -38,7 +38,7 @@ NIC_FLAGS: Mapping[str, str] = {
     "interface-index": "index of the NIC",
     "interface-name": "name of the NIC",
     "mac": "MAC address of the NIC",
-    "mode": "bridged, routed or openvswitch",
+    "mode": "how it is connected",
     "link": "bridge, or public link or routing table",
     "vlan": "VLANs, as .10 or :20:30 or .10:20:30",
     "ip": "IP address of the NIC",
@@ -54,6 +54,9 @@ NIC_FLAGS: Mapping[str, str] = {
 }
 """The variables of Ganeti's environment, as flags of attach."""
 
+NIC_CHOICES: Mapping[str, tuple[str, ...]] = {"mode": tuple(mode.value for mode in Mode)}
+"""The flags that have one of few values."""
+
 
 def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Make and repair private networks and public links."""
@@ -64,6 +67,8 @@ def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
             private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
         )
         refused += setup.unusable(config.profiles, node)
+        if given.private is None:
+            refused += whole.stranded(config, node, refused)
     _log(given, "setup", changes)
     return _report(given, changes, refused)
 
@@ -182,6 +187,8 @@ def import_settings(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def attach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Attach a NIC, described by flags or by Ganeti's environment."""
+    if not _environment_of(given) and not environment.get("INTERFACE"):
+        given.wrong("which NIC? say at least --instance, --interface, --mac, --mode and --link")
     nic = ganeti.nic_of(_environment_of(given) or environment, tap_index)
     config = known(given)
     with lock.held("nics"), Node() as node:
@@ -208,6 +215,8 @@ def _environment_of(given: argparse.Namespace) -> dict[str, str]:
 
 def detach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Take away what a NIC was given."""
+    if not given.tap and not environment.get("INTERFACE"):
+        given.wrong("which tap? ganeti-vif status shows those that are attached")
     tap = given.tap or ganeti.tap_of(environment)
     config = known(given)
     with lock.held("nics"), Node() as node:

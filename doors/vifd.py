@@ -16,9 +16,9 @@ from contextlib import ExitStack
 
 import daemon
 
-from config import source
 from doors.configuration import tell_daemons
 from doors.duties import Duties
+from doors.flags import add_common
 from doors.vif_script import complain, needs_root
 from engine.failure import Failure
 from node.in_force import InForce, in_force, put_in_force
@@ -139,7 +139,7 @@ def _context(foreground: bool, *kept: socket.socket) -> daemon.DaemonContext:
 def parser() -> argparse.ArgumentParser:
     """The command line, complete with its help."""
     top = argparse.ArgumentParser(prog="ganeti-vifd", description="Keeps the networks of a Ganeti node in step.")
-    top.add_argument("--config", default=source.PATH, metavar="FILE", help="configuration file (default: %(default)s)")
+    add_common(top)
     top.add_argument("--reload", action="store_true", help="have the daemon that runs work by the file, and end")
     top.add_argument("--foreground", action="store_true", help="do not detach, as systemd wants it")
     return top

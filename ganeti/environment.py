@@ -104,7 +104,7 @@ class _Variables:
         value = self.optional(name, parser)
         if value is None:
             raise Failure(
-                f"{self.whom()}: the variable {name} is missing or empty",
+                f"{self.whom()}: the variable {name} is missing or empty (by hand: --{name.lower().replace('_', '-')})",
                 "see: ganeti-vif attach --help",
             )
         return value

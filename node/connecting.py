@@ -39,10 +39,10 @@ def _bridged(link: str, config: Config, node: Node) -> Failure | None:
     family = config.private_network(link)
     if family is None:
         found = node.devices([link]).by_name.get(link)
-        if found is None and (near := next((p for p in config.private if link.rstrip("0123456789") == p.prefix), None)):
+        if found is None and (near := config.family(link)):
             do = f"note: add it to [private {near.prefix}] of {source.PATH} on all nodes, then: ganeti-vif setup"
             return Failure(f"{link} is outside the configured private networks", do)
-        return bridge_obstacle(link, found.link if found else None, ours=False)
+        return bridge_obstacle(link, found.link if found else None, None)
     _, refused = setup.setup((family,), (), node, dry_run=True)
     about = (f"{link} ", f"{link}:", f"private networks {family.prefix}*")
     return next((failure for failure in refused if failure.what.startswith(about)), None)

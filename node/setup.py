@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from config.model import Consumer, Private, Profile, Public
 from engine.apply import apply, clear
 from engine.chains import Chain
-from engine.difference import Change, Remove, difference
+from engine.difference import Change, Remove, difference, subject
 from engine.failure import Failure
+from engine.interruption import RUN
 from engine.marks import ADOPTED_GROUP
 from engine.objects import Key, Link, Route, Rule
 from engine.state import Object, State, state
@@ -147,11 +148,14 @@ def unusable(profiles: Iterable[Profile], node: Node) -> list[Failure]:
 def _apply(changes: Sequence[Change], node: Node, progress: Progress) -> None:
     """All CHANGES in one go, ordered by kind over all networks: all devices, then all switches, then all ports, …
 
+    Interrupted, what is made stays: to take 4000 networks back takes longer than to make them, each thing is good
+    without those after it, and the next setup makes the rest.
+
     Not only because it is one undo: a bridge that is up sends every new device of the node through multicast
     snooping and IPv6 once more, so 4000 networks made one after the other take five times as long.
     """
     count = itertools.count()
-    apply(changes, node, lambda change: progress(next(count), len(changes)))
+    apply(changes, node, lambda change: progress(next(count), len(changes)), keep=True)
 
 
 def _one_by_one(plan: Layout, node: Node, progress: Progress) -> list[Change]:
@@ -180,7 +184,8 @@ def teardown(
 ) -> tuple[list[Change], list[Failure]]:
     """Take away what setup made. Refuses, with the names of their taps, networks and links that VMs still use.
 
-    What was there before us stays, without our mark; sysctls stay. The caller holds the lock `node`.
+    What was there before us stays, without our mark; sysctls stay. The caller holds the lock `node`. Raises Interrupted
+    between two changes: the next teardown does the rest.
     """
     devices = node.devices()
     refused = [*_bridges_in_use(private, devices), *_links_in_use(public, node)]
@@ -193,17 +198,29 @@ def teardown(
         things = public_links.desired(link, False)
         ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
+    last = set[Key]()
     if not _in_our_care(links) - names:
-        ours |= state([*seclusion(), *queues()])
+        base = state([*seclusion(), *queues()])
+        ours, last = ours | base, set(base)
     desired = state(released)
     changes = list(difference(desired, node.read([*ours.values(), *released]), ours))
     if not dry_run:
-        gone = [c.actual.name for c in changes if isinstance(c, Remove) and isinstance(c.actual, Link)]
-        clear([c for c in changes if not (isinstance(c, Remove) and isinstance(c.actual, Link))], node)
-        for start in range(0, len(gone), TOGETHER):
-            progress(start, len(gone))
-            node.remove_devices(gone[start : start + TOGETHER])
+        leaving = [c.actual.name for c in changes if isinstance(c, Remove) and isinstance(c.actual, Link)]
+        rest = [c for c in changes if not (isinstance(c, Remove) and isinstance(c.actual, Link))]
+        clear([c for c in rest if subject(c).key not in last], node)
+        _remove(leaving, node, progress)
+        clear([c for c in rest if subject(c).key in last], node)  # no bridge is without it for a moment
     return changes, []
+
+
+def _remove(names: Sequence[str], node: Node, progress: Progress) -> None:
+    """Remove the devices with these NAMES. Raises Failure, and Interrupted."""
+    with RUN.busy():
+        for start in range(0, len(names), TOGETHER):
+            RUN.due()
+            progress(start, len(names))
+            node.remove_devices(names[start : start + TOGETHER])
+            RUN.standing += len(names[start : start + TOGETHER])
 
 
 def _bridges_in_use(private: Iterable[Private], devices: Devices) -> Iterator[Failure]:

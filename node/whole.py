@@ -96,6 +96,20 @@ def survey(config: Config, node: Node) -> Survey:
     return found
 
 
+def stranded(config: Config, node: Node, known: Iterable[Failure]) -> list[Failure]:
+    """Why routed NICs of guests that run here could not be attached any more by CONFIG: their link is not in it, or
+    their addresses are in none of its subnets. What is KNOWN of the link itself is not said again."""
+    found = Survey(node.devices())
+    failures = []
+    for nic in _recorded(found):
+        device = found.devices.by_name.get(nic.tap)
+        if nic.mode is Mode.ROUTED and device and device.index == nic.index:
+            failure = obstacle(nic, look_around(nic, config, node))
+            if failure and not any(one.what in failure.what for one in known):
+                failures.append(failure)
+    return failures
+
+
 def _unheard(config: Config, found: Survey) -> Iterator[Failure]:
     """The bridges of others whose guests NFDHCPD is to serve and does not hear."""
     if config.bindings.consumer is not Consumer.NFDHCPD:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Giving up root for an account of one's own and one capability (capabilities(7), credentials(7))."""
+"""The rights of this process, and giving up root's for an account of one's own and one capability (capabilities(7),
+credentials(7))."""
 
 from __future__ import annotations
 
@@ -9,14 +10,40 @@ import os
 import pwd
 import resource
 import struct
+from collections.abc import Iterable
 
 from engine.failure import Failure
 
-CAP_NET_RAW = 13
+CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 8, 24, 38
 _VERSION_3 = 0x20080522
 _LAST = 64
 """More capabilities than there are: dropping one that does not exist is refused and changes nothing."""
+
+
+def is_root() -> bool:
+    """Whether this process is root's."""
+    return os.geteuid() == 0
+
+
+def name() -> str:
+    """Whose process this is: the name of the user, or the number of one who has none."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"
+
+
+def has(capability: int) -> bool:
+    """Whether this process has CAPABILITY in effect."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        words = dict(line.split(":", 1) for line in file if ":" in line)
+    return bool(int(words["CapEff"], 16) >> capability & 1)
+
+
+def closed(paths: Iterable[str]) -> list[str]:
+    """Those of PATHS, files and sockets, that are there and not for this process to read and write."""
+    return [path for path in paths if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK)]
 
 
 def become(user: str) -> None:

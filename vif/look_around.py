@@ -22,6 +22,7 @@ def look_around(nic: Nic, config: Config, node: Node) -> Surroundings:
         tap=tap.link if tap else None,
         bridge=bridge.link if bridge and nic.mode is Mode.BRIDGED else None,
         configured=config.private_network(nic.link) is not None,
+        family=config.family(nic.link) if nic.mode is Mode.BRIDGED else None,
         trunks=_trunks(bridge, node) if bridge and vlan_aware and nic.mode is Mode.BRIDGED else (),
         public=public,
         uplink=found[public.uplink].link if public and public.uplink in found else None,

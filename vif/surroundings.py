@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from config.model import Profile, Public
+from config.model import Private, Profile, Public
 from engine.failure import Failure
 from engine.objects import Link, Route
 from host_setup import public as public_links
@@ -23,6 +23,8 @@ class Surroundings:
     bridge: Link | None = None
     configured: bool = False
     """Whether its bridge is one of a configured family."""
+    family: Private | None = None
+    """The family of private networks whose prefix its bridge has, whether it is one of them or not."""
     trunks: tuple[str, ...] = ()
     public: Public | None = None
     uplink: Link | None = None
@@ -65,7 +67,7 @@ def _tap(nic: Nic, around: Surroundings) -> Failure | None:
 
 
 def _bridged(nic: Nic, around: Surroundings) -> Failure | None:
-    if failure := bridge_obstacle(nic.link, around.bridge, ours=around.configured):
+    if failure := bridge_obstacle(nic.link, around.bridge, around.family):
         return failure
     assert around.bridge
     if "private-filtered" in nic.network_tags and (foreign := [m for m in nic.macs if m[:8] != nic.mac[:8]]):
@@ -127,16 +129,25 @@ def _openvswitch(nic: Nic, around: Surroundings) -> Failure | None:
     return switch_obstacle(nic.link, exists=around.switch)
 
 
-def bridge_obstacle(link: str, found: Link | None, *, ours: bool) -> Failure | None:
-    """Why no NIC can be bridged to LINK, which the node was FOUND to have; None if it can. OURS if it is a bridge of a
-    configured family."""
+def bridge_obstacle(link: str, found: Link | None, family: Private | None) -> Failure | None:
+    """Why no NIC can be bridged to LINK, which the node was FOUND to have; None if it can. FAMILY is that of its
+    prefix."""
     if found is None:
-        make = f"ip link add {link} type bridge && ip link set {link} up"
-        return Failure(f"the bridge {link} does not exist", "ganeti-vif setup" if ours else make)
+        return Failure(f"the bridge {link} does not exist", _makes(link, family))
     if found.kind != "bridge":
         what = f"{link} is no bridge but a {found.kind or 'device'}"
         return Failure(what, "note: give the NIC another link: gnt-instance modify --net, or gnt-network connect -N")
     return None
+
+
+def _makes(bridge: str, family: Private | None) -> str:
+    """What makes BRIDGE: setup makes one that is in the ranges of its FAMILY, and no other."""
+    if family is None:
+        return f"ip link add {bridge} type bridge && ip link set {bridge} up"
+    if family.has(bridge):
+        return "ganeti-vif setup"
+    number = bridge.removeprefix(family.prefix)
+    return f"note: add {number} to the bridges of [private {family.prefix}] of {CONFIGURATION}, then: ganeti-vif setup"
 
 
 def table_obstacle(link: str, table: int | None) -> Failure | None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""In a node: a run of the product in a fork of this process, which dies (or fails) at the change that is asked for.
+"""In a node: a run of the product in a fork of this process, which dies (fails, is interrupted) at the change that is
+asked for.
 
 This process has imported the product already, what that imports late too, so a hundred runs take seconds.
 """
@@ -31,6 +32,8 @@ from engine.words import finding
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 NOTHING = 10**6
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGINT+SIGINT")
+"""What asks a run to end, after a change; the last is somebody without patience."""
 
 
 class Tap:
@@ -55,7 +58,8 @@ class Count:
         os.write(self.told, what.encode())
         if self.how == "fail":
             raise Failure("the test lets this change fail", "nothing")
-        os.kill(os.getpid(), signal.SIGKILL)
+        for name in self.how.split("+") if self.how in SIGNALS else ["SIGKILL"]:
+            os.kill(os.getpid(), signal.Signals[name])
 
 
 def dying(count: Count) -> None:
@@ -69,7 +73,7 @@ def dying(count: Count) -> None:
         if mine and count.how == "fail":
             count.end(finding(change))
         perform(node, change)
-        if mine and count.how == "after":
+        if mine and count.how != "fail":
             count.end(finding(change))
 
     def renamed(source: str, target: str) -> None:

@@ -5,9 +5,10 @@
     kill_runner.py VERB HOW AFTERWARDS
 
 VERB is one of kill_scenes.SCENES. HOW it dies: killed `after` the k-th change, killed before the k-th file that it wrote
-has its name (`rename`), or not killed, but its k-th change will `fail`. AFTERWARDS: the same `again`, or a daemon's
-`restart`, or the tap goes (`vanish`) and `reconcile` runs; nothing after a failure. Prints a JSON list: for each death
-the change at which it came, how what came then ended, and what `check` finds.
+has its name (`rename`), or not killed, but its k-th change will `fail`, or a signal (`SIGINT`) comes while it makes the
+k-th change. AFTERWARDS: the same `again`, or a daemon's `restart`, or the tap goes (`vanish`) and `reconcile` runs;
+nothing after a failure. Prints a JSON list: for each death the change at which it came, how what came then ended, and
+what `check` finds.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import snapshot
-from dying import NOTHING, forked, manage, well  # first: it finds the product
+from dying import NOTHING, SIGNALS, forked, manage, well  # first: it finds the product
 from kill_scenes import SCENES, Scene
 
 import outside.node
 from doors.duties import Duties
 from node.in_force import in_force
+from outside import lock
 
 
 def shot() -> snapshot.Snapshot:
@@ -51,7 +53,7 @@ def deaths(kind: type[Scene], how: str, afterwards: str) -> Iterator[dict[str, A
     clean = shot()
     for last in range(1, NOTHING):
         scene = kind()
-        before = shot() if how == "fail" else {}
+        before = shot() if how == "fail" or how in SIGNALS else {}
         run = forked(scene.verb, last, how)
         if not run["at"]:
             well(run)
@@ -60,6 +62,10 @@ def deaths(kind: type[Scene], how: str, afterwards: str) -> Iterator[dict[str, A
         report: dict[str, Any] = {"at": run["at"], "status": run["status"], "errors": run["err"]}
         if how == "fail":
             report |= {"left": compared(before, shot()), "check": forked(manage("check"))["out"].splitlines()}
+        elif how in SIGNALS:
+            report |= {"left": compared(before, shot()), "open": open_taps(), "held": held()}
+            then = forked(scene.verb)
+            report |= {"then": [then["status"], then["err"]], "check": forked(manage("check"))["out"].splitlines()}
         elif afterwards in ("again", "restart"):
             then = forked(scene.verb if afterwards == "again" else successor)
             report |= {"then": [then["status"], then["err"]], "check": forked(manage("check"))["out"].splitlines()}
@@ -72,6 +78,26 @@ def deaths(kind: type[Scene], how: str, afterwards: str) -> Iterator[dict[str, A
         yield report
         if report.get("left"):
             clean = shot()  # so that each leftover is told once
+
+
+def open_taps() -> list[str]:
+    """The taps that are up and have no filter."""
+    links = subprocess.run(["ip", "-o", "link", "show", "up"], capture_output=True, text=True, check=True).stdout
+    names = [line.split(": ")[1].partition("@")[0] for line in links.splitlines()]
+    filters = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    return [name for name in names if name.startswith("tap") and f"chain {name}-in " not in filters]
+
+
+def held() -> list[str]:
+    """The locks that somebody still has."""
+    found = []
+    for name in ("node", "nics"):
+        try:
+            with lock.held(name, wait=0.0):
+                pass
+        except lock.Held:
+            found.append(name)
+    return found
 
 
 def compared(before: snapshot.Snapshot, after: snapshot.Snapshot) -> list[str]:

@@ -69,6 +69,11 @@ class AttachRouted(Attach):
         return gives.routed(tap)
 
 
+class AttachByHand(AttachRouted):
+    def verb(self) -> int:
+        return doors.cli.main(["attach"], self.environment)
+
+
 class AttachBridged(Attach):
     def nic(self, tap: str) -> dict[str, str]:
         return gives.bridged(tap, NETWORK_TAGS="private-filtered", NETWORK_MAC_PREFIX="aa:00:00")
@@ -107,6 +112,14 @@ class Setup(Scene):
 
     def verb(self) -> int:
         return doors.cli.main(["setup"], {})
+
+    def leave(self) -> None:
+        well(forked(manage("setup")))
+
+
+class Teardown(Scene):
+    def verb(self) -> int:
+        return doors.cli.main(["teardown"], {})
 
     def leave(self) -> None:
         well(forked(manage("setup")))
@@ -231,6 +244,8 @@ SCENES = {
     "attach-bridged": AttachBridged,
     "attach-again": AttachAgain,
     "detach": Detach,
+    "attach-by-hand": AttachByHand,
     "setup": Setup,
+    "teardown": Teardown,
     "reconcile": Reconcile,
 }

@@ -246,3 +246,42 @@ def test_a_rule_that_says_more_than_ours_stays(ready: Node, start: Callable[...,
     assert "lookup 333" in rules
     assert "lookup 444" in rules
     assert "iif tap0 lookup 222" not in rules
+
+
+INTERRUPTED = """
+import os, signal, sys
+sys.path.insert(0, "/usr/share/ganeti-vif")
+import doors.cli, outside.node
+perform, left = outside.node.Node.perform, [int(sys.argv[1])]
+def counted(node, change):
+    perform(node, change)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGINT)
+outside.node.Node.perform = counted
+sys.exit(doors.cli.main(["adopt"], {}))
+"""
+"""Somebody presses Ctrl-C while the change of that number is made."""
+
+
+@pytest.mark.parametrize("number", [1, 4, 7, 9, 15])
+def test_an_adopt_that_is_interrupted_leaves_each_nic_whole_or_as_it_was(
+    ready: Node, start: Callable[..., Instance], number: int
+) -> None:
+    start(bridged("tap0", 5), routed("tap1", 6))
+    before = shot(ready)
+    done = ready.run(["/usr/bin/python3", "-c", INTERRUPTED, str(number)], check=False)
+    assert done.returncode == 130, done
+    what, fix = done.stderr.splitlines()
+    assert what.startswith("error: interrupted by SIGINT: ") and fix == "  fix: ganeti-vif adopt"
+    state = states(ready)
+    assert set(state.values()) <= {"to adopt", "recorded"}
+    if state["tap0"] == state["tap1"] == "to adopt":
+        assert "nothing was changed" in what
+        assert shot(ready) == before
+    else:
+        assert "stay" in what
+    assert link(ready, "tap0")["master"] == "pvn1" and "UP" in link(ready, "tap1")["flags"]
+    manage(ready, "adopt")
+    assert differences(ready) == []
+    assert states(ready) == {"tap0": "recorded", "tap1": "recorded"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.chains import table_of
+from engine.failure import remedy
 from tests.lab import PATIENCE, Node, wait_for
 
 from .actions import attach, complaint, differences, ip, link, manage, names, ping, run, shot, sysctl, vif_script
@@ -368,3 +369,49 @@ def test_what_a_translator_that_was_killed_left_goes_with_the_next_reconcile(rea
     manage(ready, "reconcile")
     assert differences(ready) == []
     assert "scratch" not in ready.run(["nft", "list", "ruleset"]).stdout
+
+
+def test_setup_says_whose_link_is_no_longer_in_the_file(ready: Node, tap: MakeTap) -> None:
+    """As after a mistake in the section's name. The guest stays connected, but could not be started again."""
+    one = tap(ready)
+    attach(ready, routed(one.name))
+    configure(ready, CONFIG.replace("[public public]", "[public pubic]").replace("222", "223").replace("eth1", "eth9"))
+    for flags in (["--dry-run"], []):
+        done = run(ready, "setup", *flags)
+        assert done.returncode == 1
+        lines = done.stderr.splitlines()
+        assert len(lines) == 4 and "eth9" in lines[0], done.stderr
+        assert lines[2] == f"error: vm5.example.com NIC 0 ({one.name}): the link public is no routing table"
+        assert "[public public]" in lines[3]
+    configure(ready, CONFIG.replace("192.0.2.0/24", "192.0.2.0/30"))
+    assert "192.0.2.5 is in no subnet of the public link public" in run(ready, "setup").stderr
+    configure(ready, CONFIG)
+    manage(ready, "setup")
+    manage(ready, "setup", "--private", "pvn=1-3")
+
+
+@pytest.mark.parametrize(
+    ("bridge", "fix"),
+    [
+        ("pvn2", "ganeti-vif setup"),
+        (
+            "pvn9",
+            "note: add 9 to the bridges of [private pvn] of /etc/ganeti-vif/ganeti-vif.conf, then: ganeti-vif setup",
+        ),
+        ("br7", "ip link add br7 type bridge && ip link set br7 up"),
+    ],
+)
+def test_what_makes_a_bridge_that_is_missing_is_named_and_makes_it(
+    ready: Node, tap: MakeTap, bridge: str, fix: str
+) -> None:
+    one = tap(ready)
+    if bridge in names(ready):
+        ip(ready, f"link del {bridge}")
+    nic = bridged(one.name, LINK=bridge)
+    done = vif_script(ready, nic)
+    assert complaint(done).endswith(f"the bridge {bridge} does not exist")
+    assert done.stderr.splitlines()[1] == f"  {remedy(fix)}"
+    if bridge == "pvn9":
+        configure(ready, CONFIG.replace("1-3", "1-3,9"))
+    ready.run(["sh", "-ec", fix.rpartition("then: ")[2]], check=False)
+    attach(ready, nic)

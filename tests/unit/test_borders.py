@@ -31,12 +31,14 @@ PACKAGES = (
 )
 MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 PURE = [
+    "config/clashes.py",
     "config/model.py",
     "engine/apply.py",
     "engine/chains.py",
     "engine/commands.py",
     "engine/difference.py",
     "engine/failure.py",
+    "engine/interruption.py",
     "engine/marks.py",
     "engine/objects.py",
     "engine/state.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address, ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,9 @@ from samples import ROOT, outcome, proper
 
 from config import values
 from config.model import Bindings, Config, Consumer, Dhcpv6, For, Private, Public, VlanUplink, VxlanUplink
-from config.parse import load, one_off, parse
+from config.parse import _BINDINGS, _PRIVATE, _PUBLIC, _RESPONDER, EXAMPLES, load, one_off, parse
+from config.source import PATH as PATH_OF_THE_PACKAGE
+from config.source import SHIPPED, _restore
 from doors.status import ranges
 from engine.chains import Chain
 from engine.failure import Failure
@@ -162,29 +165,69 @@ def test_a_mistake_is_shown_with_file_and_line(text: str, line: int, what: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "what"),
+    ("text", "line", "what"),
     [
-        (LINK + OTHER.replace("223", "222"), "table 222"),
-        (LINK + OTHER.replace("eth2", "eth1"), "uplink eth1"),
-        (LINK + OTHER.replace("223", str(222 + 65536)), "mark"),
-        (LINK + OTHER.replace("[public q]", "[public  p]"), "name p"),
-        (PRIVATE + "[private  pvn]\nbridges = 3\n", "pvn3"),
-        ("[private a]\nbridges = 11\n[private a1]\nbridges = 1\n", "a11"),
-        (PRIVATE + "uplink = vlan eth1 +1\n[private q]\nbridges = 1\nuplink = vlan eth1 +1\n", "eth1.2"),
-        (PRIVATE + "uplink = vxlan eth1 +1\n[private vx]\nbridges = 2\n", "vx2"),
-        (PRIVATE + "uplink = vlan pvn +1\n[private pvn.]\nbridges = 2\n", "pvn.2"),
+        (LINK + OTHER.replace("223", "222"), 6, "table 222"),
+        (LINK + OTHER.replace("eth2", "eth1"), 7, "uplink eth1"),
+        (LINK + OTHER.replace("223", str(222 + 65536)), 6, "mark"),
+        (LINK + OTHER.replace("[public q]", "[public  p]"), 5, "name p"),
+        (LINK + OTHER.replace("198.51.100.0/24", "192.0.2.128/25"), 8, "192.0.2.0/24 and 192.0.2.128/25"),
+        (LINK + OTHER.replace("198.51.100.0/24", "198.51.100.0/24 192.0.0.0/16"), 8, "192.0.2.0/24 and 192.0.0.0/16"),
+        (PRIVATE + "[private  pvn]\nbridges = 3\n", 4, "pvn3"),
+        ("[private a]\nbridges = 11\n[private a1]\nbridges = 1\n", 4, "a11"),
+        (PRIVATE + "uplink = vlan eth1 +1\n[private q]\nbridges = 1\nuplink = vlan eth1 +1\n", 6, "eth1.2"),
+        (PRIVATE + "uplink = vxlan eth1 +1\n[private vx]\nbridges = 2\n", 5, "vx2"),
+        (PRIVATE + "uplink = vlan pvn +1\n[private pvn.]\nbridges = 2\n", 5, "pvn.2"),
+        (PRIVATE + "uplink = vlan eth1 +1\n" + LINK.replace("eth1", "eth1.2"), 6, "[private pvn]"),
+        ("[bindings]\nfor = all\n[bindings ]\nfor = routed\n", 3, "[bindings] comes twice"),
     ],
 )
-def test_two_that_want_the_same_are_both_named(text: str, what: str) -> None:
+def test_of_two_that_want_the_same_the_later_ones_line_is_named(text: str, line: int, what: str) -> None:
     failure = refused(text)
-    assert failure.what.startswith(f"{PATH}: ")
+    assert failure.what.startswith(f"{PATH}:{line}: ")
     assert what in failure.what
+
+
+def test_subnets_of_one_link_and_of_the_other_ip_version_have_nothing_in_common() -> None:
+    assert len(parse(LINK.replace("/24", "/24 192.0.2.128/25 2001:db8::/64") + OTHER).public) == 2
 
 
 def test_more_vxlan_groups_than_a_socket_can_join_are_refused() -> None:
     one = "[private p{0}-]\nbridges = {0}\nuplink = vxlan eth1 +100 group 239.1.1.{0}\n"
     assert len(parse("".join(one.format(number) for number in range(1, 21))).private) == 20
-    assert "20 VXLAN groups" in refused("".join(one.format(number) for number in range(1, 22))).what
+    failure = refused("".join(one.format(number) for number in range(1, 22)))
+    assert failure.what.startswith(f"{PATH}:63: more than 20 VXLAN groups")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "x.conf").write_bytes(b"\xef\xbb\xbf" + PRIVATE.encode())
+    assert [*load(f"{tmp_path}/x.conf").private[0].bridges] == ["pvn1", "pvn2", "pvn3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "do"),
+    [
+        (LINK.replace("222", "snf"), "mend that line, as: table = 222; each key: man ganeti-vif.conf"),
+        (LINK.replace("/24", ""), "as: subnets = 192.0.2.0/24"),
+        ("[public p]\nuplink = eth1\nsubnets = 192.0.2.0/24\n", "add a line, as: table = 222"),
+        ("[private pvn]\n", "add a line, as: bridges = 1-100,200"),
+    ],
+)
+def test_a_mistake_comes_with_what_would_be_right(text: str, do: str) -> None:
+    assert do in refused(text).do
+
+
+@pytest.mark.parametrize("key", sorted(EXAMPLES))
+def test_an_example_is_right(key: str) -> None:
+    parsers = {**_PRIVATE, **_PUBLIC, **_BINDINGS, **_RESPONDER}
+    assert parsers[key](EXAMPLES[key])
+
+
+def test_a_file_that_was_deleted_is_brought_back_by_a_command_that_does_so(tmp_path: Path) -> None:
+    with pytest.raises(Failure) as caught:
+        load(f"{tmp_path}/nothing.conf")
+    assert caught.value.do == f"see: ls -l {tmp_path}"
+    assert _restore(PATH_OF_THE_PACKAGE) == f"install -D -m 644 {SHIPPED} {PATH_OF_THE_PACKAGE}"
 
 
 def test_a_missing_file_and_one_that_is_no_text_are_failures(tmp_path: object) -> None:

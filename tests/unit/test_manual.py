@@ -12,6 +12,8 @@ from samples import ROOT
 
 from config import parse
 from doors import cli
+from doors.help import HELP
+from outside import records
 
 
 def keys_of(section: str) -> set[str]:
@@ -83,7 +85,37 @@ def completed(manual: Path, *words: str) -> list[str]:
         (["ganeti-vif", "--config", "/dev/null", "sta"], ["status"]),
         (["ganeti-vif", "status", "--dr"], []),
         (["ganeti-vif", "--config", "/dev/nul"], ["/dev/null"]),
+        (["ganeti-vif", "attach", "--mode", ""], ["bridged", "routed", "openvswitch"]),
+        (["ganeti-vif", "attach", "--mode", "r"], ["routed"]),
+        (["ganeti-vif", "--vers"], ["--version"]),
     ],
 )
 def test_bash_completes_verbs_and_flags(manual: Path, words: list[str], offered: list[str]) -> None:
     assert completed(manual, *words) == offered
+
+
+@pytest.mark.parametrize("verb", ["detach", "explain"])
+def test_bash_completes_the_taps_that_there_are(manual: Path, tmp_path: Path, verb: str) -> None:
+    script = (manual / "ganeti-vif.completion").read_text(encoding="utf-8")
+    (tmp_path / "ganeti-vif.completion").write_text(script.replace(records.DIRECTORY, str(tmp_path)), encoding="utf-8")
+    assert not [word for word in completed(tmp_path, "ganeti-vif", verb, "") if not word.startswith("--")]
+    for tap in ("tap0", "tap12"):
+        (tmp_path / f"{tap}.json").touch()
+    assert completed(tmp_path, "ganeti-vif", verb, "t") == ["tap0", "tap12"]
+
+
+@pytest.mark.parametrize("verb", sorted(cli.VERBS))
+def test_each_verb_has_its_statuses_and_examples_in_help_and_manual(
+    manual: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"], {})
+    shown = capsys.readouterr().out
+    text = (manual / "ganeti-vif.8").read_text(encoding="utf-8").replace("\\-", "-").replace("\\(aq", "'")
+    part = text.partition(f".SS ganeti-vif {verb}\n")[2].partition("\n.SS ")[0]
+    assert HELP[verb].examples
+    for example in HELP[verb].examples:
+        assert f"\n  {example}\n" in shown and f"\n{example}\n" in part
+    assert 0 in HELP[verb].statuses
+    for status in HELP[verb].statuses:
+        assert f"\n.TP\n\\fB{status}\\fR\n" in part

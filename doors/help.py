@@ -1,0 +1,133 @@
+"""What --help and the manual say of each verb besides its flags: what it touches and spares, statuses, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Help:
+    """TEXT about a verb, what its exit status means, and EXAMPLES: commands, each with what it is for."""
+
+    text: str
+    statuses: Mapping[int, str]
+    examples: Mapping[str, str]
+
+
+USAGE = 2
+INTERRUPTED = 130
+COMMON: Mapping[int, str] = {
+    USAGE: "wrong usage",
+    INTERRUPTED: "Ctrl-C, kill or a lost terminal ended it between two changes: two lines say what stands, and the "
+    "command that completes it",
+}
+"""The statuses that every verb has."""
+
+HELP: Mapping[str, Help] = {
+    "setup": Help(
+        text="Makes what is missing of the configuration's bridges, uplinks, routing tables and filters, and repairs "
+        "what drifted. A bridge that is there already is adopted. Running guests stay connected. A network that "
+        "cannot be set up is named, and all others are set up. A private network that is not configured any more "
+        "stays: see teardown. The unit ganeti-vif runs it at boot.",
+        statuses={
+            0: "all is set up",
+            1: "something could not be set up, or a running guest uses a link that is not configured: each is named",
+        },
+        examples={
+            "ganeti-vif setup --dry-run": "the commands that it would take",
+            "ganeti-vif setup": "after a change of the configuration",
+        },
+    ),
+    "teardown": Help(
+        text="Removes the bridges, VLAN and VXLAN devices, routes, policy rules and filters that setup made. As long "
+        "as a guest uses one of the networks that are meant, nothing is removed, and its tap is named. Spared are "
+        "bridges that were there before setup (they lose our mark), the uplinks themselves, switches of the kernel "
+        "(sysctl), bindings, and the configuration file: setup, the next boot and the next start of the daemon make "
+        "again what it says. What is named by --private must not be in force: change the file before, and run setup.",
+        statuses={0: "nothing of them is left", 1: "a guest uses one of them, or it is in force: nothing was removed"},
+        examples={
+            "ganeti-vif teardown --dry-run": "the commands that it would take",
+            "ganeti-vif teardown --private pvn=51-100": "these bridges, which are not in the file any more",
+            "ganeti-vif teardown": "all networks, before the package is removed",
+        },
+    ),
+    "explain": Help(
+        text="Shows NICs of this node: their addresses, and for each rule of their filters how many packets it let "
+        "pass or dropped. With --packet it says what becomes of one packet that the guest sends, and by which rule. "
+        "Changes nothing.",
+        statuses={0: "shown", 1: "no NIC on this node is known by that name"},
+        examples={
+            "ganeti-vif explain tap0": "the NIC behind a tap",
+            "ganeti-vif explain 192.0.2.5": "the NIC with an address",
+            "ganeti-vif explain tap0 --packet 'from=192.0.2.9 to=198.51.100.1 proto=udp'": "why that does not arrive",
+        },
+    ),
+    "status": Help(
+        text="Shows private networks, public links, NICs with their state, and the daemons. Changes nothing.",
+        statuses={0: "shown, whatever the state is: check judges"},
+        examples={
+            "ganeti-vif status": "for the eye",
+            "ganeti-vif status --json": "for a program",
+        },
+    ),
+    "check": Help(
+        text="Lists what is not as it should be, a line each. Changes nothing, and is meant for monitoring. While a "
+        "guest starts or stops, or the daemon repairs, it may find what is gone a second later.",
+        statuses={0: "all is as it should be, and nothing is printed", 1: "something is not"},
+        examples={"ganeti-vif check": "is all as it should be?", "ganeti-vif check --json": "the same for a program"},
+    ),
+    "reconcile": Help(
+        text="Makes and mends what setup makes and what attached NICs need, and removes what dead NICs left. It "
+        "changes only networks of the configuration, taps that it has a record of, and what carries its mark: routes "
+        "and policy rules with protocol 156, tables of nftables named ganeti_vif, its bindings and records. What "
+        "others made stays. Running guests stay connected. The daemon does the same by itself.",
+        statuses={0: "all is as it should be now", 1: "something cannot be mended so: it is named"},
+        examples={
+            "ganeti-vif reconcile --dry-run": "the commands that it would take",
+            "ganeti-vif reconcile": "after check found something",
+        },
+    ),
+    "adopt": Help(
+        text="Takes over the NICs of running guests that another script attached, or whose records were lost, "
+        "without a lost packet. Each is taken over whole or left as it is. Run setup before: see adopt.md.",
+        statuses={0: "every NIC of a running guest is ours", 1: "one could not be taken over: it is named"},
+        examples={
+            "ganeti-vif adopt --dry-run": "each NIC, and the commands that it would take",
+            "ganeti-vif adopt": "take them over",
+        },
+    ),
+    "doctor": Help(
+        text="Looks for what else is on this node and in the way of its networks: other network software, old rules, "
+        "missing modules, Ganeti not calling us. It prints what mends each, and changes nothing itself.",
+        statuses={0: "no conflict, though there may be notes", 1: "there is a conflict"},
+        examples={"ganeti-vif doctor": "after installing anything that configures networks"},
+    ),
+    "import": Help(
+        text="Reads settings of snf-network and gnt-networking, and /etc/network/interfaces, and writes our "
+        "configuration of them into a new file, never over one that is there. Each setting is named with what "
+        "becomes of it. Needs no right but to read those files.",
+        statuses={
+            0: "everything has a counterpart",
+            1: "somebody has to look at a line of the report, or nothing is here",
+        },
+        examples={
+            "ganeti-vif import --dry-run": "print the configuration and the report",
+            "ganeti-vif import": "write the configuration beside ours",
+        },
+    ),
+    "attach": Help(
+        text="Does what Ganeti's script does for a tap: filters it, connects it, writes its binding. All or nothing. "
+        "For a NIC that Ganeti attached without us, adopt is simpler.",
+        statuses={0: "attached", 1: "it could not be: two lines say why, and nothing was changed"},
+        examples={
+            "ganeti-vif attach --dry-run --instance web.example.com --interface tap0 --mac aa:00:00:00:00:05 "
+            "--mode bridged --link pvn1": "the commands that it would take",
+        },
+    ),
+    "detach": Help(
+        text="Takes away what a NIC was given: its guest is cut off, if it runs. Its tap stays, it is QEMU's.",
+        statuses={0: "nothing of it is left", 1: "there is no record of it, or something could not be removed"},
+        examples={"ganeti-vif detach --dry-run tap0": "the commands that it would take"},
+    ),
+}
