@@ -5,7 +5,7 @@ Pure: the node's devices come in as data, wishes go out as data.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -132,11 +132,10 @@ def obstacle(
     links: Mapping[str, Link],
     ports: Mapping[str, Iterable[Link]],
     masters: Mapping[str, str],
-    attached: Container[str] = (),
 ) -> Failure | None:
     """Why NETWORK cannot be set up here: something on this node belongs to somebody else.
 
-    PORTS by bridge, MASTERS by port; ATTACHED are the names of the devices that we attached.
+    PORTS by bridge, MASTERS by port.
     """
     bridge = links.get(network.bridge)
     if bridge and bridge.kind != "bridge":
@@ -150,7 +149,7 @@ def obstacle(
             f"ip link set {network.bridge} group 0",
         )
     for port in ports.get(network.bridge, ()):
-        if port.name != network.port and port.kind != "tun" and port.name not in attached:
+        if port.name != network.port and not port.is_tap:
             return Failure(
                 f"{network.bridge} has the port {port.name} ({port.kind or 'device'}), which is neither a VM's tap "
                 f"nor its uplink {network.port or '(it has none)'}",

@@ -22,7 +22,7 @@ from host_setup import private as private_networks
 from host_setup import public as public_links
 from host_setup.nfdhcpd import module, queues
 from host_setup.private import MADE, OURS, networks, obstacle, seclusion
-from outside import records, sysctl
+from outside import sysctl
 from outside.links import Devices
 from outside.node import Node, identity
 from vif.profile import subchain
@@ -73,11 +73,10 @@ def layout(
     ports = {bridge: [port.link for port in members] for bridge, members in devices.ports().items()}
     result = Layout()
     masters = {name: device.master for name, device in devices.by_name.items() if device.master}
-    attached = {record.tap for record in records.read_all()}
     for family in private:
         try:
             for network in networks(family, links):
-                if failure := obstacle(network, links, ports, masters, attached):
+                if failure := obstacle(network, links, ports, masters):
                     result.refused.append(failure)
                     continue
                 wanted = private_networks.desired(network, links, node, queued=queued)

@@ -13,6 +13,7 @@ the process that made them, however that process ends.
 """
 
 from .agent import Agent, GuestError, Result
+from .cable import VirtualCable
 from .events import wait_for
 from .guest import Guest
 from .guest_image import Image, ImageError, ensure
@@ -33,6 +34,7 @@ __all__ = [
     "Result",
     "Tap",
     "TapHolder",
+    "VirtualCable",
     "ensure",
     "wait_for",
     "wire",
