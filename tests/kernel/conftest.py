@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.lab import Node, Tap, VirtualCable, wire  # noqa: E402
+from tests.lab import Node, Tap, VirtualCable, wait_for_room, wire  # noqa: E402
 
 from .actions import ip, manage, sysctl  # noqa: E402
 from .environment import (  # noqa: E402
@@ -64,6 +64,12 @@ def installed(node: Node, config: str = CONFIG) -> Node:
     node.install(ROOT)
     configure(node, config)
     return node
+
+
+@pytest.fixture(autouse=True)
+def room() -> None:
+    """No test begins while other work on this machine would make it fail."""
+    wait_for_room()
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from .guest import Guest
 from .guest_image import Image, ImageError, ensure
 from .holder import TapHolder
 from .namespace import PATIENCE, CommandFailed, Node, wire
+from .shared import wait_for_room
 from .tap import PacketSocket, Tap
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "VirtualCable",
     "ensure",
     "wait_for",
+    "wait_for_room",
     "wire",
 ]
