@@ -106,10 +106,19 @@ def parse(text: str, path: str = PATH) -> Config:
     return config
 
 
-def one_off(prefix: str, ranges: str, uplink: str, mtu: str | None) -> Private:
-    """The private networks that the flags of a command describe. Raises Failure."""
-    given = {"bridges": ranges, "uplink": uplink} | ({"mtu": mtu} if mtu else {})
-    return private_of(prefix, Section(f"private {prefix}", given, f"--private {prefix}={ranges}", {}))
+def restricted(family: Private | None, prefix: str, ranges: str, uplink: str | None, mtu: str | None) -> Private:
+    """The private networks PREFIX in RANGES: as FAMILY has them, if the configuration knows it, but for what the flags
+    of a command say. Raises Failure."""
+    given = {"bridges": ranges, "uplink": uplink or "none"} | ({"mtu": mtu} if mtu else {})
+    section = Section(f"private {prefix}", given, f"--private {prefix}={ranges}", {})
+    private = private_of(prefix, section)
+    if family is None:
+        return private
+    kept = replace(family, numbers=private.numbers)
+    kept = replace(kept, uplink=private.uplink) if uplink else kept
+    kept = replace(kept, mtu=private.mtu) if mtu else kept
+    _verify_devices(kept, section)
+    return kept
 
 
 def private_of(prefix: str, section: Section, told: Told | None = None) -> Private:
@@ -126,6 +135,12 @@ def private_of(prefix: str, section: Section, told: Told | None = None) -> Priva
         told=_told(section, given, told or Told()),
         link_local=given.get("link-local", LinkLocal.EUI64),
     )
+    _verify_devices(private, section)
+    return private
+
+
+def _verify_devices(private: Private, section: Section) -> None:
+    """Raises Failure if the kernel would not take the names or numbers of the devices of PRIVATE."""
     try:
         for name in private.devices:
             values.device(name)
@@ -134,9 +149,8 @@ def private_of(prefix: str, section: Section, told: Told | None = None) -> Priva
     for number in private.numbers if private.uplink else ():
         kind, allowed = ("VLAN", VLANS) if isinstance(private.uplink, VlanUplink) else ("VNI", VNIS)
         if private.uplink and private.uplink.offset + number not in allowed:
-            what = f"{prefix}{number} would have {kind} {private.uplink.offset + number}"
+            what = f"{private.prefix}{number} would have {kind} {private.uplink.offset + number}"
             raise section.failure("uplink", f"{what}, which is not in {allowed[0]}-{allowed[-1]}", "mend the offset")
-    return private
 
 
 def _public(section: Section, told: Told) -> Public:

@@ -116,7 +116,7 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
                 "--private", metavar="PREFIX=RANGES", help="only these private networks, as pvn=1-100,200"
             )
             uplink = "their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'"
-            verb.add_argument("--uplink", default="none", help=uplink)
+            verb.add_argument("--uplink", help=uplink)
             verb.add_argument("--mtu", help="their MTU")
         case "explain":
             verb.add_argument("whom", metavar="TAP|IP|MAC|INSTANCE", help="whose NICs")

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from config.model import Config
+from doors.whole_node import reconcile
 from engine.failure import Failure
 from engine.words import finding
 from node import whole
@@ -44,7 +45,7 @@ def look(known: InForce, *, at_once: bool = False) -> dict[str, Any]:
             with lock.held("node"), lock.held("nics"), Node() as node:
                 if known.is_old():
                     return NOTHING | {"unable": _plain(unable)}
-                found = whole.reconcile(config, node)
+                found = reconcile(config, node)
         except Failure as failure:
             unable.append(failure)
             found.changes = ()

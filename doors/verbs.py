@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from config import parse
 from config.model import Config, Private, Public
-from doors import explain, services, status
+from doors import explain, services, status, whole_node
 from doors.configuration import applied, known, tell_daemons
 from doors.progress import Bar
 from doors.vif_script import announce, complain, tap_index, up
@@ -62,10 +64,7 @@ def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Make and repair private networks and public links."""
     with lock.held("node"), Node() as node, Bar("changes") as bar:
         private, config = _chosen(given)
-        consumer = config.bindings.consumer
-        changes, refused = setup.setup(
-            private, config.public, node, consumer=consumer, dry_run=given.dry_run, progress=bar.show
-        )
+        changes, refused = whole_node.set_up(private, config, node, dry_run=given.dry_run, progress=bar.show)
         refused += setup.unusable(config.profiles, node)
         if given.private is None:
             refused += whole.stranded(config, node, refused)
@@ -91,18 +90,20 @@ def _log(given: argparse.Namespace, verb: str, changes: Sequence[Change]) -> Non
 
 
 def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
-    """The private networks that are meant, and the public links with them: of the flags, or of the configuration."""
+    """The private networks that are meant, and the public links with them: of the configuration, or those of them that
+    the flags name. Networks that no file describes are as the flags say."""
     if given.private is None:
         config = applied(given)
         return config.private, config
-    return (_flagged(given),), Config()
+    return (_flagged(given),), replace(_configured(given), public=(), profiles=())
 
 
 def _released(given: argparse.Namespace) -> tuple[tuple[Private, ...], tuple[Public, ...]]:
     """The private networks and public links that are to go. Raises Failure if others would make them again."""
-    config = known(given)
     if given.private is None:
+        config = known(given)
         return config.private, config.public
+    config = _configured(given)
     flagged = _flagged(given)
     if kept := sorted({*flagged.bridges} & {name for private in config.private for name in private.bridges}):
         what = f"{kept[0]} is in the configuration in force: ganeti-vifd and Ganeti's hooks would make it again"
@@ -115,7 +116,13 @@ def _flagged(given: argparse.Namespace) -> Private:
     prefix, separator, ranges = given.private.partition("=")
     if not separator:
         raise Failure(f"--private {given.private}: no PREFIX=RANGES", "note: for example: --private pvn=1-100,200")
-    return parse.one_off(prefix, ranges, given.uplink, given.mtu)
+    family = next((one for one in _configured(given).private if one.prefix == prefix), None)
+    return parse.restricted(family, prefix, ranges, given.uplink, given.mtu)
+
+
+def _configured(given: argparse.Namespace) -> Config:
+    """The configuration in force; an empty one if there is no file: networks for once need none."""
+    return in_force(given.config).config if os.path.exists(given.config) else Config()
 
 
 def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
@@ -164,7 +171,7 @@ def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Make the node what it should be, leftovers of dead taps included."""
     with lock.held("node"), lock.held("nics"), Node() as node:
         config = applied(given)
-        found = whole.survey(config, node) if given.dry_run else whole.reconcile(config, node)
+        found = whole.survey(config, node) if given.dry_run else whole_node.reconcile(config, node)
     if not given.dry_run:
         for change in found.changes:
             log.say(f"reconciled: {finding(change)}", log.Level.WARNING)

@@ -25,6 +25,7 @@ from vif import routed
 from vif.announce import announcements
 from vif.attach import attach, detach, recorded_nics, remember
 from vif.nic import Mode, Nic
+from vif.tap import missing
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -147,7 +148,7 @@ def tap_index(tap: str) -> int:
     try:
         return socket.if_nametoindex(tap)
     except OSError as error:
-        raise Failure(f"there is no device {tap}", "see: ip link show") from error
+        raise missing(tap) from error
 
 
 def needs_root() -> None:

@@ -16,6 +16,7 @@ from engine.objects import (
     BridgeVlan,
     Link,
     Module,
+    Origin,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -95,7 +96,7 @@ def _make(wanted: Object) -> Iterator[str]:
             yield f"{ip(wanted)} route add {route_words(wanted)}"
         case ProxyNeighbour(device=device, address=address):
             yield f"{ip(wanted)} neigh add proxy {address} dev {device} protocol {PROTOCOL}"
-        case Record():
+        case Record() | Origin():
             yield f"write {place(wanted)}"
         case Binding(text=text):
             yield f"write {place(wanted)}:"
@@ -128,7 +129,7 @@ def _remove(actual: Object) -> Iterator[str]:
             yield from _bridge_vlan(actual, BridgeVlan(device=device, untagged=None, tagged=frozenset()))
         case TrunkVlan(device=device, vid=vid):
             yield f"bridge vlan del dev {device} vid {vid}"
-        case Binding() | Record():
+        case Binding() | Record() | Origin():
             yield f"rm {place(actual)}"
         case BridgeNetfilter(bridge=bridge):
             yield from _make(BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False))

@@ -36,8 +36,24 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a tap was before its NIC was attached: written before the record and removed after it, and read by detach.
+    It is no part of the record, which an older version would then take for damaged."""
+
+    tap: str
+    text: str
+
+    @property
+    def key(self) -> Key:
+        return ("origin", self.tap)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A network device: that it exists, and the properties that it was made with or that can be set while down."""
+    """A network device: that it exists, and the properties that it was made with or that can be set while down.
+
+    TUN is what a device of kind tun carries: "tap" (Ethernet frames) or "tun" (IP packets).
+    """
 
     name: str
     kind: str | None = None
@@ -54,10 +70,17 @@ class Link:
     vni: int | None = None
     vxlan_group: Address | None = None
     vxlan_port: int | None = None
+    tun: str | None = None
 
     @property
     def key(self) -> Key:
         return ("link", self.name)
+
+    @property
+    def is_tap(self) -> bool:
+        """Whether it may be the node's end of a guest's NIC. Only what a program holds by /dev/net/tun with IFF_TAP is:
+        Ganeti opens nothing else (lib/hypervisor/hv_kvm/netdev.py:132-201 at 3.0.2)."""
+        return self.kind == "tun" and self.tun == "tap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

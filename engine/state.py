@@ -14,6 +14,7 @@ from engine.objects import (
     Key,
     Link,
     Module,
+    Origin,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -25,7 +26,8 @@ from engine.objects import (
 )
 
 Object = (
-    Record
+    Origin
+    | Record
     | Module
     | Link
     | VerdictMap
@@ -46,6 +48,7 @@ Object = (
 )
 
 ORDER: tuple[type, ...] = (
+    Origin,
     Record,
     Module,
     Link,
@@ -65,8 +68,9 @@ ORDER: tuple[type, ...] = (
     ProxyNeighbour,
     Binding,
 )
-"""The order in which things are made: the record first (a crash leaves it), the filter before the port, the port
-before the device comes up, and the binding last, when its tap can carry the answer. Removal runs backwards."""
+"""The order in which things are made: what the tap was, and the record, first (a crash leaves them), the filter before
+the port, the port before the device comes up, and the binding last, when its tap can carry the answer. Removal runs
+backwards."""
 
 State = Mapping[Key, Object]
 

@@ -14,6 +14,7 @@ from engine.objects import (
     BridgeVlan,
     Link,
     Module,
+    Origin,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -26,9 +27,11 @@ from engine.objects import (
 from engine.state import Object, unmet
 
 
-def place(file: Binding | Record) -> str:
-    """Where the file of a binding or a record lies."""
-    return f"{file.directory}/{file.tap}" if isinstance(file, Binding) else f"/run/ganeti-vif/nics/{file.tap}.json"
+def place(file: Binding | Record | Origin) -> str:
+    """Where the file of a binding, a record or an origin lies."""
+    if isinstance(file, Binding):
+        return f"{file.directory}/{file.tap}"
+    return f"/run/ganeti-vif/nics/{file.tap}.{'json' if isinstance(file, Record) else 'origin'}"
 
 
 def dotted(path: str) -> str:
@@ -73,7 +76,7 @@ def finding(change: Change) -> str:
             return f"missing: {name(thing)}"
         case Remove():
             return f"left over: {name(thing)}"
-        case Alter(_, Chain() | Binding() | Record()):
+        case Alter(_, Chain() | Binding() | Record() | Origin()):
             return f"different: {name(thing)}"
         case Alter(actual, wanted):
             fields = unmet(wanted, actual)
@@ -126,5 +129,5 @@ def name(thing: Object) -> str:
             return f"{ip(thing)} route {route_words(thing)}"
         case ProxyNeighbour():
             return f"neighbour proxy {thing.address} dev {thing.device}"
-        case Binding() | Record():
-            return f"{'binding' if isinstance(thing, Binding) else 'record'} {place(thing)}"
+        case Binding() | Record() | Origin():
+            return f"{type(thing).__name__.lower()} {place(thing)}"

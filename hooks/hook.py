@@ -13,11 +13,11 @@ import os
 from collections.abc import Callable, Mapping
 
 from config.model import Config
-from doors import services
+from doors import services, whole_node
 from engine.failure import Failure, in_brackets, one_line
 from engine.words import finding
 from ganeti.hook import Hook, Instance, hook_of
-from node import connecting, setup, whole
+from node import connecting, whole
 from node.in_force import in_force
 from outside import lock, log
 from outside.node import Node
@@ -79,7 +79,7 @@ def set_up(hook: Hook) -> int:
     """Make what is missing on this node. What could not be made is said, and does not fail the job."""
     with lock.held("node"), Node() as node:
         config = in_force().config
-        changes, refused = setup.setup(config.private, config.public, node, consumer=config.bindings.consumer)
+        changes, refused = whole_node.set_up(config.private, config, node)
     if changes:
         log.say(f"{hook.name}: {len(changes)} changes")
     for failure in refused:
@@ -98,7 +98,7 @@ def node_add(hook: Hook) -> int:
 def reconcile(hook: Hook) -> int:
     """Make this node what it should be: after a change that no other hook tells of, and at every watcher run."""
     with lock.held("node"), lock.held("nics"), Node() as node:
-        found = whole.reconcile(in_force().config, node)
+        found = whole_node.reconcile(in_force().config, node)
     for change in found.changes:
         log.say(f"{hook.name}: {finding(change)}", log.Level.WARNING)
     for failure in found.trouble:

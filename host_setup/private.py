@@ -5,7 +5,7 @@ Pure: the node's devices come in as data, wishes go out as data.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -17,6 +17,7 @@ from engine.objects import ETHERNET_MTU, BridgePort, Link, Sysctl, Up
 from engine.state import Object
 from host_setup.nfdhcpd import heard
 
+_FACTS = ("kind", "lower", "vlan", "vni")
 MADE = (GROUP, LEAVING_GROUP)
 OURS = (*MADE, ADOPTED_GROUP)
 
@@ -132,11 +133,10 @@ def obstacle(
     links: Mapping[str, Link],
     ports: Mapping[str, Iterable[Link]],
     masters: Mapping[str, str],
-    attached: Container[str] = (),
 ) -> Failure | None:
     """Why NETWORK cannot be set up here: something on this node belongs to somebody else.
 
-    PORTS by bridge, MASTERS by port; ATTACHED are the names of the devices that we attached.
+    PORTS by bridge, MASTERS by port.
     """
     bridge = links.get(network.bridge)
     if bridge and bridge.kind != "bridge":
@@ -150,31 +150,55 @@ def obstacle(
             f"ip link set {network.bridge} group 0",
         )
     for port in ports.get(network.bridge, ()):
-        if port.name != network.port and port.kind != "tun" and port.name not in attached:
+        if port.name != network.port and not port.is_tap and not is_our_uplink(port):
             return Failure(
                 f"{network.bridge} has the port {port.name} ({port.kind or 'device'}), which is neither a VM's tap "
-                f"nor its uplink {network.port or '(it has none)'}",
-                f"note: if it does not belong there: ip link set {port.name} nomaster",
+                f"nor its uplink {network.port or '(it has none)'}, and which ganeti-vif did not make",
+                f"ip link set {port.name} nomaster",
             )
     if network.port and (existing := links.get(network.port)):
         return _port_obstacle(network, existing, links, masters)
     return None
 
 
+def is_our_uplink(port: Link) -> bool:
+    """Whether PORT is an uplink that we made: for that bridge, or for what the configuration said once."""
+    return port.kind in ("vlan", "vxlan") and port.group in MADE
+
+
+def leaving(
+    network: PrivateNetwork, links: Mapping[str, Link], ports: Mapping[str, Iterable[Link]]
+) -> Iterator[Object]:
+    """The uplinks that we made for NETWORK and that the configuration does not have any more, or not in this way.
+
+    Its bridge and its taps stay. An uplink cannot be changed into another: it goes, and the next one is made at once.
+    """
+    for port in ports.get(network.bridge, ()):
+        if is_our_uplink(port) and (port.name != network.port or _differs(network, port, links)):
+            yield from (port, BridgePort(device=port.name, bridge=network.bridge), Up(device=port.name))
+
+
+def _differs(network: PrivateNetwork, existing: Link, links: Mapping[str, Link]) -> bool:
+    """Whether EXISTING is not what NETWORK's uplink was made as."""
+    wanted = _port(network, links)
+    return any(getattr(existing, fact) != getattr(wanted, fact) for fact in (*_FACTS, "vxlan_group", "vxlan_port"))
+
+
 def _port_obstacle(
     network: PrivateNetwork, existing: Link, links: Mapping[str, Link], masters: Mapping[str, str]
 ) -> Failure | None:
-    wanted = _port(network, links)
-    facts = ("kind", "lower", "vlan", "vni")
-    if any(getattr(existing, fact) != getattr(wanted, fact) for fact in facts):
+    wanted, master = _port(network, links), masters.get(existing.name)
+    if is_our_uplink(existing) and master == network.bridge:
+        return None  # it is replaced, if it has to be: leaving()
+    if any(getattr(existing, fact) != getattr(wanted, fact) for fact in _FACTS):
         is_, should = (
-            " ".join(f"{f} {getattr(link, f)}" for f in facts if getattr(link, f)) for link in (existing, wanted)
+            " ".join(f"{f} {getattr(link, f)}" for f in _FACTS if getattr(link, f)) for link in (existing, wanted)
         )
         return Failure(
             f"{network.bridge}: its uplink {wanted.name} exists and is something else ({is_}, not {should})",
             f"note: if nothing uses it: ip link del {wanted.name}",
         )
-    if (master := masters.get(wanted.name, network.bridge)) != network.bridge:
+    if master not in (None, network.bridge):
         return Failure(
             f"{network.bridge}: its uplink {wanted.name} is a port of {master}",
             f"note: if it does not belong there: ip link set {wanted.name} nomaster",

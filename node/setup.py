@@ -23,7 +23,7 @@ from host_setup import private as private_networks
 from host_setup import public as public_links
 from host_setup.nfdhcpd import module, queues
 from host_setup.private import MADE, OURS, networks, obstacle, seclusion
-from outside import records, sysctl
+from outside import sysctl
 from outside.links import Devices
 from outside.node import Node, identity
 from vif.profile import subchain
@@ -36,10 +36,11 @@ TOGETHER = 64
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A private network or a public link, with all that it needs."""
+    """A private network or a public link, with all that it needs. LEAVING is what was its own and is so no more."""
 
     name: str
     wanted: State
+    leaving: State = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -54,6 +55,18 @@ class Layout:
     def wanted(self) -> dict[Key, Object]:
         parts = [self.base, *(unit.wanted for unit in self.units)]
         return state(thing for part in parts for thing in part.values())
+
+    @property
+    def leaving(self) -> dict[Key, Object]:
+        return state(thing for unit in self.units for thing in unit.leaving.values())
+
+    def exchanged(self, actual: State) -> Iterator[tuple[Unit, tuple[Change, ...]]]:
+        """The units that get something else in the place of what they had, with what that takes: each by itself, for
+        between the removal and the making its guests are cut off."""
+        for unit in self.units:
+            if gone := unit.leaving.keys() & actual.keys():
+                kept = {key: thing for key, thing in actual.items() if key not in gone}
+                yield unit, (*difference({}, actual, gone), *difference(unit.wanted, kept))
 
 
 def layout(
@@ -74,15 +87,15 @@ def layout(
     ports = {bridge: [port.link for port in members] for bridge, members in devices.ports().items()}
     result = Layout()
     masters = {name: device.master for name, device in devices.by_name.items() if device.master}
-    attached = {record.tap for record in records.read_all()}
     for family in private:
         try:
             for network in networks(family, links):
-                if failure := obstacle(network, links, ports, masters, attached):
+                if failure := obstacle(network, links, ports, masters):
                     result.refused.append(failure)
                     continue
                 wanted = private_networks.desired(network, links, node, queued=queued)
-                result.units.append(Unit(network.bridge, state(wanted)))
+                leaving = private_networks.leaving(network, links, ports)
+                result.units.append(Unit(network.bridge, state(wanted), state(leaving)))
         except Failure as reason:
             result.refused.append(reason)
     bridged = bool(result.units)
@@ -122,12 +135,22 @@ def setup(
     """
     devices = node.devices()
     plan = layout(private, public, devices, identity(), node.advertised_to(), consumer)
-    changes = list(difference(plan.wanted, node.read(plan.wanted.values(), devices)))
+    actual = node.read([*plan.wanted.values(), *plan.leaving.values()], devices)
+    exchanged = list(plan.exchanged(actual))
+    plan.units = [unit for unit in plan.units if not any(unit is one for one, _ in exchanged)]
+    changes = list(difference(plan.wanted, actual))
     if not dry_run:
         try:
             _apply(changes, node, progress)
         except Failure:
             changes = _one_by_one(plan, node, progress)
+    for unit, one in exchanged:
+        try:
+            if not dry_run:
+                apply(one, node)
+            changes += one
+        except Failure as failure:
+            plan.refused.append(failure.about(unit.name))
     return changes, plan.refused
 
 
@@ -192,7 +215,11 @@ def teardown(
     if refused:
         return [], refused
     links = {name: device.link for name, device in devices.by_name.items()}
-    names = {name for family in private for name in family.devices}
+    ports = devices.ports()
+    # With each bridge the uplink that it has, whatever the configuration says of it by now.
+    names = {name for family in private for name in family.devices} | {
+        port.name for family in private for bridge in family.bridges for port in ports.get(bridge, [])
+    }
     ours = state(links[name] for name in names & links.keys() if links[name].group in MADE)
     for link in public:
         things = public_links.desired(link, False)
@@ -228,11 +255,18 @@ def _bridges_in_use(private: Iterable[Private], devices: Devices) -> Iterator[Fa
     for family in private:
         own = set(family.devices)
         for bridge in family.bridges:
-            if others := sorted(port.name for port in ports.get(bridge, []) if port.name not in own):
+            if taps := sorted(port.name for port in ports.get(bridge, []) if port.link.is_tap):
                 yield Failure(
-                    f"{bridge} has taps on it: {', '.join(others)}",
+                    f"{bridge} has taps on it: {', '.join(taps)}",
                     "note: stop or migrate their instances first: ganeti-vif status names them",
                 )
+            for port in ports.get(bridge, []):
+                if port.name not in own and not port.link.is_tap and port.link.group not in OURS:
+                    kind = port.link.kind or "device"
+                    yield Failure(
+                        f"{bridge} has the port {port.name} ({kind}), which ganeti-vif did not make",
+                        f"ip link set {port.name} nomaster",
+                    )
 
 
 def _links_in_use(public: Iterable[Public], node: Node) -> Iterator[Failure]:

@@ -17,6 +17,7 @@ from engine.objects import Key
 from engine.state import Object, State
 from engine.words import finding, name
 from host_setup.nfdhcpd import unheard
+from node.moves import moved, ready, without_a_gap
 from node.setup import layout
 from outside import records, sysctl
 from outside.links import Devices
@@ -35,7 +36,8 @@ class Survey:
     """The node at one moment. NICS are alive, DEAD have lost their taps, WANTED has the keys of each tap's own things.
     PENDING are the taps of NICs that could not be attached when Ganeti asked for it.
 
-    TROUBLE is what no change of ours can mend; CHANGES are what would make the node right.
+    TROUBLE is what no change of ours can mend; CHANGES are what would make the node right. MOVED are the NICs whose
+    public link gets another table or uplink by them: their neighbours have to hear of it.
     """
 
     devices: Devices
@@ -45,6 +47,7 @@ class Survey:
     pending: set[str] = field(default_factory=set)
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
+    moved: list[Nic] = field(default_factory=list)
 
     @property
     def findings(self) -> list[str]:
@@ -88,11 +91,16 @@ def survey(config: Config, node: Node) -> Survey:
             )
         )
     left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node).items()}
-    actual = node.read([*desired.values(), *left.values()], found.devices) | ours
+    places = [*desired.values(), *left.values(), *plan.leaving.values()]
+    actual = node.read(places, found.devices) | ours
     # By its mark alone something might go that a NIC in trouble lives on: a mistake in the configuration would cut it
     # off. So while a live NIC is in trouble, only what dead ones left is removed.
     stale = left.keys() if in_trouble else {*left, *ours} - profile.idle(config.profiles)
-    found.changes = difference(desired, actual, stale)
+    exchanged = list(plan.exchanged(actual))
+    rest = {key: thing for key, thing in desired.items() if not any(key in unit.wanted for unit, _ in exchanged)}
+    found.changes = without_a_gap(difference(rest, actual, stale), left.keys(), ready(found.devices, actual))
+    found.changes += tuple(change for _, changes in exchanged for change in changes)
+    found.moved = [nic for nic in found.nics if nic.link in moved(config.public, found.changes)]
     return found
 
 

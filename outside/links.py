@@ -24,6 +24,8 @@ IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BR_MCAST_
 IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES = 36, 37
 IFLA_VXLAN_ID, IFLA_VXLAN_GROUP, IFLA_VXLAN_LINK, IFLA_VXLAN_PORT, IFLA_VXLAN_GROUP6 = 1, 2, 3, 15, 16
 IFLA_VLAN_ID = 1
+IFLA_TUN_TYPE = 3
+IFF_TUN, IFF_TAP = 1, 2
 IFLA_BRIDGE_VLAN_INFO = 2
 BRIDGE_VLAN_INFO_PVID, BRIDGE_VLAN_INFO_UNTAGGED = 2, 4
 BRIDGE_VLAN_INFO_RANGE_BEGIN, BRIDGE_VLAN_INFO_RANGE_END = 8, 16
@@ -138,7 +140,7 @@ def _decode(payload: bytes) -> _Raw:
     found = attributes(payload, _IFINFO.size)
     info = attributes(found.get(IFLA_LINKINFO, b""))
     kind = text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else None
-    data = attributes(info.get(IFLA_INFO_DATA, b"")) if kind in ("bridge", "vxlan", "vlan") else {}
+    data = attributes(info.get(IFLA_INFO_DATA, b"")) if kind in ("bridge", "vxlan", "vlan", "tun") else {}
     return _Raw(index, text(found[IFLA_IFNAME]), flags, kind, found, data)
 
 
@@ -166,7 +168,7 @@ def _netfilter(bridge: str, data: dict[int, bytes]) -> BridgeNetfilter | None:
 
 
 def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dict[str, Any]:
-    """The properties that only a bridge, a VLAN or a VXLAN device has."""
+    """The properties that only a bridge, a VLAN, a VXLAN or a tun device has."""
     match raw.kind:
         case "bridge":
             return {
@@ -185,6 +187,10 @@ def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dic
                 "vxlan_port": int.from_bytes(data[IFLA_VXLAN_PORT], "big"),
                 "lower": _name(number(data[IFLA_VXLAN_LINK]) if IFLA_VXLAN_LINK in data else 0, names),
             }
+        case "tun":
+            # linux drivers/net/tun.c, tun_fill_info(). What says nothing is no tap.
+            kinds = {IFF_TUN: "tun", IFF_TAP: "tap"}
+            return {"tun": kinds.get(number(data[IFLA_TUN_TYPE])) if IFLA_TUN_TYPE in data else None}
     return {}
 
 

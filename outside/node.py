@@ -24,6 +24,7 @@ from engine.objects import (
     Link,
     Module,
     Network,
+    Origin,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -137,6 +138,7 @@ class Node:
             yield from openvswitch.read(wanted[OvsPort])
         yield from files.read(wanted[Binding])
         yield from records.read(wanted[Record])
+        yield from records.read_origins(wanted[Origin])
 
     def _bridge_vlans(self) -> Iterator[Object]:
         for port in links.bridge_vlans(self._query).values():
@@ -199,6 +201,7 @@ class Node:
             *verdict_maps.everything(self._netfilter),
             *files.read_ours(directory),
             *records.read_all(),
+            *records.stray_origins(),
         ]
         return {thing.key: thing for thing in found}
 
@@ -227,7 +230,7 @@ class Node:
                 openvswitch.perform(change)
             case Binding():
                 files.perform(change)
-            case Record():
+            case Record() | Origin():
                 records.perform(change)
             case _:
                 self._netlink.perform(change)

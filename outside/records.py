@@ -1,4 +1,4 @@
-"""The records of the NICs that this node was told about: /run/ganeti-vif/nics/TAP.json.
+"""The records of the NICs that this node was told about: /run/ganeti-vif/nics/TAP.json; and TAP.origin beside them.
 
 /run is a tmpfs, so records live and die with the taps that they describe.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from engine.difference import Alter, Change, Make, Remove
 from engine.failure import Failure, Gone
-from engine.objects import Record
+from engine.objects import Origin, Record
 
 DIRECTORY = "/run/ganeti-vif/nics"
 
@@ -19,6 +20,20 @@ DIRECTORY = "/run/ganeti-vif/nics"
 def read(wanted: Iterable[Record]) -> Iterator[Record]:
     """Those of WANTED that exist."""
     yield from (found for record in wanted if (found := record_of(record.tap)))
+
+
+def read_origins(wanted: Iterable[Origin]) -> Iterator[Origin]:
+    """Those of WANTED that exist."""
+    yield from (found for origin in wanted if (found := origin_of(origin.tap)))
+
+
+def stray_origins() -> Iterator[Origin]:
+    """The origins of taps without a record: their writer was killed before or after the record."""
+    with suppress(FileNotFoundError):
+        for file in sorted(os.listdir(DIRECTORY)):
+            tap, suffix = os.path.splitext(file)
+            if suffix == ".origin" and not exists(tap) and (found := origin_of(tap)):
+                yield found
 
 
 def read_all() -> Iterator[Record]:
@@ -41,13 +56,24 @@ def read_all() -> Iterator[Record]:
 
 def record_of(tap: str) -> Record | None:
     """The record of the tap of that name, or None."""
+    text = _text(f"{tap}.json")
+    return None if text is None else Record(tap=tap, text=text)
+
+
+def origin_of(tap: str) -> Origin | None:
+    """The origin of the tap of that name, or None."""
+    text = _text(f"{tap}.origin")
+    return None if text is None else Origin(tap=tap, text=text)
+
+
+def _text(name: str) -> str | None:
     try:
-        with open(f"{DIRECTORY}/{tap}.json", encoding="utf-8", errors="replace") as file:
-            return Record(tap=tap, text=file.read())
+        with open(f"{DIRECTORY}/{name}", encoding="utf-8", errors="replace") as file:
+            return file.read()
     except FileNotFoundError:
         return None
     except OSError as error:
-        what = f"the record {DIRECTORY}/{tap}.json cannot be read: {os.strerror(error.errno or 0)}"
+        what = f"the record {DIRECTORY}/{name} cannot be read: {os.strerror(error.errno or 0)}"
         raise Failure(what, f"see: ls -la {DIRECTORY}") from error
 
 
@@ -65,30 +91,34 @@ def age(tap: str) -> float:
 
 
 def perform(change: Change) -> None:
-    """Write or remove a record. It appears whole or not at all: written beside, then renamed."""
+    """Write or remove a record or an origin. It appears whole or not at all: written beside, then renamed."""
     match change:
-        case Make(Record(tap=tap, text=text)) | Alter(_, Record(tap=tap, text=text)):
+        case Make((Record() | Origin()) as wanted) | Alter(_, (Record() | Origin()) as wanted):
             try:
-                _write(tap, text)
+                _write(_name(wanted), wanted.text)
             except OSError as error:
-                what = f"the record {DIRECTORY}/{tap}.json cannot be written: {os.strerror(error.errno or 0)}"
-                raise Failure(what, "see: df /run") from error
-        case Remove(Record(tap=tap)):
+                what = f"the record {DIRECTORY}/{_name(wanted)} cannot be written: {os.strerror(error.errno or 0)}"
+                raise Failure(what, "see that /run is writable and not full: df /run") from error
+        case Remove((Record() | Origin()) as actual):
             try:
-                os.unlink(f"{DIRECTORY}/{tap}.json")
+                os.unlink(f"{DIRECTORY}/{_name(actual)}")
             except FileNotFoundError as error:
-                raise Gone(f"there is no record of {tap}", "note: nothing") from error
+                raise Gone(f"there is no record of {actual.tap}", "nothing") from error
         case _:
             raise NotImplementedError(change)
 
 
-def _write(tap: str, text: str) -> None:
+def _name(thing: Record | Origin) -> str:
+    return f"{thing.tap}.{'json' if isinstance(thing, Record) else 'origin'}"
+
+
+def _write(name: str, text: str) -> None:
     os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
-    beside = f"{DIRECTORY}/.{tap}.json"
+    beside = f"{DIRECTORY}/.{name}"
     try:
         with open(beside, "w", encoding="utf-8") as file:
             file.write(text)
-        os.rename(beside, f"{DIRECTORY}/{tap}.json")
+        os.rename(beside, f"{DIRECTORY}/{name}")
     except OSError:
         if os.path.exists(beside):
             os.unlink(beside)

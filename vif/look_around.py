@@ -50,7 +50,7 @@ def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:
 
 
 def _trunks(bridge: links.Device, node: Node) -> tuple[str, ...]:
-    """The ports that lead out of BRIDGE: those that are neither taps nor the ends of containers.
+    """The ports that lead out of BRIDGE: those that are no taps, nor tun devices at all, nor the ends of containers.
 
     Ganeti's own script takes every port not called tap* for one, and leaks VLANs to veths (ganeti issue 1863).
     """

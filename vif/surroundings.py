@@ -9,6 +9,7 @@ from engine.failure import Failure
 from engine.objects import Link, Route
 from host_setup import public as public_links
 from vif import profile as profiles
+from vif import tap
 from vif.nic import Mode, Nic
 
 MAIN = 254
@@ -53,17 +54,15 @@ def obstacle(nic: Nic, around: Surroundings) -> Failure | None:
 
 def _tap(nic: Nic, around: Surroundings) -> Failure | None:
     if around.tap is None:
-        return Failure(f"there is no device {nic.tap}", "see: ip link show")
+        return tap.missing(nic.tap)
     if around.tap.index != nic.index:
         return Failure(
             f"{nic.tap} is another device by now (ifindex {around.tap.index}, not {nic.index})",
             f"gnt-instance startup {nic.instance}",
         )
     if nic.tap == nic.link or (around.uplink and nic.tap == around.uplink.name):
-        return Failure(f"{nic.tap} cannot be its tap: it is its link", "see: ip link show")
-    if around.tap.kind in ("bridge", "vlan", "vxlan", "bond") or nic.tap == "lo":
-        return Failure(f"{nic.tap} is no tap but a {around.tap.kind or 'loopback'}", "see: ip link show")
-    return None
+        return Failure(f"{nic.tap} cannot be its tap: it is its link", f"see: {tap.LIST}")
+    return tap.refusal(around.tap)
 
 
 def _bridged(nic: Nic, around: Surroundings) -> Failure | None:

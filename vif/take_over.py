@@ -23,7 +23,7 @@ def take_over(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) ->
 
     Raises Failure, about this NIC; the caller holds the lock `nics`.
     """
-    return (*attach(nic, config, node, dry_run=dry_run), *relieve(nic, config, node, dry_run=dry_run))
+    return (*attach(nic, config, node, adopted=True, dry_run=dry_run), *relieve(nic, config, node, dry_run=dry_run))
 
 
 def relieve(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.lab import Node, Tap, wire  # noqa: E402
+from tests.lab import Node, Tap, VirtualCable, wait_for_room, wire  # noqa: E402
 
 from .actions import ip, manage, sysctl  # noqa: E402
 from .environment import (  # noqa: E402
@@ -66,6 +66,12 @@ def installed(node: Node, config: str = CONFIG) -> Node:
     return node
 
 
+@pytest.fixture(autouse=True)
+def room() -> None:
+    """No test begins while other work on this machine would make it fail."""
+    wait_for_room()
+
+
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:
     """Whatever a test enters here is left at its end."""
@@ -102,14 +108,14 @@ def ready(node: Node) -> Node:
 
 @pytest.fixture
 def plug(stack: ExitStack) -> Plug:
-    """Makes a guest with a whole IP stack: a machine of the laboratory, whose cable's end in the node plays the tap.
+    """Makes a guest with a whole IP stack: a machine of the laboratory behind a tap of the node.
 
-    As with a real tap, that end is down until somebody attaches it. The guest's own end, eth0, is up.
+    The tap is down until somebody attaches it. The guest's own end, eth0, is up.
     """
 
     def make(node: Node, tap: str, number: int, *addresses: str) -> Node:
         guest = quick(stack.enter_context(Node(f"vm{number}")))
-        ip(node, f"link add {tap} type veth peer name eth0 netns {guest.pid}")
+        stack.enter_context(VirtualCable(node, tap, guest, "eth0"))
         ip(guest, f"link set eth0 address {mac(number)} up", *(f"addr add {address} dev eth0" for address in addresses))
         return guest
 

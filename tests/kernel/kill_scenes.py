@@ -102,8 +102,36 @@ class Detach(AttachRouted):
     def verb(self) -> int:
         assert self.tap
         if not os.path.exists(f"/run/ganeti-vif/nics/{self.tap.name}.json"):
-            return 0  # the run that died had come to the end
+            return doors.cli.main(["reconcile"], {})  # the run that died had come to the end, or nearly so
         return doors.cli.main(["detach", self.tap.name], {})
+
+
+class GiveBack(Detach):
+    """By hand somebody took a tap for a NIC's that is up and a port of another bridge: detach gives it back."""
+
+    def __init__(self) -> None:
+        self.tap = Tap()
+        self.environment = gives.bridged(self.tap.name)
+        for command in (
+            "link add br9 type bridge",
+            "link set br9 up",
+            f"link set {self.tap.name} mtu 1400 master br9 up",
+        ):
+            subprocess.run(["ip", *command.split()], check=True)
+        self.before = self.device()
+        well(forked(script(self.environment)))
+
+    def device(self) -> str:
+        shown = ["ip", "-o", "link", "show", self.tap.name] if self.tap else ["true"]
+        return subprocess.run(shown, check=True, capture_output=True, text=True).stdout
+
+    def verb(self) -> int:
+        status = super().verb()
+        return status or int(self.device() != self.before)
+
+    def vanish(self) -> None:
+        super().vanish()
+        subprocess.run(["ip", "link", "del", "br9"], check=False, capture_output=True)
 
 
 class Setup(Scene):
@@ -245,6 +273,7 @@ SCENES = {
     "attach-again": AttachAgain,
     "detach": Detach,
     "attach-by-hand": AttachByHand,
+    "give-back": GiveBack,
     "setup": Setup,
     "teardown": Teardown,
     "reconcile": Reconcile,

@@ -87,6 +87,7 @@ def test_an_adopted_nic_is_cleared_like_any_other(ready: Node, start: Callable[.
 def test_lost_records_are_found_again(ready: Node, start: Callable[..., Instance], harm: str) -> None:
     start(routed("tap0", 5), bridged("tap1", 6, NETWORK_TAGS="private-filtered"))
     manage(ready, "adopt")
+    ready.run(["sh", "-c", f"rm {NICS}/*.origin"])  # what the taps were before is lost with the records, for good
     before = shot(ready)
     ready.run(["sh", "-c", harm])
     assert differences(ready) != []

@@ -24,6 +24,7 @@ OF_A_NIC = [
     ("attach-again", "after"),
     ("attach-again", "rename"),
     ("detach", "after"),
+    ("give-back", "after"),
 ]
 
 

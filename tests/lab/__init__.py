@@ -13,11 +13,13 @@ the process that made them, however that process ends.
 """
 
 from .agent import Agent, GuestError, Result
+from .cable import VirtualCable
 from .events import wait_for
 from .guest import Guest
 from .guest_image import Image, ImageError, ensure
 from .holder import TapHolder
 from .namespace import PATIENCE, CommandFailed, Node, wire
+from .shared import wait_for_room
 from .tap import PacketSocket, Tap
 
 __all__ = [
@@ -33,7 +35,9 @@ __all__ = [
     "Result",
     "Tap",
     "TapHolder",
+    "VirtualCable",
     "ensure",
     "wait_for",
+    "wait_for_room",
     "wire",
 ]

@@ -17,6 +17,7 @@ import pytest
 from . import CommandFailed, Guest, Image, Node, PacketSocket, Result, Tap, ensure, needs, wait_for, wire
 from .agent import GuestError
 from .guest_image import BUSYBOX, ImageError
+from .shared import crowded, fills
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BROADCAST = bytes.fromhex("ffffffffffff 020000000001 88b5") + bytes(46)
@@ -235,3 +236,18 @@ def test_a_guest_gets_all_of_its_lease(image: Image) -> None:
                 "search example.org\nnameserver 192.0.2.53\nvm7\n"
             )
             guest.run("ping -c 1 -W 60 198.51.100.1")
+
+
+def test_a_table_that_others_fill_is_named(tmp_path: Path) -> None:
+    assert crowded(fills()) == ""
+    for name, text in {
+        "net/stat/arp_cache": "entries allocs\n00000390 00000222\n",
+        "net/stat/ndisc_cache": "entries allocs\n0000000d 00000222\n",
+        "sys/net/ipv4/neigh/default/gc_thresh3": "1024\n",
+        "sys/net/ipv6/neigh/default/gc_thresh3": "1024\n",
+        "loadavg": "0.1 0.2 0.3 1/200 4711\n",
+        "sys/kernel/pid_max": "32768\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert crowded(fills(tmp_path)) == "IPv4 neighbours: 912 of 1024"

@@ -118,7 +118,7 @@ def outcome(action: Callable[[], T]) -> T | Failure:
 
 def around(nic: Nic, **changes: Any) -> Surroundings:
     """A node on which nothing stands against NIC."""
-    tap = Link(name=nic.tap, kind="tun", index=nic.index, group=0, mac="e6:11:22:33:44:55", mtu=1500)
+    tap = Link(name=nic.tap, kind="tun", tun="tap", index=nic.index, group=0, mac="e6:11:22:33:44:55", mtu=1500)
     common = Surroundings(tap=tap)
     match nic.mode:
         case Mode.BRIDGED:

@@ -33,7 +33,7 @@ ANY_MAC = "e6:11:22:33:44:55"
 
 
 def tap(name: str, index: int = 7, mac: str = ANY_MAC) -> Link:
-    return Link(name=name, kind="tun", index=index, mac=mac, mtu=1500)
+    return Link(name=name, kind="tun", tun="tap", index=index, mac=mac, mtu=1500)
 
 
 def verdict(

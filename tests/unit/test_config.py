@@ -14,7 +14,7 @@ from samples import ROOT, outcome, proper
 
 from config import values
 from config.model import Bindings, Config, Consumer, Dhcpv6, For, Private, Public, VlanUplink, VxlanUplink
-from config.parse import _BINDINGS, _PRIVATE, _PUBLIC, _RESPONDER, EXAMPLES, load, one_off, parse
+from config.parse import _BINDINGS, _PRIVATE, _PUBLIC, _RESPONDER, EXAMPLES, load, parse, restricted
 from config.source import PATH as PATH_OF_THE_PACKAGE
 from config.source import SHIPPED, _restore
 from doors.status import ranges
@@ -244,10 +244,10 @@ def test_a_missing_file_and_one_that_is_no_text_are_failures(tmp_path: object) -
 
 
 def test_networks_can_be_named_by_flags_alone() -> None:
-    private = one_off("pvn", "1-3", "vlan eth1 +2990", "1400")
+    private = restricted(None, "pvn", "1-3", "vlan eth1 +2990", "1400")
     assert private == Private(prefix="pvn", numbers=(1, 2, 3), uplink=VlanUplink("eth1", 2990), mtu=1400)
     with pytest.raises(Failure, match="5-1"):
-        one_off("pvn", "5-1", "none", None)
+        restricted(None, "pvn", "5-1", "none", None)
 
 
 def test_advice_is_shown_as_it_was_meant() -> None:

@@ -26,6 +26,7 @@ from engine.objects import (
     BridgeVlan,
     Key,
     Link,
+    Origin,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -62,6 +63,7 @@ WISHED_LINK = st.builds(
     stp=st.none() | st.booleans(),
 )
 OTHERS = st.one_of(
+    st.builds(Origin, tap=DEVICE, text=TEXT),
     st.builds(Record, tap=DEVICE, text=TEXT),
     st.builds(
         Chain,

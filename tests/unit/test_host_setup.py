@@ -172,7 +172,7 @@ def test_a_device_of_another_kind_is_in_the_way(kind: str | None) -> None:
 
 def test_a_foreign_port_is_in_the_way_and_a_tap_is_not() -> None:
     bridge = Link(name="pvn1", kind="bridge", group=GROUP)
-    taps = {"pvn1": [Link(name="tap0", kind="tun"), Link(name="eth1.2991", kind="vlan")]}
+    taps = {"pvn1": [Link(name="tap0", kind="tun", tun="tap"), Link(name="eth1.2991", kind="vlan")]}
     assert obstacle(network(VLAN), LINKS | {"pvn1": bridge}, taps, masters(taps)) is None
     failure = refused(network(VLAN), {"pvn1": [Link(name="eth0")]}, pvn1=bridge)
     assert "eth0" in failure.what

@@ -22,6 +22,7 @@ from engine.objects import (
     BridgeVlan,
     Link,
     Module,
+    Origin,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -49,6 +50,7 @@ def chain(name: str, *rules: str, **differently: object) -> Chain:
 
 
 OBJECTS: list[Object] = [
+    Origin(tap="tap0", text='{\n "index": 7\n}\n'),
     Record(tap="tap0", text='{\n "tap": "tap0"\n}\n'),
     Link(
         name="pvn1",
