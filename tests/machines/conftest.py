@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -23,7 +24,7 @@ pytest.register_assert_rewrite(f"{__package__}.node")
 from . import disk  # noqa: E402
 from .accelerator import accelerator  # noqa: E402
 from .machine import Machine  # noqa: E402
-from .node import Guest, cable, install, set_up  # noqa: E402
+from .node import Guest, cable, install  # noqa: E402
 
 if os.geteuid() != 0:
     pytest.skip("only root can make the disk of a machine", allow_module_level=True)
@@ -41,7 +42,7 @@ def cost(what: str) -> Iterator[None]:
     COSTS.append((what, time.monotonic() - begun))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     terminalreporter.section("costs")
     for what, seconds in COSTS:
         terminalreporter.write_line(f"{seconds:8.1f} s  {what}")
@@ -86,12 +87,10 @@ def start(shared: Path) -> Start:
 
 
 def installed(machine: Machine) -> Machine:
-    """MACHINE as a node with the package, and its networks set up."""
-    with cost("the package, installed by apt"):
+    """MACHINE as a node with the package, whose networks are set up."""
+    cable(machine)
+    with cost("the package, installed by apt; it sets up the networks"):
         install(machine)
-    with cost("the networks, set up"):
-        cable(machine)
-        set_up(machine)
     return machine
 
 

@@ -48,6 +48,7 @@ SIZE = "6G"
 LIMIT = 1800.0
 """Seconds for one program that makes a part of a disk."""
 
+
 class DiskError(RuntimeError):
     """No disk can be made; the message says why."""
 
@@ -74,7 +75,7 @@ def ensure(build: Path, suite: str, *more: str) -> Disk:
     packages = sorted({*NODE, *more})
     place = build / f"{suite}-{_recipe(suite, packages)}"
     build.mkdir(parents=True, exist_ok=True)
-    with _locked(build / f"{suite}.lock"):
+    with _locked(place.with_suffix(".lock")):
         if not place.exists():
             with tempfile.TemporaryDirectory(dir=build, prefix="unfinished-") as name:
                 work = Path(name)

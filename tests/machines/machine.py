@@ -145,9 +145,7 @@ class Machine:
             self._port.write(json.dumps(what) + "\n")
             self._port.flush()
 
-    def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: str | None = None
-    ) -> Job:
+    def start(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, input: str | None = None) -> Job:
         """Start a program; `env` is its whole environment."""
         number = next(self._numbers)
         job = self._jobs[number] = Job(self, number, argv)

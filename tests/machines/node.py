@@ -63,9 +63,10 @@ def write(machine: Machine, path: str, text: str) -> None:
     machine.run(["sh", "-c", 'mkdir -p "${1%/*}"; cat >"$1"', "write", path], input=text)
 
 
-def install(machine: Machine) -> None:
-    """The package, as an administrator installs it."""
-    sh(machine, f"{INSTALL} /mnt/this.deb")
+def install(machine: Machine, config: str = CONFIG) -> None:
+    """The package, as an administrator installs it whose configuration is there before."""
+    write(machine, CONFIGURATION, config)
+    sh(machine, f"{INSTALL} -o Dpkg::Options::=--force-confold /mnt/this.deb")
 
 
 def cable(machine: Machine) -> None:
@@ -87,7 +88,7 @@ def cable(machine: Machine) -> None:
     )
 
 
-def set_up(machine: Machine, config: str = CONFIG) -> None:
+def set_up(machine: Machine, config: str) -> None:
     """Give the node this configuration and put it in force, as docs/administration.md says."""
     write(machine, CONFIGURATION, config)
     sh(machine, "systemctl reload-or-restart ganeti-vif ganeti-vifd ganeti-vif-responder")
@@ -97,7 +98,7 @@ class Guest:
     """A guest with an IP stack of its own, behind a tap that is one. It is there until gone()."""
 
     def __init__(self, machine: Machine, number: int, *addresses: str) -> None:
-        self._machine = machine
+        self._machine, self._there = machine, True
         self.number, self.tap, self.name = number, f"tap{number}", f"vm{number}"
         sh(machine, f"ip netns add {self.name}; ip -n {self.name} link set lo up")
         guest = f"/usr/bin/python3 /mnt/inside/guest.py {self.tap} {self.name} {mac(number)}"
@@ -123,7 +124,10 @@ class Guest:
         return self.sh("busybox udhcpc -i eth0 -f -q -n -t 20 -T 3 -s /run/lease 2>/dev/null").split()
 
     def gone(self) -> None:
-        """The end of the guest, and of its tap."""
+        """The end of the guest, and of its tap; a second call does nothing."""
+        if not self._there:
+            return
+        self._there = False
         sh(self._machine, f"systemctl stop {self.name}; ip netns del {self.name}")
 
 

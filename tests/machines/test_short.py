@@ -26,7 +26,7 @@ def node(start: Start) -> Iterator[Machine]:
 def test_a_node_with_vlan_uplinks_serves_a_guest(node: Machine, guest: Callable[..., Guest]) -> None:
     assert sh(node, "uname -r").startswith("6.1.") and "8021q" in sh(node, "lsmod")
     assert sh(node, "systemctl --failed --no-legend") == ""
-    assert sh(node, f"ls /sys/class/net/pvn1/brif") == f"{UPLINK}.2991\n"
+    assert sh(node, "ls /sys/class/net/pvn1/brif") == f"{UPLINK}.2991\n"
     assert differences(node) == []
     vm = guest(node, 5)
     with cost("attaching a tap"):
@@ -38,5 +38,8 @@ def test_a_node_with_vlan_uplinks_serves_a_guest(node: Machine, guest: Callable[
     assert doctor(node) == []
     vm.gone()
     clean(node)
-    assert sh(node, "ls /run/ganeti-vif/nics /var/lib/nfdhcpd").split() == ["/run/ganeti-vif/nics:", "/var/lib/nfdhcpd:"]
+    assert sh(node, "ls /run/ganeti-vif/nics /var/lib/nfdhcpd").split() == [
+        "/run/ganeti-vif/nics:",
+        "/var/lib/nfdhcpd:",
+    ]
     assert faults(node) == []

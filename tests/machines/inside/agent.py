@@ -69,4 +69,4 @@ class Agent:
 
 if __name__ == "__main__":
     with open(sys.argv[1], "r+b", buffering=0) as port:
-        Agent(port).serve()  # type: ignore[arg-type]
+        Agent(port).serve()
