@@ -17,6 +17,7 @@ from _pytest.terminal import TerminalReporter
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.kernel.environment import bridged, private, public, routed  # noqa: E402
 from tests.package.conftest import build  # noqa: E402
 
 pytest.register_assert_rewrite(f"{__package__}.node")
@@ -92,6 +93,22 @@ def installed(machine: Machine) -> Machine:
     with cost("the package, installed by apt; it sets up the networks"):
         install(machine)
     return machine
+
+
+@pytest.fixture(scope="session", params=["bookworm", "trixie"])
+def node(request: pytest.FixtureRequest, start: Start) -> Iterator[Machine]:
+    """A node of each Debian, with everything installed and nothing of it running that administrators have besides."""
+    with start(request.param, *disk.OTHERS, *disk.TESTS) as machine:
+        yield installed(machine)
+
+
+@pytest.fixture(scope="session")
+def guests(node: Machine) -> tuple[Guest, Guest]:
+    """A routed and a bridged guest that live while others meddle with the node."""
+    one, other = Guest(node, 5, f"{public(5)}/24"), Guest(node, 6, f"{private(6)}/24")
+    one.attach(routed(one.tap, 5))
+    other.attach(bridged(other.tap, 6))
+    return one, other
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ class Machine:
         with theirs:
             command = self._command(disk, shared, accelerator, memory, theirs.fileno())
             # no machine outlives these tests, however they end
-            command = ["setpriv", "--pdeathsig", "KILL", "nice", "-n", "5", *command]
+            command = ["setpriv", "--pdeathsig", "KILL", *command]
             self._qemu = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, pass_fds=[theirs.fileno()],
                 env=os.environ | {"TMPDIR": self._directory.name},

@@ -69,13 +69,13 @@ def install(machine: Machine, config: str = CONFIG) -> None:
     sh(machine, f"{INSTALL} -o Dpkg::Options::=--force-confold /mnt/this.deb")
 
 
-def cable(machine: Machine) -> None:
+def cable(machine: Machine, uplink: str = UPLINK) -> None:
     """The node's uplink is up, and beyond it is the gateway. As often as the node boots, for it is no file's affair."""
     gateway = name_of("gateway")
     sh(
         machine,
         f"""set -e
-        ip link set {UPLINK} up
+        ip link set {uplink} up
         ip netns add gateway
         ip link set {gateway} netns gateway
         ip -n gateway link set lo up
