@@ -1,4 +1,4 @@
-# demo, test, test-e2e, lint, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
+# demo, test, test-e2e, test-package, test-kernels, lint, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
 PYTHON = /usr/bin/python3
 DESTDIR =
 
@@ -9,9 +9,10 @@ TEST = $(DEMO) python3-pytest python3-pytest-xdist python3-hypothesis python3-dp
 E2E = $(TEST) ganeti openssh-server fping socat iputils-arping mmdebstrap
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot $(RUN_TIME)
 ROOTS = lintian mmdebstrap
+KERNELS = $(DEB) $(TEST) mmdebstrap e2fsprogs
 LINT = python3-venv
 
-.PHONY: demo test test-e2e test-package lint deb bench install clean
+.PHONY: demo test test-e2e test-package test-kernels test-kernels-short lint deb bench install clean
 
 demo:
 	@tools/apt-needs $(DEMO)
@@ -46,6 +47,15 @@ deb:
 test-package:
 	@tools/apt-needs $(DEB) $(TEST) $(ROOTS)
 	$(PYTHON) -m pytest tests/package $(PYTEST)
+
+# Debian's own kernels in QEMU, with udev and systemd: docs/testing.md says what that takes. The short form is one boot of Debian 12's.
+test-kernels:
+	@tools/apt-needs $(KERNELS)
+	$(PYTHON) -m pytest tests/machines $(PYTEST)
+
+test-kernels-short:
+	@tools/apt-needs $(KERNELS)
+	$(PYTHON) -m pytest tests/machines -m short $(PYTEST)
 
 SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif

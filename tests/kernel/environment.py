@@ -74,14 +74,16 @@ def uuid(number: int) -> str:
 
 def routed(tap: str, number: int = 5, **changes: str | None) -> dict[str, str]:
     """The environment for a NIC of the public link; of the CHANGES None takes a variable away."""
-    given = _nic(tap, number) | {"MODE": "routed", "LINK": "public", "IP": public(number)} | PUBLIC_NETWORK
+    given = _nic(tap, number) | {"MODE": "routed", "LINK": "public", "IP": public(number)} | dict(PUBLIC_NETWORK)
     return _changed(given, changes)
 
 
 def bridged(tap: str, number: int = 5, link: str = "pvn1", **changes: str | None) -> dict[str, str]:
     """The environment for a NIC on a bridge; of the CHANGES None takes a variable away."""
     given = (
-        _nic(tap, number) | {"MODE": "bridged", "LINK": link, "BRIDGE": link, "IP": private(number)} | PRIVATE_NETWORK
+        _nic(tap, number)
+        | {"MODE": "bridged", "LINK": link, "BRIDGE": link, "IP": private(number)}
+        | dict(PRIVATE_NETWORK)
     )
     return _changed(given, changes)
 

@@ -296,7 +296,10 @@ def test_vlan_uplinks(node: Node, gateway: Node, plug: Plug) -> None:
     guest = plug(node, "tap5", 5, "10.0.0.5/24")
     attach(node, bridged("tap5"))
     ping(guest, "10.0.0.1")
+    ip(node, "link del tap5")
+    manage(node, "reconcile")
     manage(node, "teardown")
+    assert not {"pvn1", "eth1.2991"} & names(node)
 
 
 def test_a_vlan_uplink_that_the_kernel_cannot_make_is_refused_and_leaves_no_half_network(node: Node) -> None:

@@ -14,12 +14,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SCRIPTS = Path(__file__).with_name("image")
 BUSYBOX = Path("/bin/busybox")
+PACKAGES_HINT = "the laboratory needs the Debian packages cpio and busybox-static"
 META_PACKAGE = "linux-image-cloud-amd64"
 # button and evdev: without them a guest does not notice that it is told to shut down
 MODULES = ("virtio_pci", "virtio_net", "af_packet", "ipv6", "button", "evdev")
@@ -103,8 +104,11 @@ def _fingerprint(kernel: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _load_order(modules: Path) -> list[tuple[str, bytes]]:
-    """Name and content of the modules, each after those that it depends on; the built-in ones left out."""
+def load_order(modules: Path, names: Sequence[str]) -> list[tuple[str, bytes]]:
+    """File name and content of the modules NAMES below the directory MODULES, each after those that it depends on.
+
+    What is built into the kernel is left out. Raises ImageError if a module is not there.
+    """
     built_in = {_module_name(line) for line in (modules / "modules.builtin").read_text().split()}
     files = {_module_name(str(path)): path for path in modules.glob("kernel/**/*.ko*")}
     order: dict[str, bytes] = {}
@@ -124,7 +128,7 @@ def _load_order(modules: Path) -> list[tuple[str, bytes]]:
                     add(_module_name(other))
         order[name] = content
 
-    for name in MODULES:
+    for name in names:
         add(name)
     return list(order.items())
 
@@ -134,7 +138,6 @@ def _module_name(path: str) -> str:
 
 
 def _make_initrd(modules: Path, initrd: Path) -> None:
-    hint = "the laboratory needs the Debian packages cpio and busybox-static"
     with tempfile.TemporaryDirectory(dir=initrd.parent) as name:
         root = Path(name) / "root"
         for directory in (
@@ -152,21 +155,25 @@ def _make_initrd(modules: Path, initrd: Path) -> None:
             "var/run",
         ):
             (root / directory).mkdir(parents=True)
-        order = _load_order(modules)
+        order = load_order(modules, MODULES)
         for module, content in order:
             (root / "lib/modules" / module).write_bytes(content)
         (root / "lib/modules/order").write_text("".join(f"{module}\n" for module, _ in order))
         shutil.copy(BUSYBOX, root / "bin/busybox")
-        for applet in _run(str(BUSYBOX), "--list", cwd=root, hint=hint).decode().split():
+        for applet in _run(str(BUSYBOX), "--list", cwd=root, hint=PACKAGES_HINT).decode().split():
             if applet != "busybox":
                 (root / "bin" / applet).symlink_to("busybox")
         for script, place in PLACES.items():
             shutil.copy(SCRIPTS / script, root / place)
             (root / place).chmod(0o755)
-        names = b"".join(os.fsencode(path.relative_to(root)) + b"\0" for path in sorted(root.rglob("*")))
-        archive = _run(
-            "cpio", "--null", "--create", "--format=newc", "--quiet", "--owner=0:0", cwd=root, input=names, hint=hint
-        )
+        archive = pack(root)
         done = Path(name) / "initrd"
         done.write_bytes(archive)
         done.rename(initrd)
+
+
+def pack(root: Path) -> bytes:
+    """The directory ROOT as an initramfs. Raises ImageError if there is no cpio."""
+    names = b"".join(os.fsencode(path.relative_to(root)) + b"\0" for path in sorted(root.rglob("*")))
+    command = ("cpio", "--null", "--create", "--format=newc", "--quiet", "--owner=0:0")
+    return _run(*command, cwd=root, input=names, hint=PACKAGES_HINT)
