@@ -98,12 +98,12 @@ def perform(change: Change) -> None:
                 _write(_name(wanted), wanted.text)
             except OSError as error:
                 what = f"the record {DIRECTORY}/{_name(wanted)} cannot be written: {os.strerror(error.errno or 0)}"
-                raise Failure(what, "see that /run is writable and not full: df /run") from error
+                raise Failure(what, "see: df /run") from error
         case Remove((Record() | Origin()) as actual):
             try:
                 os.unlink(f"{DIRECTORY}/{_name(actual)}")
             except FileNotFoundError as error:
-                raise Gone(f"there is no record of {actual.tap}", "nothing") from error
+                raise Gone(f"there is no record of {actual.tap}", "note: nothing is to be done") from error
         case _:
             raise NotImplementedError(change)
 
