@@ -202,3 +202,11 @@ def test_the_responder_follows_the_configuration_in_force_and_no_edit(node: Node
         configure(node, RESPONDS + "lease-time = never\n")
         daemon.send_signal(signal.SIGHUP)
         until(lambda: len(state(node)["taps"]) == 1, "its guest still")
+
+
+def test_a_file_that_a_group_may_read_is_copied_for_that_group_alone(node: Node) -> None:
+    node.run(["chgrp", "daemon", "/etc/ganeti-vif/ganeti-vif.conf"])
+    node.run(["chmod", "640", "/etc/ganeti-vif/ganeti-vif.conf"])
+    manage(node, "setup")
+    shown = node.run(["stat", "-c", "%a %U %G", "/run/ganeti-vif/configuration.json"]).stdout
+    assert shown == "640 root daemon\n"
