@@ -48,7 +48,7 @@ def write(text: str, like: str) -> None:
         with open(beside, "w", encoding="utf-8") as file:
             os.fchmod(
                 file.fileno(), stat.S_IMODE(model.st_mode) & 0o644
-            )  # as its owner, which root is until the next line
+            )
             if (model.st_uid, model.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(file.fileno(), model.st_uid, model.st_gid)
             file.write(text)
