@@ -101,7 +101,7 @@ def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
 def _released(given: argparse.Namespace) -> tuple[tuple[Private, ...], tuple[Public, ...]]:
     """The private networks and public links that are to go. Raises Failure if others would make them again."""
     if given.private is None:
-        config = known(given)
+        config = in_force(given.config).config
         return config.private, config.public
     config = _configured(given)
     flagged = _flagged(given)
