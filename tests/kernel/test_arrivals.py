@@ -58,13 +58,13 @@ def trouble(node: Node) -> list[dict[str, str]]:
 
 
 def says(node: Node, what: str) -> None:
-    """Wait until the daemon says WHAT; it is in its log, once, with what to do, and nothing was prepared."""
+    """Wait until the daemon says WHAT; it is in its log, once, with what to do; check says it too; nothing was prepared."""
     until(lambda: any(what in one["what"] for one in trouble(node)), f"the word that {what}")
     (told,) = [one for one in trouble(node) if what in one["what"]]
     assert said(node).count(told["what"]) == 1
     assert told["do"] in said(node)
     assert taps_of(node) == {}
-    assert differences(node) == []
+    assert differences(node) == [told["what"]], "check says it, and nothing else is wrong"
 
 
 def incoming(node: Node, *nics: tuple[Tap, int], nic_files: bool = True) -> Instance:
@@ -174,13 +174,13 @@ def test_a_qemu_of_another_network_is_not_this_nodes(node: Node, stack: ExitStac
     words += ["-device", f"virtio-net-pci,netdev={card},mac={mac(5)}"]
     waits = "import signal, sys; print(1, flush=True); signal.pause()"
     qemu: subprocess.Popen[str] = node.popen(["unshare", "--net", "/usr/bin/python3", "-c", waits, *words])
+    stack.callback(qemu.communicate, timeout=PATIENCE)
+    stack.callback(qemu.kill)
     assert qemu.stdout and qemu.stdout.readline()
     node.path(pid_file).parent.mkdir(parents=True, exist_ok=True)
     node.path(pid_file).write_text(f"{qemu.pid}\n")
     nic_file(node, 0, tap.name)
     says(node, "is in another network namespace")
-    qemu.kill()
-    qemu.communicate(timeout=PATIENCE)
 
 
 def test_what_cannot_be_seen_is_said_before_a_guest_comes(node: Node) -> None:
