@@ -6,10 +6,10 @@ RUN_TIME = python3 python3-pyroute2 python3-nftables python3-daemon iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
 TEST = $(DEMO) python3-pytest python3-pytest-xdist python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping procps openvswitch-switch iptables arptables ebtables \
 	isc-dhcp-client dhcpcd-base ndisc6
-E2E = $(TEST) ganeti openssh-server fping socat iputils-arping mmdebstrap
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot $(RUN_TIME)
 ROOTS = lintian mmdebstrap
 KERNELS = $(DEB) $(TEST) mmdebstrap e2fsprogs
+E2E = $(TEST) $(DEB) mmdebstrap
 LINT = python3-venv
 
 .PHONY: demo test test-e2e test-package test-kernels test-kernels-short lint deb bench install clean

@@ -33,8 +33,9 @@ VERIFY = ("gnt-cluster", "verify", "--ignore-errors", "ENODESETUP")
 class Cluster:
     """A cluster; it and all its machines are gone with the `with` block. Its first member is its master."""
 
-    def __init__(self, image: Image, root: Path = Path("/")) -> None:
-        self._image, self._root = image, root
+    def __init__(self, image: Image, root: Path, shared: Path) -> None:
+        """IMAGE: what guests boot. ROOT: the Debian that nodes run. SHARED: a directory with the package, ganeti-vif.deb."""
+        self._image, self._root, self._shared = image, root, shared
         with ExitStack() as stack:
             self.site = stack.enter_context(Site())
             self._stack = stack
@@ -52,7 +53,7 @@ class Cluster:
         self._kept.close()
 
     def _member(self, number: int) -> Member:
-        member = self._stack.enter_context(Member(self.site, number, self._image, self._root))
+        member = self._stack.enter_context(Member(self.site, number, self._image, self._root, self._shared))
         self.members.append(member)
         return member
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Machine: a node of the laboratory that Ganeti takes for a whole computer.
+"""Machine: a whole Debian system that Ganeti takes for a computer: systemd is its first process, and starts its units.
 
-Beside network, mount and host name it has process ids and System V objects of its own, and a whole root file system:
-an overlay whose upper layer is in memory, over this machine's root or another Debian's.  Its first process ends when
-our end of a pipe is closed, and the kernel ends everything in it with that process, QEMU included.
+Its files are an overlay, in memory, over a clean Debian root (tests/package/root.py). The package is installed on it with apt,
+so what runs there is what an administrator has: units, sandboxes and journal.
 """
 
 from __future__ import annotations
@@ -11,58 +10,24 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.lab import Node
-from tests.lab.namespace import CLEAN_ENV, CommandFailed
-
-# /proc is the host's until it is mounted anew, so the shell's own entry there has the process id that the host knows.
-# A fresh sysfs shows this network namespace: Ganeti looks for bridges in it (lib/utils/__init__.py:250 at 3.0.2).
-# Children of processes that ended become the first process's; with SIGCHLD ignored the kernel buries them at once.
-HOLDER = r"""
-umask 022
-read -r pid _ < /proc/self/stat
-echo "$1" > /proc/sys/kernel/hostname
-mount -t tmpfs -o mode=755 tmpfs /run
-mkdir /run/upper /run/work /run/root
-mount -t overlay -o lowerdir="$2",upperdir=/run/upper,workdir=/run/work overlay /run/root
-cd /run/root
-mount --rbind /dev dev
-mount -t proc proc proc
-mount -t sysfs sysfs sys
-mount -t tmpfs -o mode=755 tmpfs run
-mount -t tmpfs -o mode=1777 tmpfs tmp
-mkdir run/lock run/sshd
-pivot_root . mnt
-umount -l /mnt
-ip link set lo up
-exec /usr/bin/python3 -Ic "
-import signal, sys
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-print('ready $pid', flush=True)
-sys.stdin.read(1)"
-"""
+from tests.package import machine
+from tests.package.actions import INSTALL
 
 SLOW = 240.0
 """Seconds for one of Ganeti's jobs on a machine that has much else to do."""
+UNITS = ("ganeti-vif", "ganeti-vifd", "ganeti-vif-responder")
 
 
-class Machine(Node):
+class Machine(machine.Machine):
     """A computer; it exists from here until close(), the end of the `with` block or the end of this process."""
 
-    NAMESPACES = ("--net", "--mount", "--uts", "--ipc", "--pid")
-    MAKING = ("--propagation", "private", "--fork", "--kill-child")
-    HOLDER = HOLDER
+    def __init__(self, name: str, root: Path, shared: Path) -> None:
+        """ROOT: the Debian that it runs; nothing is written there. SHARED: what it sees as /mnt; the package is in it."""
+        super().__init__(name, root, systemd=True, shared=shared)
 
-    def __init__(self, name: str, root: Path = Path("/")) -> None:
-        """`root`: the Debian that it runs; nothing is written there."""
-        super().__init__(name, str(root))
-        self.root = root
-
-    def install(self, source: Path) -> None:
-        """Install the project into this machine's own file system, from outside: another Debian may have no make."""
-        command = ["make", "-s", "-C", str(source), "install", f"DESTDIR=/proc/{self.pid}/root"]
-        done = subprocess.run(command, env=dict(CLEAN_ENV), capture_output=True, text=True, timeout=SLOW)
-        if done.returncode:
-            raise CommandFailed(done.returncode, command, done.stdout, done.stderr)
+    def install_package(self) -> None:
+        """Install the package as the README says. Raises CommandFailed."""
+        self.do("sh", "-c", f"{INSTALL} /mnt/ganeti-vif.deb")
 
     def try_(self, *command: str, timeout: float = SLOW) -> subprocess.CompletedProcess[str]:
         """Run a program to its end, however it ends."""
@@ -79,21 +44,41 @@ class Machine(Node):
         there.write_text(text, encoding="utf-8")
         there.chmod(mode)
 
-    def pull_the_plug(self) -> None:
-        """What a power cut takes: every process, all of /run, and what the kernel of this network knew.
+    def confinement(self) -> str:
+        """What confines programs here besides their units: AppArmor's or SELinux' word, or that there is none."""
+        for name, path in (
+            ("AppArmor", "/sys/module/apparmor/parameters/enabled"),
+            ("SELinux", "/sys/fs/selinux/enforce"),
+        ):
+            if (done := self.try_("cat", path)).returncode == 0:
+                return f"{name} is {'on' if done.stdout.strip() in ('Y', '1') else 'off'}"
+        return "the kernel has neither AppArmor nor SELinux"
 
-        The cables stay plugged in, with their addresses; see conftest for who configures those at boot.
+    def pull_the_plug(self) -> None:
+        """What a power cut takes: guests and daemons, what /run had of them, and what the kernel of this network knew.
+
+        systemd itself stays, and starts the units again in power_on(); the cables stay plugged in, with their addresses.
         """
-        # 1 is spared by the kernel; nobody else can be spared by us. The shell that kills is told apart by its pid.
-        self.run(
-            [
-                "sh",
-                "-c",
-                "kill -9 -1; find /run -mindepth 1 -delete; mkdir -p /run/lock /run/sshd;"
-                " nft flush ruleset; ip route flush table all proto 156; ip rule flush proto 156;"
-                " ip -6 route flush table all proto 156; ip -6 rule flush proto 156;"
-                " ip neigh flush proxy >/dev/null 2>&1;"
-                " for link in $(ip -o link show group 7686 | awk -F'[:@ ]+' '{print $2}'); do ip link del $link; done",
-            ],
-            timeout=SLOW,
+        # Units that systemd would start again at once are masked until the power is back.
+        units = " ".join(f"{unit}.service" for unit in UNITS)
+        self.do("sh", "-c", f"systemctl mask --runtime --quiet {units}; systemctl kill -s KILL {units} || :")
+        self.do(
+            "sh",
+            "-c",
+            f"pkill -9 -f '^(/usr/bin/qemu|[^ ]*python3 /usr/sbin/ganeti-|/usr/sbin/ganeti-)'; systemctl stop ganeti {units}",
         )
+        self.do(
+            "sh",
+            "-c",
+            "rm -rf /run/ganeti-vif /run/ganeti-vif-responder /run/ganeti/*;"
+            " nft flush ruleset; ip route flush table all proto 156; ip rule flush proto 156;"
+            " ip -6 route flush table all proto 156; ip -6 rule flush proto 156;"
+            " ip neigh flush proxy >/dev/null 2>&1;"
+            " for link in $(ip -o link show group 7686 | awk -F'[:@ ]+' '{print $2}'); do ip link del $link; done",
+        )
+        self.do("sh", "-c", f"systemctl unmask --runtime --quiet {units}; systemctl reset-failed")
+
+    def power_on(self) -> None:
+        """What a boot starts, in the units' own order."""
+        self.do("sh", "-c", "systemd-tmpfiles --create >/dev/null 2>&1 || :")
+        self.do("systemctl", "start", *UNITS, "ganeti")

@@ -16,16 +16,15 @@ from tests.lab.namespace import CommandFailed
 from .machine import SLOW, Machine
 from .site import CONFIG, DOMAIN, MANAGEMENT, Site
 
-ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = f"cluster.{DOMAIN}"
-LOG = "/var/log/ganeti/vif.log"
+IDENTIFIERS = ("ganeti-vif", "ganeti-vifd", "ganeti-vif-responder")
+"""What our programs call themselves in the journal."""
 
 HOSTS = "127.0.0.1 localhost\n" + "".join(
     f"{MANAGEMENT}.{number} {name}.{DOMAIN} {name}\n" for number, name in ((1, "node1"), (2, "node2"), (100, "cluster"))
 )
 # An operating system that installs nothing: guests boot what the laboratory gives them.
 OS = "/srv/ganeti/os/noop"
-DAEMONS = ("noded", "confd", "wconfd", "rapi", "luxid", "mond")
 
 # Every tap that anything of ours names, on standard output; the kernel's list of taps ends it.
 TRACES = """
@@ -36,15 +35,14 @@ echo LIVE; ls /sys/class/net
 
 
 class Member(Machine):
-    """A node of the cluster. What it runs is started by `boot`, and again after `pull_the_plug`."""
+    """A node of the cluster. What it runs is started by systemd, and again by `power_on` after `pull_the_plug`."""
 
-    def __init__(self, site: Site, number: int, image: Image, root: Path = Path("/")) -> None:
-        super().__init__(f"node{number}.{DOMAIN}", root)
+    def __init__(self, site: Site, number: int, image: Image, root: Path, shared: Path) -> None:
+        super().__init__(f"node{number}.{DOMAIN}", root, shared)
         site.connect(self, number)
         self.write("/etc/hosts", HOSTS)
         self.write("/etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
         self.write("/etc/resolv.conf", "nameserver 127.0.0.1\n")  # refuses at once
-        self.write("/etc/machine-id", f"{number:032x}\n")
         for name in ("create", "import", "export", "rename", "verify"):
             self.write(f"{OS}/{name}", "#!/bin/sh\n", 0o755)
         for name, text in (("ganeti_api_version", "20\n"), ("variants.list", "default\n"), ("parameters.list", "")):
@@ -52,33 +50,32 @@ class Member(Machine):
         for source, name in ((image.kernel, "kernel"), (image.initrd, "initrd")):
             self.write(f"/boot/guest/{name}", "")
             shutil.copy(source, self.path(f"/boot/guest/{name}"))
-        self.install(ROOT)
-        self.write("/etc/ganeti-vif/ganeti-vif.conf", CONFIG)
         self.do("mkdir", "-p", "-m", "700", "/root/.ssh")
-        self.path(LOG).unlink(missing_ok=True)  # this machine's own may be below
-        self.do("useradd", "--system", "--no-create-home", "ganeti-vif-responder")  # as the package does
-        self.boot()
-
-    def boot(self) -> None:
-        """What init does on a node, up to and without Ganeti's own daemons."""
-        self.do("/usr/sbin/sshd")
+        self.write("/etc/ssh/sshd_config.d/node.conf", "UsePAM no\nUseDNS no\n")
+        self.do("systemctl", "restart", "ssh")
+        self.install_package()
+        self.write("/etc/ganeti-vif/ganeti-vif.conf", CONFIG)
         self.do("ganeti-vif", "setup")
-        self.do("ganeti-vifd")
-        self.do("ganeti-vif-responder")
-
-    def start_ganeti(self) -> None:
-        """What Ganeti's init script does. `daemon-util start-all` would fail at a daemon that runs already."""
-        for daemon in DAEMONS:
-            util = "/usr/lib/ganeti/daemon-util"
-            self.do("sh", "-c", f"{util} check-and-start ganeti-{daemon} || {util} start ganeti-{daemon}")
+        self._seen = ""
 
     def stop_daemon(self) -> None:
-        """End ganeti-vifd, whose lock has its pid, and wait for its end."""
-        self.do(
-            "sh",
-            "-c",
-            "pid=$(cat /run/ganeti-vif/vifd.lock); kill $pid; while kill -0 $pid 2>/dev/null; do sleep 0.1; done",
-        )
+        """End ganeti-vifd, and wait for its end."""
+        self.do("systemctl", "stop", "ganeti-vifd")
+
+    def start_daemon(self) -> None:
+        self.do("systemctl", "start", "ganeti-vifd")
+
+    def complaints(self) -> list[str]:
+        """The warnings and errors that our programs wrote into the journal since this was asked last, and units that failed."""
+        since = ["--after-cursor", self._seen] if self._seen else []
+        words = ["journalctl", "--quiet", "--output=cat", "--priority=warning", "--show-cursor", *since]
+        lines = self.try_(
+            *words, *(f"--identifier={name}" for name in IDENTIFIERS)
+        ).stdout.splitlines()  # 1 if there is none
+        if lines and lines[-1].startswith("-- cursor: "):
+            self._seen = lines.pop().removeprefix("-- cursor: ")
+        failed = self.do("systemctl", "list-units", "--failed", "--plain", "--no-legend", "ganeti-vif*").splitlines()
+        return [line for line in lines if line.strip()] + failed
 
     def findings(self) -> list[str]:
         """What `ganeti-vif check` finds."""
@@ -107,4 +104,6 @@ class Member(Machine):
 
     def log(self) -> str:
         """The last lines of ganeti-vif's log here."""
-        return self.try_("tail", "-n", "40", LOG).stdout
+        return self.try_(
+            "journalctl", "--quiet", "--lines=40", *(f"--identifier={name}" for name in IDENTIFIERS)
+        ).stdout

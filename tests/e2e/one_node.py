@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from .cluster import Cluster
@@ -23,13 +21,6 @@ NETWORKS = {
 }
 """Options of the network, and of its connection."""
 EVERYWHERE = (GATEWAY, BEYOND, GATEWAY6, NEIGHBOUR)
-
-
-@pytest.fixture(autouse=True)
-def in_step(cluster: Cluster) -> Iterator[None]:
-    """After each step everything is as it should be on every node, and nothing of anything is left."""
-    yield
-    cluster.settle()
 
 
 @pytest.fixture
@@ -95,11 +86,12 @@ class OneNode:
     def test_networks_of_every_kind_are_connected(self, cluster: Cluster) -> None:
         connect(cluster, *NETWORKS)
 
+    @pytest.mark.complaints("pvn111 is outside")
     def test_a_bridge_that_nobody_configured_is_refused(self, cluster: Cluster) -> None:
         cluster.gnt("network", "add", "--network=10.3.0.0/24", "stray")
-        done = cluster.gnt("network", "connect", "-N", "mode=bridged,link=pvn99", "stray", check=False)
+        done = cluster.gnt("network", "connect", "-N", "mode=bridged,link=pvn111", "stray", check=False)
         assert done.returncode != 0
-        assert "pvn99" in done.stderr and "ganeti-vif setup" in done.stderr
+        assert "pvn111" in done.stderr and "ganeti-vif setup" in done.stderr
         cluster.gnt("network", "remove", "stray")
 
     def test_instances_start_and_their_guests_reach_what_they_should(self, cluster: Cluster) -> None:
@@ -194,17 +186,18 @@ class OneNode:
         cluster.watch()
         works(web)
 
+    @pytest.mark.complaints("repaired: left over: binding ")
     def test_a_node_that_lost_power_comes_back(self, cluster: Cluster, web: Instance, store: Instance) -> None:
         node = cluster.master
         node.pull_the_plug()
-        node.boot()
-        node.start_ganeti()
+        node.power_on()
         cluster.settle()
         assert node.status()["nics"] == []
         cluster.watch()
         for instance in (web, store):
             works(instance)
 
+    @pytest.mark.complaints("ganeti-vifd does not run, or does not answer|repaired: missing: ip route ")
     def test_verify_names_what_is_broken(self, cluster: Cluster, store: Instance) -> None:
         """The daemon would mend it before verify comes to it."""
         node = cluster.master
@@ -214,7 +207,7 @@ class OneNode:
         done = cluster.verify()
         assert done.returncode != 0
         assert f"ganeti-vif on {node.name}" in done.stdout and tap in done.stdout
-        node.do("ganeti-vifd")
+        node.start_daemon()
         cluster.settle()
         done = cluster.verify()
         assert done.returncode == 0, done.stdout

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from .one_node import End, OneNode, db, in_step, store, web
+from .one_node import End, OneNode, db, store, web
 from .two_nodes import TwoNodes
 
-__all__ = ["db", "in_step", "store", "web"]
+__all__ = ["db", "store", "web"]
 
 
 class TestOneNode(OneNode):

@@ -3,23 +3,19 @@
 
 from __future__ import annotations
 
-import shutil
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT
-from .one_node import End, OneNode, db, in_step, store, web
+from .one_node import End, OneNode, db, store, web
 
-__all__ = ["db", "in_step", "store", "web"]
+__all__ = ["db", "store", "web"]
 
 
 @pytest.fixture(scope="module")
 def root(debian13_root: Future[Path]) -> Path:
     """Made here if there is none yet; skipped where that cannot be."""
-    if not (ROOT / "build" / "debian13").exists() and not shutil.which("mmdebstrap"):
-        pytest.skip("a root with Debian 13 needs mmdebstrap")
     return debian13_root.result()
 
 

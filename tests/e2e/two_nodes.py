@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,13 @@ from .member import Member
 from .migration import measured, migrate
 from .one_node import EVERYWHERE, STORE, WEB, works
 from .site import CONFIG, GATEWAY, NEIGHBOUR
+
+MIGRATIONS = 5
+"""An odd number, that ends where it should: the step before migrates once, too."""
+MOST = 3
+"""Pings of 10 ms that a routed card may lose more than the bridged card of the same guest, in the median."""
+SHARE = 4
+"""On a machine with much else to do the bridged card loses dozens, and a quarter of that is within its own spread."""
 
 
 @contextmanager
@@ -29,14 +37,15 @@ def without_public_link(member: Member) -> Iterator[None]:
 
 @contextmanager
 def misconfigured(member: Member) -> Iterator[None]:
-    """Nothing can be attached on MEMBER. Its daemon, which would keep to the old configuration, does not run."""
+    """Nothing can be attached on MEMBER: its configuration is broken, and nothing is in force, as after a boot."""
     member.stop_daemon()
+    member.path("/run/ganeti-vif/configuration.json").unlink()
     member.write("/etc/ganeti-vif/ganeti-vif.conf", "[private pvn]\nbridges = x\n")
     try:
         yield
     finally:
         member.write("/etc/ganeti-vif/ganeti-vif.conf", CONFIG)
-        member.do("ganeti-vifd")
+        member.start_daemon()
 
 
 class TwoNodes:
@@ -68,10 +77,15 @@ class TwoNodes:
         web.attached()
         web.reaches(*EVERYWHERE)
 
-    def test_what_a_migration_costs_is_known(self, cluster: Cluster, web: Instance) -> None:
-        """Back again; `bench/migration` has the figures of many."""
-        for mode, cost in measured(web).items():
-            print(f"{mode}: {cost.worse.lost} pings lost, longest gap {cost.worse.gap_ms} ms")
+    def test_a_routed_card_loses_as_few_pings_as_a_bridged_one(self, cluster: Cluster, web: Instance) -> None:
+        """Five migrations, and back on the master at the end; `bench/migration` has the figures of many."""
+        costs = [measured(web) for _ in range(MIGRATIONS)]
+        for cost in costs:
+            words = (f"{mode} {one.worse.lost} (gap {one.worse.gap_ms:.0f} ms)" for mode, one in cost.items())
+            print(f"pings of 10 ms lost: {', '.join(words)}")
+        more = sorted(cost["routed"].worse.lost - cost["bridged"].worse.lost for cost in costs)
+        allowed = max(MOST, statistics.median(cost["bridged"].worse.lost for cost in costs) / SHARE)
+        assert statistics.median(more) <= allowed, f"the routed card lost so many more than the bridged one: {more}"
         web.attached()
         web.reaches(*EVERYWHERE)
 

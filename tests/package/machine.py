@@ -57,7 +57,7 @@ fi
 rm -f etc/resolv.conf
 echo "$2" > /proc/sys/kernel/hostname
 echo "$2" > etc/hostname
-echo 0123456789abcdef0123456789abcdef > etc/machine-id
+echo "$2" | md5sum | cut -c1-32 > etc/machine-id  # each its own: bridges get their MAC addresses by it
 mount --bind "$4" mnt
 mkdir run/old
 pivot_root . run/old

@@ -40,6 +40,15 @@ PACKAGES = (
     "python3-nftables",
     "python3-pyroute2",
 )
+CLUSTER = (
+    "ganeti",
+    "qemu-system-x86",
+    "openssh-server",
+    "iputils-arping",
+    "fping",
+    "socat",
+)
+"""What a node of a cluster has besides."""
 TESTED = ("busybox-static", "cpio", "python3-pytest", "qemu-system-x86", "util-linux", "xz-utils")
 """What debian/tests needs besides: only in the system in which they are run."""
 
