@@ -237,6 +237,7 @@ def teardown(
         clear([c for c in rest if subject(c).key not in last], node)
         _remove(leaving, node, progress)
         clear([c for c in rest if subject(c).key in last], node)  # no bridge is without it for a moment
+        node.forget_tables()
     return changes, []
 
 

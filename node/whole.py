@@ -84,6 +84,8 @@ def survey(config: Config, node: Node) -> Survey:
     found.trouble += _unheard(config, found)
     for orphan in sorted(_orphans(ours, found)):
         in_trouble = True
+        if _attached_since(orphan, found):
+            continue
         found.trouble.append(
             Failure(
                 f"{orphan} is filtered as a NIC of ours, but there is no readable record of its NIC",
@@ -149,6 +151,15 @@ def _orphans(ours: State, found: Survey) -> set[str]:
     }
     # An old kernel drops a chain with its device; a new one keeps it by name: then it is the name's next owner's.
     return {device for device in guarded if device in found.devices.by_name} - known
+
+
+def _attached_since(tap: str, found: Survey) -> bool:
+    """Whether TAP has its record by now, which attach writes before the filter: the next look sees all of it."""
+    try:
+        record = records.record_of(tap)
+        return record is not None and nic_of(record).index == found.devices.by_name[tap].index
+    except Failure:
+        return False
 
 
 def _recorded(found: Survey) -> Iterable[Nic]:

@@ -70,6 +70,16 @@ def is_empty(query: Query, family: str, table: str) -> bool:
     return _signed(found[NFTA_TABLE_USE]) == 0
 
 
+def empty_tables(query: Query) -> Iterator[tuple[str, str]]:
+    """Family and name of our tables in which nothing is: chains go with their device before Linux 6.16, tables not."""
+    for family in FAMILIES:
+        for table in query.dump(GET_TABLE, _header(family)):
+            found = attributes(table, _NFGENMSG.size)
+            name = text(found[NFTA_TABLE])
+            if (name == TABLE or name.startswith(f"{TABLE}-")) and _signed(found[NFTA_TABLE_USE]) == 0:
+                yield family, name
+
+
 def all_chains(query: Query, wanted: Mapping[Key, object]) -> Iterator[Chain]:
     """Every chain in our tables; WANTED tells which rules are as they should be."""
     for family in FAMILIES:

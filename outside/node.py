@@ -209,6 +209,10 @@ class Node:
         """Raises Failure if nftables would not take CHAIN."""
         self._nftables.verify(chain)
 
+    def forget_tables(self) -> None:
+        """Remove our tables of filters in which nothing is."""
+        self._nftables.forget_tables()
+
     def remove_devices(self, names: Sequence[str]) -> None:
         """Remove these devices of ours together, which is much faster than one by one. Raises Failure."""
         self._netlink.remove_devices(names)

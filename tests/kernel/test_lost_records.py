@@ -88,3 +88,25 @@ def test_a_binding_of_somebody_else_stays(ready: Node, tap: MakeTap) -> None:
     ready.path(f"/var/lib/nfdhcpd/{one.name}").write_text("MAC=aa:00:00:00:00:01\nHOSTNAME=by-hand\n")
     attach(ready, bridged(one.name, NETWORK_TAGS=""))
     assert "by-hand" in ready.path(f"/var/lib/nfdhcpd/{one.name}").read_text()
+
+
+UNSEEN = """
+_all = read_all
+def read_all():
+    return (record for record in _all() if record.tap != os.environ.get("UNSEEN"))
+"""
+
+
+@pytest.mark.parametrize("verb", ["check", "reconcile"])
+def test_a_nic_that_is_attached_while_somebody_looks_is_no_lost_one(ready: Node, tap: MakeTap, verb: str) -> None:
+    """Its record came after the records were read, and its filter before the filters were."""
+    with open(ready.path("/usr/share/ganeti-vif/outside/records.py"), "a") as module:
+        module.write(UNSEEN)
+    one, well = tap(ready), tap(ready)
+    attach(ready, bridged(one.name))
+    attach(ready, bridged(well.name, 7))
+    before = network(ready)
+    done = ready.run(["env", f"UNSEEN={one.name}", "ganeti-vif", verb], check=False)
+    assert (done.returncode, done.stderr) == (0, "") and one.name not in done.stdout
+    assert network(ready) == before
+    assert differences(ready) == []

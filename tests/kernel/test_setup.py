@@ -418,3 +418,12 @@ def test_what_makes_a_bridge_that_is_missing_is_named_and_makes_it(
         configure(ready, CONFIG.replace("1-3", "1-3,9"))
     ready.run(["sh", "-ec", fix.rpartition("then: ")[2]], check=False)
     attach(ready, nic)
+
+
+def test_empty_tables_of_ours_go_with_teardown(ready: Node) -> None:
+    """Before Linux 6.16 a tap's chains go with it, and leave their table."""
+    ready.run(
+        ["nft", "-f", "-"], input=f"add table netdev {table_of('netdev', 'tap7-in')}\nadd table netdev ganeti_vifs\n"
+    )
+    manage(ready, "teardown")
+    assert ready.run(["nft", "list", "tables"]).stdout == "table netdev ganeti_vifs\n"

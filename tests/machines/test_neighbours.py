@@ -6,7 +6,7 @@ After each, `check` finds nothing, at most one ping was lost where the uplink st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -18,6 +18,7 @@ from .machine import Machine, name_of
 from .node import REPAIRED, SECOND, UPLINK, Guest, Pings, clean, doctor, sh, write
 
 MANAGEMENT = name_of("mgmt")
+File = Callable[[str, str], None]
 Guests = tuple[Guest, Guest]
 GUESTS = (public(5), private(6))
 
@@ -32,6 +33,19 @@ def undisturbed(node: Machine, what: str, *, lost: int = 1) -> Iterator[None]:
             sh(node, f"ip netns exec gateway ping -n -c 1 -w 60 {address}")
     COSTS.append((f"{what}: check clean; lost {pings.lost}", seconds))
     assert max(pings.lost.values()) <= lost, pings.lost
+
+
+@pytest.fixture
+def file(node: Machine) -> Iterator[Callable[[str, str], None]]:
+    """Writes files of the node, that go with the test."""
+    paths: list[str] = []
+
+    def file(path: str, text: str) -> None:
+        write(node, path, text)
+        paths.append(path)
+
+    yield file
+    sh(node, f"rm -f {' '.join(paths)}")
 
 
 @contextmanager
@@ -52,17 +66,16 @@ def _guests(guests: Guests, node: Machine) -> None:
     assert doctor(node) == []
 
 
-def test_networkd(node: Machine) -> None:
-    write(node, "/etc/systemd/network/20-office.network", f"[Match]\nName={MANAGEMENT}\n[Network]\nDHCP=ipv4\n")
+def test_networkd(node: Machine, file: File) -> None:
+    file("/etc/systemd/network/20-office.network", f"[Match]\nName={MANAGEMENT}\n[Network]\nDHCP=ipv4\n")
     quiet = f"[Match]\nName={UPLINK}*\n[Network]\nDHCP=no\nLinkLocalAddressing=no\n"
-    write(node, "/etc/systemd/network/30-uplink.network", quiet)
+    file("/etc/systemd/network/30-uplink.network", quiet)
     with running(node, "systemd-networkd"):
         sh(node, f"/usr/lib/systemd/systemd-networkd-wait-online --timeout=300 -i {MANAGEMENT}")
         with undisturbed(node, "networkd, restarted and reloaded"):
             sh(node, "systemctl restart systemd-networkd; networkctl reload")
             sh(node, f"/usr/lib/systemd/systemd-networkd-wait-online --timeout=300 -i {MANAGEMENT}")
         assert [line for line in doctor(node) if "networkd" not in line] == []
-    sh(node, "rm /etc/systemd/network/*.network")
 
 
 def test_network_manager(node: Machine) -> None:
