@@ -46,9 +46,7 @@ def write(text: str, like: str) -> None:
         os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
         model = os.stat(like)
         with open(beside, "w", encoding="utf-8") as file:
-            os.fchmod(
-                file.fileno(), stat.S_IMODE(model.st_mode) & 0o644
-            )
+            os.fchmod(file.fileno(), stat.S_IMODE(model.st_mode) & 0o644)
             if (model.st_uid, model.st_gid) != (os.geteuid(), os.getegid()):
                 os.fchown(file.fileno(), model.st_uid, model.st_gid)
             file.write(text)
