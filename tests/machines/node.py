@@ -159,6 +159,21 @@ def faults(machine: Machine) -> list[str]:
     return [line for line in said.splitlines() if FAULTS.search(line)]
 
 
+def heed(machine: Machine) -> list[str]:
+    """Do what the doctor says to do about what is in the way. Returns what was."""
+    said = machine.run(["ganeti-vif", "doctor", "--json"], check=False)
+    found = [finding for finding in json.loads(said.stdout)["findings"] if finding["grave"]]
+    for finding in found:
+        machine.run(["bash", "-ec", finding["fix"]])
+    return [finding["what"] for finding in found]
+
+
+def answers(machine: Machine, address: str) -> None:
+    """ADDRESS answers the gateway, sooner or later: ping itself gives up at the first error that comes back."""
+    again = 'for _ in 1 2 3 4 5; do ping -n -c 1 -w 10 "$0" && exit; done; ip neigh; exit 1'
+    machine.run(["ip", "netns", "exec", "gateway", "sh", "-c", again, address])
+
+
 class Pings:
     """Pings from the gateway to some guests, five a second each, while the block runs."""
 
@@ -171,7 +186,7 @@ class Pings:
     def __enter__(self) -> Pings:
         for address in self._addresses:
             # the first teaches both sides where the other is
-            sh(self._machine, f"ip netns exec gateway ping -n -c 1 -w 60 {address}")
+            answers(self._machine, address)
             ping = ["ip", "netns", "exec", "gateway", "ping", "-n", "-q", "-i", "0.2", "-W", "10", address]
             self._jobs[address] = self._machine.start(ping)
         return self

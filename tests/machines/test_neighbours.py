@@ -15,7 +15,7 @@ from tests.kernel.environment import private, public
 
 from .conftest import COSTS
 from .machine import Machine, name_of
-from .node import REPAIRED, SECOND, UPLINK, Guest, Pings, clean, doctor, sh, write
+from .node import REPAIRED, SECOND, UPLINK, Guest, Pings, answers, clean, doctor, heed, sh, write
 
 MANAGEMENT = name_of("mgmt")
 File = Callable[[str, str], None]
@@ -30,7 +30,7 @@ def undisturbed(node: Machine, what: str, *, lost: int = 1) -> Iterator[None]:
         yield
         seconds = clean(node, REPAIRED)
         for address in GUESTS:
-            sh(node, f"ip netns exec gateway ping -n -c 1 -w 60 {address}")
+            answers(node, address)
     COSTS.append((f"{what}: check clean; lost {pings.lost}", seconds))
     assert max(pings.lost.values()) <= lost, pings.lost
 
@@ -63,33 +63,56 @@ def running(node: Machine, *units: str) -> Iterator[None]:
 def _guests(guests: Guests, node: Machine) -> None:
     """Each test begins with guests that are well."""
     clean(node)
-    assert doctor(node) == []
+    for address in GUESTS:
+        answers(node, address)
 
 
 def test_networkd(node: Machine, file: File) -> None:
     file("/etc/systemd/network/20-office.network", f"[Match]\nName={MANAGEMENT}\n[Network]\nDHCP=ipv4\n")
-    quiet = f"[Match]\nName={UPLINK}*\n[Network]\nDHCP=no\nLinkLocalAddressing=no\n"
-    file("/etc/systemd/network/30-uplink.network", quiet)
+    file(
+        "/etc/systemd/network/30-uplink.network",
+        f"[Match]\nName={UPLINK}\n[Network]\nDHCP=no\nLinkLocalAddressing=no\n",
+    )
     with running(node, "systemd-networkd"):
-        sh(node, f"/usr/lib/systemd/systemd-networkd-wait-online --timeout=300 -i {MANAGEMENT}")
+        assert heed(node) == [f"systemd-networkd sets proxy_ndp of {UPLINK} to 0, and IPv6 does not reach VMs"]
+        online = f"/usr/lib/systemd/systemd-networkd-wait-online --timeout=300 -i {MANAGEMENT}"
+        sh(node, online)
+        assert doctor(node) == []
+        clean(node)
         with undisturbed(node, "networkd, restarted and reloaded"):
+            sh(node, f"systemctl restart systemd-networkd; networkctl reload; {online}")
+    sh(node, "rm -r /etc/systemd/network/30-uplink.network.d")
+
+
+def test_networkd_that_manages_the_vlans_is_told_of(node: Machine, file: File) -> None:
+    """A broad pattern takes the VLAN from its bridge whenever networkd starts; what the doctor says to do ends that."""
+    broad = f"[Match]\nName={UPLINK}*\n[Network]\nDHCP=no\nLinkLocalAddressing=no\nIPv6ProxyNDP=yes\n"
+    file("/etc/systemd/network/30-uplink.network", broad)
+    with running(node, "systemd-networkd"):
+        (told,) = heed(node)
+        assert f"systemd-networkd manages {UPLINK}.2991" in told
+        assert doctor(node) == []
+        clean(node)
+        with undisturbed(node, "networkd, with what the doctor said"):
             sh(node, "systemctl restart systemd-networkd; networkctl reload")
-            sh(node, f"/usr/lib/systemd/systemd-networkd-wait-online --timeout=300 -i {MANAGEMENT}")
-        assert [line for line in doctor(node) if "networkd" not in line] == []
 
 
 def test_network_manager(node: Machine) -> None:
+    """It manages VLAN uplinks, whose names the package cannot know, until one does what the doctor says."""
     with running(node, "NetworkManager"):
         sh(
             node,
             f"nmcli connection add type ethernet con-name office ifname {MANAGEMENT} ipv4.method auto ipv6.method disabled",
         )
         sh(node, "nm-online -q -t 300")
+        assert heed(node) == [f"NetworkManager manages {UPLINK}.2991 and devices like it"]
+        assert doctor(node) == []
+        clean(node)
         with undisturbed(node, "NetworkManager, restarted"):
             sh(node, "systemctl restart NetworkManager; nm-online -q -t 300; nmcli connection reload")
         states = dict(line.split(":")[:2] for line in sh(node, "nmcli -t -f DEVICE,STATE device").splitlines())
-        assert {states[name] for name in ("tap5", "tap6", "pvn1")} == {"unmanaged"}
-        assert [line for line in doctor(node) if "NetworkManager" not in line] == []
+        assert {states[name] for name in ("tap5", "tap6", "pvn1", f"{UPLINK}.2991")} == {"unmanaged"}
+        assert doctor(node) == []
 
 
 def test_ifupdown(node: Machine) -> None:

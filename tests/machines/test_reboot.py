@@ -14,7 +14,8 @@ from .node import CONFIG, PRIVATE_GATEWAY, UPLINK, Guest, cable, clean, differen
 NAME = "wan0"
 RENAMED = f"[Match]\nMACAddress={mac_of('uplink')}\n[Link]\nName={NAME}\n"
 NETWORKD = f"[Match]\nName={NAME}\n[Network]\nLinkLocalAddressing=no\n"
-GANETI = "ganeti-noded.service"
+GANETI = "ganeti.service"
+"""Of Debian's init script. Without a cluster it ends at once; what counts is when it begins."""
 
 
 def reached(node: Machine, unit: str) -> int:
@@ -23,8 +24,8 @@ def reached(node: Machine, unit: str) -> int:
 
 
 def begun(node: Machine, unit: str) -> int:
-    """When systemd took up UNIT, be it to see that its conditions are not met; 0 if it did not."""
-    return int(sh(node, f"systemctl show --value --property=ConditionTimestampMonotonic {unit}"))
+    """When systemd began to start UNIT; 0 if it did not."""
+    return int(sh(node, f"systemctl show --value --property=InactiveExitTimestampMonotonic {unit}"))
 
 
 @pytest.mark.parametrize("ganeti", ["without Ganeti", "with Ganeti"])
@@ -35,8 +36,7 @@ def test_networks_are_there_after_a_boot(node: Machine, ganeti: str) -> None:
     write(node, "/etc/systemd/network/30-wan.network", NETWORKD)
     write(node, "/etc/ganeti-vif/ganeti-vif.conf", CONFIG.replace(UPLINK, NAME))
     verb = "enable" if ganeti == "with Ganeti" else "disable"
-    units = "$(cd /usr/lib/systemd/system && grep -l '^.Install' ganeti.service ganeti.target ganeti-*.service | grep -v ganeti-vif)"
-    sh(node, f"systemctl enable systemd-networkd; systemctl {verb} {units}")
+    sh(node, f"systemctl enable systemd-networkd; systemctl {verb} ganeti")
     try:
         with cost(f"a boot {ganeti}"):
             node.reboot()
@@ -52,4 +52,4 @@ def test_networks_are_there_after_a_boot(node: Machine, ganeti: str) -> None:
         clean(node)
         assert faults(node) == []
     finally:
-        sh(node, "rm -f /etc/systemd/network/*-wan.*; systemctl disable systemd-networkd")
+        sh(node, "rm -f /etc/systemd/network/*-wan.*; systemctl disable systemd-networkd ganeti")
