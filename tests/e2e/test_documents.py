@@ -10,6 +10,7 @@ import pytest
 
 from .cluster import VERIFY, Cluster
 from .documents import Command, commands, configuration
+from .instance import Instance
 from .machine import Machine
 from .member import Member
 
@@ -18,7 +19,7 @@ HERE: Mapping[str, str] = {
     # Its nodes have two cards, of which eth0 joins the nodes.
     "vxlan eth2": "vxlan eth0",
     # No disks, and no operating system to install.
-    "-t drbd -o debootstrap+default -B memory=1G --disk 0:size=10G": "-t diskless -o noop+default --no-install --no-name-check --no-ip-check",
+    "-t drbd -o debootstrap+default -B memory=1G --disk 0:size=10G": "-t diskless -o noop+default --no-install --no-name-check --no-ip-check -n node1.example.com",
     "gnt-cluster verify ": f"{' '.join(VERIFY)} ",
 }
 """What cannot be done here as it is written, and what is done instead."""
@@ -47,6 +48,16 @@ def typed_all(machine: Machine, document: str, heading: str, *, but: str = "") -
     ]
 
 
+def mended(machine: Machine) -> None:
+    """Do what the doctor prints, as an administrator does: afterwards it finds nothing. (A network namespace begins with
+    bridge-nf-call-iptables = 1 if br_netfilter is there.)"""
+    said = machine.try_("ganeti-vif", "doctor").stdout.splitlines()
+    for line in said:
+        if line.startswith("  fix: "):
+            machine.do("sh", "-c", line.removeprefix("  fix: "))
+    assert machine.do("ganeti-vif", "doctor") == "no conflict found\n", said
+
+
 @pytest.fixture(scope="module")
 def master(cluster: Cluster) -> Member:
     return cluster.master
@@ -72,9 +83,9 @@ class TestNewNode:
 
     def test_the_tutorial_configures_the_node(self, master: Member) -> None:
         master.write(CONF, here(configuration("docs/tutorial.md", "2. Configure")))
-        *_, check, doctor = typed_all(master, "docs/tutorial.md", "2. Configure")
+        *_, check = typed_all(master, "docs/tutorial.md", "2. Configure", but="ganeti-vif doctor")
         assert check == []
-        assert not [line for line in doctor if line.startswith("conflict")]
+        mended(master)
 
     def test_the_tutorial_adds_networks(self, cluster: Cluster, master: Member) -> None:
         cluster.init()
@@ -86,12 +97,16 @@ class TestNewNode:
             assert refused.returncode != 0 and "ganeti-vif on " in refused.stderr, link
         master.do("gnt-network", "remove", "wrong")
 
-    def test_the_tutorial_adds_vms(self, master: Member) -> None:
+    def test_the_tutorial_adds_vms(self, cluster: Cluster, master: Member) -> None:
         every = commands("docs/tutorial.md", "4. VMs")
         (status,) = [command for command in every if command.text == "ganeti-vif status"]
         before, after = every[: every.index(status)], every[every.index(status) + 1 :]
         for command in before:
             typed(master, command)
+            master.do(
+                "gnt-instance", "start", command.text.split()[-1]
+            )  # without an installation Ganeti starts nothing
+        Instance(cluster, "web.example.com").configure()  # it has booted, and takes part in hotplug
         head, *rows = [line.split() for line in status.output]
         shown = [line.split() for line in typed(master, status)]
         assert head in shown
@@ -105,7 +120,7 @@ class TestNewNode:
     def test_the_tutorials_questions_are_answered(self, master: Member) -> None:
         check, doctor, *_ = typed_all(master, "docs/tutorial.md", "5. If something")
         assert check == []
-        assert not [line for line in doctor if line.startswith("conflict")]
+        assert doctor == ["no conflict found"]
 
     def test_the_configuration_is_changed(self, master: Member) -> None:
         text = master.path(CONF).read_text()
