@@ -169,9 +169,10 @@ def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Make the node what it should be, leftovers of dead taps included."""
-    with lock.held("node"), lock.held("nics"), Node() as node:
-        config = applied(given)
-        found = whole.survey(config, node) if given.dry_run else whole_node.reconcile(config, node)
+    with lock.held("node"):
+        config = applied(given)  # before `nics`: a daemon that waits for that lock answers nobody
+        with lock.held("nics"), Node() as node:
+            found = whole.survey(config, node) if given.dry_run else whole_node.reconcile(config, node)
     if not given.dry_run:
         for change in found.changes:
             log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
