@@ -94,6 +94,8 @@ def unapplied(path: str = source.PATH) -> Failure | None:
         given = source.read(path)
         if given == known or parse.config_of(given) == parse.config_of(known):
             return None
+        if known.text == source.without_networks(given).text:
+            return Failure(f"the networks of {path} were torn down, and nobody makes them again", "ganeti-vif setup")
     except Failure as failure:
         return Failure(f"{failure.what}; the configuration before that change stays in force", failure.do)
     return Failure(
