@@ -172,20 +172,22 @@ def test_nftables_service(node: Machine) -> None:
 def test_docker(node: Machine) -> None:
     """What bridges forward passes Docker's rules, which drop it, until one does what the doctor says; and again whenever it starts."""
     passes = "what bridges forward passes iptables too"
-    with running(node, "docker"):
-        sh(node, "iptables -I DOCKER-USER -i tap5 -j ACCEPT; iptables -I DOCKER-USER -o tap5 -j ACCEPT")
-        assert any(line.startswith(passes) for line in heed(node))
-        assert doctor(node) == []
-        for address in GUESTS:
-            answers(node, address)
-        assert differences(node) == []
-        sh(node, "systemctl restart docker")
-        switch = sh(node, "cat /proc/sys/net/bridge/bridge-nf-call-iptables")
-        assert any(line.startswith(passes) for line in heed(node)) == (switch == "1\n")
-        clean(node, REPAIRED)
-        for address in GUESTS:
-            answers(node, address)
-    sh(node, "iptables -P FORWARD ACCEPT")
+    try:
+        with running(node, "docker"):
+            sh(node, "iptables -I DOCKER-USER -i tap5 -j ACCEPT; iptables -I DOCKER-USER -o tap5 -j ACCEPT")
+            assert any(line.startswith(passes) for line in heed(node))
+            assert doctor(node) == []
+            for address in GUESTS:
+                answers(node, address)
+            assert differences(node) == []
+            sh(node, "systemctl restart docker")
+            switch = sh(node, "cat /proc/sys/net/bridge/bridge-nf-call-iptables")
+            assert any(line.startswith(passes) for line in heed(node)) == (switch == "1\n")
+            clean(node, REPAIRED)
+            for address in GUESTS:
+                answers(node, address)
+    finally:
+        sh(node, "iptables -P FORWARD ACCEPT; iptables -F; sysctl -w net.bridge.bridge-nf-call-iptables=0", check=False)
 
 
 def test_iptables_restored(node: Machine) -> None:
