@@ -14,7 +14,7 @@ from engine.chains import Chain
 from engine.difference import Change, difference
 from engine.failure import Failure
 from engine.objects import Key
-from engine.state import Object, State
+from engine.state import Object, State, state
 from engine.words import finding, name
 from host_setup.nfdhcpd import unheard
 from node.moves import moved, ready, without_a_gap
@@ -34,6 +34,7 @@ from vif.surroundings import obstacle
 @dataclass(slots=True)
 class Survey:
     """The node at one moment. NICS are alive, DEAD have lost their taps, WANTED has the keys of each tap's own things.
+    DAMAGED are the taps of records that cannot be read.
     PENDING are the taps of NICs that could not be attached when Ganeti asked for it.
 
     TROUBLE is what no change of ours can mend; CHANGES are what would make the node right. MOVED are the NICs whose
@@ -45,6 +46,7 @@ class Survey:
     wanted: dict[str, frozenset[Key]] = field(default_factory=dict)
     dead: list[Nic] = field(default_factory=list)
     pending: set[str] = field(default_factory=set)
+    damaged: set[str] = field(default_factory=set)
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
     moved: list[Nic] = field(default_factory=list)
@@ -81,6 +83,7 @@ def survey(config: Config, node: Node) -> Survey:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
     ours = node.ours(desired, config.bindings.directory)
+    ours |= _origins_of_nobody(found)
     found.trouble += _unheard(config, found)
     for orphan in sorted(_orphans(ours, found)):
         in_trouble = True
@@ -118,6 +121,12 @@ def stranded(config: Config, node: Node, known: Iterable[Failure]) -> list[Failu
             if failure and not any(one.what in failure.what for one in known):
                 failures.append(failure)
     return failures
+
+
+def _origins_of_nobody(found: Survey) -> State:
+    """The origins of dead taps whose record is damaged: they go with that record."""
+    taps = found.damaged - found.devices.by_name.keys()
+    return state(origin for tap in sorted(taps) if (origin := records.origin_of(tap)))
 
 
 def _unheard(config: Config, found: Survey) -> Iterator[Failure]:
@@ -174,6 +183,7 @@ def _recorded(found: Survey) -> Iterable[Nic]:
             if is_pending(record):
                 found.pending.add(record.tap)
         except Failure as failure:
+            found.damaged.add(record.tap)
             found.trouble.append(failure)
     return sorted(nics, key=lambda nic: (nic.tap in found.pending, nic.index))
 

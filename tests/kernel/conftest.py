@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.lab import Node, Tap, VirtualCable, wait_for_room, wire  # noqa: E402
+from tests.signals import heard  # noqa: E402
 
 from .actions import ip, manage, sysctl  # noqa: E402
 from .environment import (  # noqa: E402
@@ -28,6 +29,7 @@ from .environment import (  # noqa: E402
     mac,
 )
 
+heard()
 MakeTap = Callable[[Node], Tap]
 Plug = Callable[..., Node]
 

@@ -101,7 +101,9 @@ class Killer:
         os.kill(successor, signal.SIGKILL)
         os.waitpid(successor, 0)
         alive = {tap.name for tap in self._taps}
-        recorded = {name.removesuffix(".json") for name in os.listdir("/run/ganeti-vif/nics")}
+        files = os.listdir("/run/ganeti-vif/nics")
+        recorded = {name.removesuffix(".json") for name in files if name.endswith(".json")}
+        recorded |= {name for name in files if name.removesuffix(".origin") not in alive and name.endswith(".origin")}
         return {"clients": statuses, "check": left, "not theirs": sorted(recorded ^ alive)}
 
     def _attach(self) -> Callable[[], int]:

@@ -134,7 +134,9 @@ class TestWithADaemon:
         before.run(["ip", "route", "add", "unreachable", "203.0.113.99/32", "table", "222", "proto", "156"])
         until(lambda: "203.0.113.99" in said(before), "a look that finds what is left over")
         assert before.ifindex("pvn1") is None
-        assert differences(before) == ["the networks of /etc/ganeti-vif/ganeti-vif.conf were torn down, and nobody makes them again"]
+        assert differences(before) == [
+            "the networks of /etc/ganeti-vif/ganeti-vif.conf were torn down, and nobody makes them again"
+        ]
         manage(before, "setup")
         assert before.ifindex("pvn1") is not None and differences(before) == []
 

@@ -13,6 +13,7 @@ import pytest
 
 from doors.migrations import Migrations
 from doors.tasks import Claim
+from doors.trouble import Trouble
 from tests.lab import PATIENCE, Node, PacketSocket, Tap
 from tests.lab.frames import FramePort
 from vif.routed import TAP_MAC
@@ -127,7 +128,7 @@ def test_nothing_of_the_new_owner_meets_the_former_ones_state(
 
 def test_who_waits_for_the_guest_of_a_tap_hears_the_next_one_of_its_name(ready: Node, tap: MakeTap) -> None:
     """Although it was not told yet that the former one went."""
-    waiting = Migrations()
+    waiting = Migrations(Trouble())
     one = tap(ready)
     ready.inside(lambda: waiting.listen(one.name))
     one.close()

@@ -18,6 +18,9 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from outside import log
+from tests.signals import heard
+
+heard()
 
 _EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
 settings.register_profile(
