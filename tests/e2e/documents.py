@@ -108,6 +108,7 @@ _KINDS = {
     "digest": r"\b[0-9a-f]{8}(?=\")",
     "table": r"ganeti_vif-[0-9a-z]+",
     "process": r"(?<=process )\d+|(?<=\[)\d+(?=\])",
+    "tap": r"(?<=\()tap\d+(?=\))",
     "count": r"\d+ (?:changes?|leftovers?)",
     "name": r"\w+\.example\.com",
 }

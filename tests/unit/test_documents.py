@@ -80,7 +80,7 @@ NIC = "web.example.com NIC 0 (tap0): attached to routed public"
         (["a  b", "", "c"], ["a b", "c"]),
         (["...", "b", "..."], ["a", "b", "c"]),
         ([f"Nov 26 20:20:40 node1 ganeti-vif[59]: {NIC}, 19 changes; NIC 00000005-498b-449c-b73e-37c3b9ff8c03"],
-         [f"Dec  1 01:00:00 n ganeti-vif[6]: {NIC}, 1 change; NIC 10000005-498b-449c-b73e-37c3b9ff8c03"]),
+         [f"Dec  1 01:00:00 n ganeti-vif[6]: {NIC.replace('tap0', 'tap7')}, 1 change; NIC 10000005-498b-449c-b73e-37c3b9ff8c03"]),
         (["525 changes made"], ["1 change made"]),
         (['mac 02:3c:9c:e4:de:8c 732d2590"'], ['mac 02:3c:9c:e4:de:00 00000000"']),
     ],
