@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from .claims import Claims
 from .cluster import Cluster
+from .documents import REST, commands, unlike
 from .instance import Instance
 from .member import Member
 from .migration import measured, migrate
@@ -88,6 +89,14 @@ class TwoNodes:
         assert statistics.median(more) <= allowed, f"the routed card lost so many more than the bridged one: {more}"
         web.attached()
         web.reaches(*EVERYWHERE)
+
+    def test_the_journals_tell_of_a_migration_what_the_document_shows(self, cluster: Cluster) -> None:
+        """Each node was the source and the target by now."""
+        shown = [one for one in commands("docs/administration.md", "Live migration") if "journalctl" in one.text]
+        for member, command in zip(cluster.members, shown, strict=True):
+            journal = member.do("sh", "-c", f"{command.text} --quiet").splitlines()
+            told = [word for line in command.output for word in (line.replace("vm5.", "web."), REST)]
+            assert unlike([REST, *told], journal) is None, journal
 
     def test_a_migration_that_the_target_refuses_changes_nothing(self, cluster: Cluster, web: Instance) -> None:
         source, target = web.home, cluster.other(web.home)
