@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from .claims import Claims
 from .cluster import Cluster
 from .documents import REST, commands, unlike
@@ -98,6 +100,7 @@ class TwoNodes:
             told = [word for line in command.output for word in (line.replace("vm5.", "web."), REST)]
             assert unlike([REST, *told], journal) is None, journal
 
+    @pytest.mark.complaints("ganeti-vif.conf:2: bridges: ")
     def test_a_migration_that_the_target_refuses_changes_nothing(self, cluster: Cluster, web: Instance) -> None:
         source, target = web.home, cluster.other(web.home)
         with misconfigured(target):
@@ -111,6 +114,7 @@ class TwoNodes:
         web.attached()
         web.reaches(*EVERYWHERE)
 
+    @pytest.mark.complaints(r"web\.example\.com|eth1|repaired: |public link|hook|uplink")
     def test_a_failure_that_ganeti_swallows_is_told_and_mended(self, cluster: Cluster, web: Instance) -> None:
         """A routed NIC is attached after the guest has moved, and Ganeti does not ask how that went
         (ganeti lib/hypervisor/hv_kvm/__init__.py:2557-2560 at 3.0.2)."""
