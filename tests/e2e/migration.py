@@ -61,6 +61,7 @@ def measured(instance: Instance, *, attempts: int = 3) -> dict[str, Cost]:
 
 
 def _measured(instance: Instance) -> dict[str, Cost]:
+    """The same, once. Raises GuestLost if the guest is silent before or after: it may die of an earlier migration, too."""
     cards = {card.mode: card.ip for card in reversed(instance.cards) if card.ip}
     gateway = instance.cluster.site.gateway
     peers = {"routed": GATEWAY, "bridged": NEIGHBOUR}
@@ -72,13 +73,11 @@ def _measured(instance: Instance) -> dict[str, Cost]:
                 outside[mode] = FromNode(gateway, address, number)
             _until_flowing(console, inside, outside)
         migrate(instance)
-        try:
-            console = instance.console()
-        except GuestError as silent:
-            raise GuestLost(str(silent)) from silent
-        with console:
+        with instance.console() as console:
             _until_flowing(console, inside, outside)
             near = {mode: pings.stop(console) for mode, pings in inside.items()}
+    except GuestError as silent:
+        raise GuestLost(str(silent)) from silent
     finally:
         far = {mode: pings.stop() for mode, pings in outside.items()}
     return {mode: Cost(from_guest=near[mode], from_network=far[mode]) for mode in cards}
