@@ -13,7 +13,7 @@ from types import TracebackType
 
 from tests.kernel.environment import SCRIPT, bridged, mac, routed
 from tests.kernel.responder_lab import RESPONDS
-from tests.lab import Node
+from tests.lab import Node, VirtualCable
 
 from .machine import Machine
 
@@ -57,10 +57,9 @@ def daemon(machine: Machine) -> int:
 
 
 def plug(machine: Machine, stack: ExitStack, tap: str, number: int, address: str) -> Node:
-    """A guest with a whole IP stack: the end of its cable in the machine plays the tap. It is attached."""
+    """A guest with a whole IP stack behind a tap of the machine. It is attached."""
     guest = stack.enter_context(Node(f"vm{number}"))
-    # said in the guest, because the machine has process ids of its own
-    guest.run(["ip", "link", "add", "eth0", "type", "veth", "peer", "name", tap, "netns", str(machine.pid)])
+    stack.enter_context(VirtualCable(machine, tap, guest, "eth0"))
     guest.run(["ip", "link", "set", "eth0", "address", mac(number), "up"])
     guest.run(["ip", "addr", "add", address, "dev", "eth0"])
     attach(machine, (routed if address.startswith("192.0.2.") else bridged)(tap, number))
