@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from config import parse
-from config.model import Config, Private, Public
+from config.model import Config, Consumer, Private, Public
 from doors import explain, services, status, whole_node
 from doors.configuration import applied, known, tell_daemons
 from doors.progress import Bar
@@ -76,7 +76,11 @@ def tear_down(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Remove private networks and public links that no VM uses."""
     with lock.held("node"), Node() as node, Bar("devices") as bar:
         private, public = _released(given)
-        changes, refused = setup.teardown(private, public, node, dry_run=given.dry_run, progress=bar.show)
+        # A part goes, and NFDHCPD serves the rest.
+        queued = given.private is not None and _configured(given).bindings.consumer is Consumer.NFDHCPD
+        changes, refused = setup.teardown(
+            private, public, node, queued=queued, dry_run=given.dry_run, progress=bar.show
+        )
         if not refused and given.private is None and not given.dry_run:
             put_down(given.config)
             tell_daemons()

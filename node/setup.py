@@ -202,13 +202,15 @@ def teardown(
     public: tuple[Public, ...],
     node: Node,
     *,
+    queued: bool = False,
     dry_run: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[list[Change], list[Failure]]:
     """Take away what setup made. Refuses, with the names of their taps, networks and links that VMs still use.
 
-    What was there before us stays, without our mark; sysctls stay. The caller holds the lock `node`. Raises Interrupted
-    between two changes: the next teardown does the rest.
+    QUEUED: the chain of NFDHCPD's queues stays, for other networks need it. What was there before us stays, without our
+    mark; sysctls stay. The caller holds the lock `node`. Raises Interrupted between two changes: the next teardown does
+    the rest.
     """
     devices = node.devices()
     refused = [*_bridges_in_use(private, devices), *_links_in_use(public, node)]
@@ -227,7 +229,7 @@ def teardown(
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
     last = set[Key]()
     if not _in_our_care(links) - names:
-        base = state([*seclusion(), *queues()])
+        base = state([*seclusion(), *([] if queued else queues())])
         ours, last = ours | base, set(base)
     desired = state(released)
     changes = list(difference(desired, node.read([*ours.values(), *released]), ours))

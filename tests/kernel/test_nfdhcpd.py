@@ -238,3 +238,13 @@ def test_a_bridge_of_others_is_told_of_and_left_alone(served: Node, nfdhcpd: Que
 
 def test_the_doctor_does_not_tell_the_opposite(served: Node) -> None:
     assert "bridge-nf-call" not in run(served, "doctor").stdout
+
+
+def test_a_part_that_is_torn_down_leaves_the_queues_of_the_rest(served: Node) -> None:
+    manage(served, "setup", "--private", "other=1")
+    assert differences(served) == []
+    configure(served, "[public" + CONFIG.partition("[public")[2] + "consumer = nfdhcpd\n")
+    manage(served, "setup")
+    manage(served, "teardown", "--private", "other=1")
+    manage(served, "teardown", "--private", "pvn=1-3")
+    assert differences(served) == []
