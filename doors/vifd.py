@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> int:
             put_in_force(given.config)
             tell_daemons()
             return 0
-        known = _first(given.config)
+        in_force(given.config)  # if there is none to start with, that is said while there is a terminal to say it on
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
@@ -122,7 +122,8 @@ def main(arguments: list[str]) -> int:
             signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)
-            serve(known, given.config, ours)
+            # Under the lock: a second daemon, which ends at it, must not put an edit in force for the first.
+            serve(_first(given.config), given.config, ours)
     except Failure as failure:
         complain(failure)
         return 1

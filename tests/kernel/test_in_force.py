@@ -128,6 +128,13 @@ class TestWithADaemon:
         attach(before, routed(tap(before).name, 7))
         stopped(again)
 
+    def test_a_second_daemon_puts_nothing_in_force(self, before: Node, vifd: subprocess.Popen[str]) -> None:
+        configure(before, CONFIG)
+        assert "is held by process" in before.run(["ganeti-vifd", "--foreground"], check=False).stderr
+        looked(before)
+        assert not has_public_link(before)
+        assert differences(before) == [EDITED]
+
     def test_what_was_torn_down_stays_so(self, before: Node, vifd: subprocess.Popen[str]) -> None:
         manage(before, "teardown")
         quiet(hook(before, "watcher"))
