@@ -31,7 +31,7 @@ test-e2e:
 lint: build/lint/bin/ruff
 	build/lint/bin/ruff check .
 	build/lint/bin/ruff format --check .
-	build/lint/bin/mypy --python-executable $(PYTHON)
+	build/lint/bin/mypy --python-executable $(PYTHON) $(foreach package,$(PACKAGES),$(if $(findstring /,$(package)),,-p $(package))) -p demo -p tests.machines
 
 build/lint/bin/ruff:
 	@tools/apt-needs $(LINT)
@@ -61,7 +61,9 @@ SHARE = $(DESTDIR)/usr/share/ganeti-vif
 LIB = $(DESTDIR)/usr/lib/ganeti-vif
 USR = $(DESTDIR)/usr/lib
 ETC = $(DESTDIR)/etc
-PACKAGES = config doctor doors engine ganeti hooks host_setup nfdhcpd_bridge node outside predecessors responder vif
+PACKAGES = $(shell tools/packages)
+PROGRAMS = ganeti-vif ganeti-vifd ganeti-vif-responder
+ENTRY = ganeti_vif/entry
 MODES = bridged routed openvswitch
 INSTANCE_HOOKS = add start stop reboot migrate failover move modify rename remove export
 HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) instance-migrate-pre.d network-connect-pre.d network-connect-post.d network-disconnect-post.d \
@@ -72,11 +74,11 @@ install:
 	set -e; for package in $(PACKAGES); do \
 		install -d $(SHARE)/$$package; install -m 644 $$package/*.py $(SHARE)/$$package/; done
 	sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog >$(SHARE)/VERSION
-	install -m 755 doors/ganeti-vif doors/ganeti-vifd doors/ganeti-vif-responder doors/kvm-vif-bridge $(SHARE)/doors/
+	set -e; for name in $(PROGRAMS) kvm-vif-bridge; do install -m 755 $(ENTRY)/$$name $(SHARE)/$(ENTRY)/; done
 	install -m 755 hooks/ganeti-vif $(SHARE)/hooks/
 	install -d $(LIB) $(DESTDIR)/usr/sbin $(ETC)/ganeti-vif $(ETC)/ganeti
-	for name in ganeti-vif ganeti-vifd ganeti-vif-responder; do ln -sf ../share/ganeti-vif/doors/$$name $(DESTDIR)/usr/sbin/$$name; done
-	ln -sf ../../share/ganeti-vif/doors/kvm-vif-bridge $(LIB)/kvm-vif-bridge
+	set -e; for name in $(PROGRAMS); do ln -sf ../share/ganeti-vif/$(ENTRY)/$$name $(DESTDIR)/usr/sbin/$$name; done
+	ln -sf ../../share/ganeti-vif/$(ENTRY)/kvm-vif-bridge $(LIB)/kvm-vif-bridge
 	ln -sf ../../share/ganeti-vif/hooks/ganeti-vif $(LIB)/hook
 	set -e; for directory in $(HOOKS); do \
 		install -d $(ETC)/ganeti/hooks/$$directory; \
@@ -86,10 +88,10 @@ install:
 	install -d $(ETC)/ganeti-vif/profiles.d
 	install -m 644 etc/profiles.d/*.nft $(ETC)/ganeti-vif/profiles.d/
 	install -d $(USR)/systemd/networkd.conf.d $(USR)/systemd/network $(USR)/NetworkManager/conf.d
-	install -m 644 others/networkd.conf $(USR)/systemd/networkd.conf.d/ganeti-vif.conf
-	install -m 644 others/networkd.network $(USR)/systemd/network/05-ganeti-vif.network
-	install -m 644 others/udev.link $(USR)/systemd/network/05-ganeti-vif.link
-	install -m 644 others/NetworkManager.conf $(USR)/NetworkManager/conf.d/ganeti-vif.conf
+	install -m 644 etc/drop-ins/networkd.conf $(USR)/systemd/networkd.conf.d/ganeti-vif.conf
+	install -m 644 etc/drop-ins/networkd.network $(USR)/systemd/network/05-ganeti-vif.network
+	install -m 644 etc/drop-ins/udev.link $(USR)/systemd/network/05-ganeti-vif.link
+	install -m 644 etc/drop-ins/NetworkManager.conf $(USR)/NetworkManager/conf.d/ganeti-vif.conf
 	set -e; for script in kvm-vif-bridge $(foreach mode,$(MODES),network/$(mode)/up network/$(mode)/down); do \
 		install -D -m 755 kvm-vif-bridge $(SHARE)/scripts/$$script; \
 		install -D -m 755 kvm-vif-bridge $(ETC)/ganeti/$$script; done

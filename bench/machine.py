@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.caller import CONFIG, MODES, Caller, environment
-from outside.inotify import Watch
+from ganeti_vif.system.inotify import Watch
 from tests.lab import Node, Tap, TapHolder, wire
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,1 +1,1 @@
-"""Ganeti's other doors: one executable that is linked into each hook directory, and what it does for each hook."""
+"""Ganeti's other entries: one executable that is linked into each hook directory, and what it does for each hook."""

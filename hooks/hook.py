@@ -12,16 +12,17 @@ import gc
 import os
 from collections.abc import Callable, Mapping
 
-from config.model import Config
-from doors import services, whole_node
-from engine.failure import Failure, in_brackets, one_line
-from engine.words import finding
-from ganeti.hook import Hook, Instance, hook_of
-from node import connecting, whole
-from node.in_force import in_force
-from outside import lock, log
-from outside.node import Node
-from vif.refresh import refresh
+from ganeti_vif.config.model import Config
+from ganeti_vif.engine.failure import Failure, in_brackets, one_line
+from ganeti_vif.engine.naming import finding
+from ganeti_vif.ganeti.hook import Hook, Instance, hook_of
+from ganeti_vif.lifecycle.refresh import refresh
+from ganeti_vif.reconcile import connecting, services
+from ganeti_vif.reconcile import reconcile as whole_node
+from ganeti_vif.reconcile import survey as whole
+from ganeti_vif.reconcile.in_force import in_force
+from ganeti_vif.system import lock, log
+from ganeti_vif.system.node import Node
 
 MOST = 3
 """How many findings a line of cluster-verify names; the rest is counted."""
@@ -29,7 +30,7 @@ MOST = 3
 
 def main(environment: Mapping[str, str]) -> int:
     """Serve one hook. Returns the exit status."""
-    gc.disable()  # as in doors/vif_script.py
+    gc.disable()  # as in entry/vif_script.py
     hook = hook_of(environment)
     try:
         action = ACTIONS.get(hook.name)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from engine.chains import Chain, FilterRule
-from engine.failure import Failure
-from engine.objects import BridgeNetfilter, Module
-from engine.state import Object
+from ganeti_vif.engine.chains import Chain, FilterRule
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import BridgeNetfilter, Module
+from ganeti_vif.engine.state import Object
 
 DHCP, ROUTER_SOLICITATION, NEIGHBOUR_SOLICITATION, DHCPV6 = 42, 43, 44, 45
 MANGLE = -150

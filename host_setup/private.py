@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from config.model import VXLAN_PORT, Private, Uplink, VlanUplink, VxlanUplink
-from engine.chains import Chain, FilterRule
-from engine.failure import Failure
-from engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
-from engine.objects import ETHERNET_MTU, BridgePort, Link, Sysctl, Up
-from engine.state import Object
+from ganeti_vif.config.model import VXLAN_PORT, Private, Uplink, VlanUplink, VxlanUplink
+from ganeti_vif.engine.chains import Chain, FilterRule
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
+from ganeti_vif.engine.objects import ETHERNET_MTU, BridgePort, Link, Sysctl, Up
+from ganeti_vif.engine.state import Object
 from host_setup.nfdhcpd import heard
 
 _FACTS = ("kind", "lower", "vlan", "vni")

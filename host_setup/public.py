@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_network
 
-from config.model import Public
-from engine.chains import Chain, FilterRule
-from engine.failure import Failure
-from engine.marks import ROUTED_GROUP
-from engine.objects import Link, Route, Rule, Sysctl, Up
-from engine.state import Object
-from engine.words import dotted
+from ganeti_vif.config.model import Public
+from ganeti_vif.engine.chains import Chain, FilterRule
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.marks import ROUTED_GROUP
+from ganeti_vif.engine.naming import dotted
+from ganeti_vif.engine.objects import Link, Route, Rule, Sysctl, Up
+from ganeti_vif.engine.state import Object
 
 PRIORITY = 20000
 """Of our policy rules: after `local` (0), before `main` (32766)."""

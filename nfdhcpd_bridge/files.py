@@ -12,9 +12,9 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 
-from engine.difference import Alter, Change, Make, Remove
-from engine.failure import Failure, Gone
-from engine.objects import Binding
+from ganeti_vif.engine.difference import Alter, Change, Make, Remove
+from ganeti_vif.engine.failure import Failure, Gone
+from ganeti_vif.engine.objects import Binding
 from nfdhcpd_bridge.binding import identity, is_ours
 
 Stamp = tuple[int, int, int, int]

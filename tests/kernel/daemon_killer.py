@@ -23,9 +23,9 @@ from typing import Any
 import environment as gives
 from dying import Tap, forked, manage  # first: it finds the product
 
-import doors.vif_script
-import doors.vifd
-from doors.ask import ask
+import ganeti_vif.daemon.process
+import ganeti_vif.entry.vif_script
+from ganeti_vif.system.ask import ask
 
 FEW = 256
 """Descriptors that a process may have: the daemon closes all that it is started with, one by one."""
@@ -51,12 +51,12 @@ def fork(action: Callable[[], int]) -> int:
 def client(environment: dict[str, str]) -> int:
     """What the program kvm-vif-bridge does."""
     answer = ask("vif", {name.encode(): value.encode() for name, value in environment.items()})
-    return doors.vif_script.main(environment) if answer is None else answer[0]
+    return ganeti_vif.entry.vif_script.main(environment) if answer is None else answer[0]
 
 
 def started() -> int:
     """A daemon that answers."""
-    daemon = fork(lambda: doors.vifd.main(["--foreground"]))
+    daemon = fork(lambda: ganeti_vif.daemon.process.main(["--foreground"]))
     deadline = time.monotonic() + PATIENCE
     while ask("state", {}) is None:
         assert time.monotonic() < deadline

@@ -21,14 +21,14 @@ from typing import Any
 
 sys.path.insert(0, "/usr/share/ganeti-vif")
 
-import doors.cli
-import doors.vif_script
-import outside.netlink
-import outside.nftables
-import outside.node
-from engine.difference import Change
-from engine.failure import Failure
-from engine.words import finding
+import ganeti_vif.cli.command_line
+import ganeti_vif.entry.vif_script
+import ganeti_vif.kernel.netlink.changes
+import ganeti_vif.kernel.nftables.changes
+import ganeti_vif.system.node
+from ganeti_vif.engine.difference import Change
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.naming import finding
 
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 NOTHING = 10**6
@@ -64,10 +64,10 @@ class Count:
 
 def dying(count: Count) -> None:
     """From now on this process dies at the change, or the rename, that COUNT says."""
-    perform = outside.node.Node.perform
+    perform = ganeti_vif.system.node.Node.perform
     rename = os.rename
 
-    def counted(node: outside.node.Node, change: Change) -> None:
+    def counted(node: ganeti_vif.system.node.Node, change: Change) -> None:
         count.seen += 1
         mine = count.seen == count.last
         if mine and count.how == "fail":
@@ -85,7 +85,7 @@ def dying(count: Count) -> None:
     if count.how == "rename":
         os.rename = renamed  # type: ignore[assignment]
     else:
-        outside.node.Node.perform = counted  # type: ignore[method-assign]
+        ganeti_vif.system.node.Node.perform = counted  # type: ignore[method-assign]
 
 
 def forked(action: Callable[[], int], last: int = NOTHING, how: str = "after") -> dict[str, Any]:
@@ -117,11 +117,11 @@ def forked(action: Callable[[], int], last: int = NOTHING, how: str = "after") -
 
 
 def script(environment: dict[str, str]) -> Callable[[], int]:
-    return lambda: doors.vif_script.main(environment)
+    return lambda: ganeti_vif.entry.vif_script.main(environment)
 
 
 def manage(*arguments: str) -> Callable[[], int]:
-    return lambda: doors.cli.main(list(arguments), {})
+    return lambda: ganeti_vif.cli.command_line.main(list(arguments), {})
 
 
 def well(run: dict[str, Any]) -> None:

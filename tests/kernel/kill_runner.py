@@ -24,10 +24,10 @@ import snapshot
 from dying import NOTHING, SIGNALS, forked, manage, well  # first: it finds the product
 from kill_scenes import SCENES, Scene
 
-import outside.node
-from doors.duties import Duties
-from node.in_force import in_force
-from outside import lock
+import ganeti_vif.system.node
+from ganeti_vif.daemon.loop import Duties
+from ganeti_vif.reconcile.in_force import in_force
+from ganeti_vif.system import lock
 
 
 def shot() -> snapshot.Snapshot:
@@ -37,7 +37,7 @@ def shot() -> snapshot.Snapshot:
 
 def successor() -> int:
     """A daemon that starts, until it has looked at the node and done what came of that."""
-    with outside.node.Node() as node:
+    with ganeti_vif.system.node.Node() as node:
         duties = Duties(in_force(), node)
         duties.work()
         while duties._child:

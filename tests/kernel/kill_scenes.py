@@ -13,21 +13,21 @@ from collections.abc import Callable
 import environment as gives
 from dying import Tap, forked, manage, script, well  # first: it finds the product
 
-import doors.cli
-import doors.vif_script
-import outside.node
-from doors.agenda import Agenda
-from doors.ask import PROTOCOL
-from doors.duties import Duties
-from doors.hand_over import HandOver
-from doors.look import look
-from doors.tasks import Task
-from doors.tending import Tending
-from engine.chains import table_of
-from node.in_force import in_force
-from outside.control import Question
-from outside.events import Event, Gone
-from vif.attach import recorded
+import ganeti_vif.cli.command_line
+import ganeti_vif.entry.vif_script
+import ganeti_vif.system.node
+from ganeti_vif.daemon.hand_over import HandOver
+from ganeti_vif.daemon.look import look
+from ganeti_vif.daemon.loop import Duties
+from ganeti_vif.daemon.tasks import Task
+from ganeti_vif.daemon.tending import Tending
+from ganeti_vif.daemon.timers import Agenda
+from ganeti_vif.engine.chains import table_of
+from ganeti_vif.kernel.netlink.events import Event, Gone
+from ganeti_vif.lifecycle.recorded import recorded
+from ganeti_vif.reconcile.in_force import in_force
+from ganeti_vif.system.ask import PROTOCOL
+from ganeti_vif.system.control import Question
 
 
 class Scene:
@@ -61,7 +61,7 @@ class Attach(Scene):
         raise NotImplementedError
 
     def verb(self) -> int:
-        return doors.vif_script.main(self.environment)
+        return ganeti_vif.entry.vif_script.main(self.environment)
 
 
 class AttachRouted(Attach):
@@ -71,7 +71,7 @@ class AttachRouted(Attach):
 
 class AttachByHand(AttachRouted):
     def verb(self) -> int:
-        return doors.cli.main(["attach"], self.environment)
+        return ganeti_vif.cli.command_line.main(["attach"], self.environment)
 
 
 class AttachBridged(Attach):
@@ -102,8 +102,10 @@ class Detach(AttachRouted):
     def verb(self) -> int:
         assert self.tap
         if not os.path.exists(f"/run/ganeti-vif/nics/{self.tap.name}.json"):
-            return doors.cli.main(["reconcile"], {})  # the run that died had come to the end, or nearly so
-        return doors.cli.main(["detach", self.tap.name], {})
+            return ganeti_vif.cli.command_line.main(
+                ["reconcile"], {}
+            )  # the run that died had come to the end, or nearly so
+        return ganeti_vif.cli.command_line.main(["detach", self.tap.name], {})
 
 
 class GiveBack(Detach):
@@ -139,7 +141,7 @@ class Setup(Scene):
         well(forked(manage("teardown")))
 
     def verb(self) -> int:
-        return doors.cli.main(["setup"], {})
+        return ganeti_vif.cli.command_line.main(["setup"], {})
 
     def leave(self) -> None:
         well(forked(manage("setup")))
@@ -147,7 +149,7 @@ class Setup(Scene):
 
 class Teardown(Scene):
     def verb(self) -> int:
-        return doors.cli.main(["teardown"], {})
+        return ganeti_vif.cli.command_line.main(["teardown"], {})
 
     def leave(self) -> None:
         well(forked(manage("setup")))
@@ -176,7 +178,7 @@ class Reconcile(Scene):
             subprocess.run(command.split(), check=True)
 
     def verb(self) -> int:
-        return doors.cli.main(["reconcile"], {})
+        return ganeti_vif.cli.command_line.main(["reconcile"], {})
 
 
 class Daemon(Scene):
@@ -188,7 +190,7 @@ class Daemon(Scene):
 
     def served(self, events: list[Event], questions: list[Question], met: Callable[[], bool]) -> int:
         """It does what EVENTS and QUESTIONS ask for, until that is MET."""
-        with outside.node.Node() as node:
+        with ganeti_vif.system.node.Node() as node:
             duties = Duties(in_force(), node)
             for event in events:
                 duties.hear(event)
@@ -234,7 +236,7 @@ class HandedOver(Daemon):
 
     def moved(self, here: bool) -> int:
         assert self.tap
-        with outside.node.Node() as node:
+        with ganeti_vif.system.node.Node() as node:
             agenda: Agenda[Task] = Agenda()
             HandOver(Tending(in_force().config, node, agenda), node, agenda).move(self.tap.name, here=here)
         nic = recorded(self.tap.name)

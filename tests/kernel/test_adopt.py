@@ -252,15 +252,15 @@ def test_a_rule_that_says_more_than_ours_stays(ready: Node, start: Callable[...,
 INTERRUPTED = """
 import os, signal, sys
 sys.path.insert(0, "/usr/share/ganeti-vif")
-import doors.cli, outside.node
-perform, left = outside.node.Node.perform, [int(sys.argv[1])]
+import ganeti_vif.cli.command_line, ganeti_vif.system.node
+perform, left = ganeti_vif.system.node.Node.perform, [int(sys.argv[1])]
 def counted(node, change):
     perform(node, change)
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGINT)
-outside.node.Node.perform = counted
-sys.exit(doors.cli.main(["adopt"], {}))
+ganeti_vif.system.node.Node.perform = counted
+sys.exit(ganeti_vif.cli.command_line.main(["adopt"], {}))
 """
 """Somebody presses Ctrl-C while the change of that number is made."""
 

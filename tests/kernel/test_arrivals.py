@@ -49,9 +49,7 @@ def taps_of(node: Node) -> dict[str, str]:
 
 def trouble(node: Node) -> list[dict[str, str]]:
     """What the daemon says that it cannot see."""
-    ask = (
-        "import sys; sys.path.insert(0, '/usr/share/ganeti-vif'); from doors.ask import ask; print(ask('state', {})[1])"
-    )
+    ask = "import sys; sys.path.insert(0, '/usr/share/ganeti-vif'); from ganeti_vif.system.ask import ask; print(ask('state', {})[1])"
     state: dict[str, Any] = json.loads(node.run(["/usr/bin/python3", "-IS", "-c", ask]).stdout)
     found: list[dict[str, str]] = state["trouble"]
     return found

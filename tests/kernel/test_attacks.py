@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from outside import filters
-from outside.query import Query
+from ganeti_vif.kernel.netlink.query import Query
+from ganeti_vif.kernel.nftables import filters
 from tests.lab import Node, PacketSocket, Tap, wire
 
 from .actions import attach, ip, manage, udp

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from config.model import Config, Public
-from engine.chains import Chain
-from engine.difference import Make, Remove
-from engine.objects import Link
-from outside import compiled_rules, filters
-from outside.nftables import Nftables
+from ganeti_vif.config.model import Config, Public
+from ganeti_vif.desired.context import Context
+from ganeti_vif.desired.needs import needs
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.difference import Make, Remove
+from ganeti_vif.engine.objects import Link
+from ganeti_vif.kernel.nftables import compiled_rules, filters
+from ganeti_vif.kernel.nftables.changes import Nftables
+from ganeti_vif.nic.nic import Mode, Network, Nic, Vlans
 from tests.lab import Node, Tap
-from vif.needs import needs
-from vif.nic import Mode, Network, Nic, Vlans
-from vif.surroundings import Surroundings
 
 PUBLIC = Public(
     name="public",
@@ -86,12 +86,12 @@ def chains(kind: Kind, tap: str, mac: str, address4: IPv4Address, address6: IPv6
         network=kind.network,
     )
     routed = kind.mode is Mode.ROUTED
-    around = Surroundings(
+    context = Context(
         bridge=None if routed else Link(name="pvn1", mac="06:00:00:00:00:01"),
         public=PUBLIC if routed else None,
         table=PUBLIC.table if routed else None,
     )
-    wanted = needs(nic, Config(public=(PUBLIC,)), around)
+    wanted = needs(nic, Config(public=(PUBLIC,)), context)
     return [thing for thing in wanted.own.values() if isinstance(thing, Chain)]
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from doors.ask import PROTOCOL
-from outside.control import LARGEST
+from ganeti_vif.system.ask import PROTOCOL
+from ganeti_vif.system.control import LARGEST
 from tests.lab import PATIENCE, Node
 
 from .actions import attach, differences, vif_script

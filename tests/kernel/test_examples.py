@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from doors.help import HELP
+from ganeti_vif.cli.help import HELP
 from tests.lab import Node
 
 from .actions import attach, differences, manage, names, shot

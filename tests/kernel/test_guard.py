@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from engine.chains import table_of
+from ganeti_vif.engine.chains import table_of
 from tests.lab import Node, PacketSocket, Tap
 
 from .actions import (

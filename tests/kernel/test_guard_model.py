@@ -16,16 +16,16 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 import pytest
 from netaddr import EUI, IPNetwork
 
-from engine.chains import Chain
-from engine.difference import Make, Remove
-from outside import filters
-from outside.nftables import Nftables
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.difference import Make, Remove
+from ganeti_vif.guard import guard, tap_filter
+from ganeti_vif.guard.packet import described
+from ganeti_vif.guard.rules import Verdict, decision
+from ganeti_vif.kernel.nftables import filters
+from ganeti_vif.kernel.nftables.changes import Nftables
+from ganeti_vif.nic.nic import Mode, Network, Nic
+from ganeti_vif.nic.tags import Grants
 from tests.lab import Node, Tap
-from vif import guard, tap_filter
-from vif.nic import Mode, Network, Nic
-from vif.packet import described
-from vif.rules import Verdict, decision
-from vif.tags import Grants
 
 from .actions import ip
 from .forging import (

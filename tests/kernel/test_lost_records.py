@@ -100,7 +100,7 @@ def read_all():
 @pytest.mark.parametrize("verb", ["check", "reconcile"])
 def test_a_nic_that_is_attached_while_somebody_looks_is_no_lost_one(ready: Node, tap: MakeTap, verb: str) -> None:
     """Its record came after the records were read, and its filter before the filters were."""
-    with open(ready.path("/usr/share/ganeti-vif/outside/records.py"), "a") as module:
+    with open(ready.path("/usr/share/ganeti-vif/ganeti_vif/system/records.py"), "a") as module:
         module.write(UNSEEN)
     one, well = tap(ready), tap(ready)
     attach(ready, bridged(one.name))

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from doors.tasks import AGAIN
+from ganeti_vif.daemon.tasks import AGAIN
 from tests.lab import PacketSocket, Tap
 
 from .actions import answer, arp, attach, complaint, differences, link, manage, udp, vif_script

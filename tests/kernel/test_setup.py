@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.chains import table_of
-from engine.failure import remedy
+from ganeti_vif.engine.chains import table_of
+from ganeti_vif.engine.failure import remedy
 from tests.lab import PATIENCE, Node, wait_for
 
 from .actions import attach, complaint, differences, ip, link, manage, names, ping, run, shot, sysctl, vif_script
@@ -325,7 +325,7 @@ def advertised(node: Node, request: pytest.FixtureRequest) -> Node:
     sysctl(node, "net/ipv6/conf/eth0/accept_ra", "1")
     ip(node, "-6 route add default via fe80::1 dev eth0 proto ra metric 1024")
     if request.param == "older":
-        with open(node.path("/usr/share/ganeti-vif/outside/sysctl.py"), "a") as module:
+        with open(node.path("/usr/share/ganeti-vif/ganeti_vif/kernel/sysctl.py"), "a") as module:
             module.write("\n\ndef force_forwarding() -> bool:\n    return False\n")
     elif node.run(["test", "-e", "/proc/sys/net/ipv6/conf/all/force_forwarding"], check=False).returncode:
         pytest.skip("this kernel is an older one")

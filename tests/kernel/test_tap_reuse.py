@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from doors.migrations import Migrations
-from doors.tasks import Claim
-from doors.trouble import Trouble
+from ganeti_vif.daemon.migrations import Migrations
+from ganeti_vif.daemon.tasks import Claim
+from ganeti_vif.daemon.trouble import Trouble
+from ganeti_vif.desired.routed import TAP_MAC
 from tests.lab import PATIENCE, Node, PacketSocket, Tap
 from tests.lab.frames import FramePort
-from vif.routed import TAP_MAC
 
 from .actions import BROADCAST, answer, attach, differences, ip, udp
 from .conftest import MakeTap

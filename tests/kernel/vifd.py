@@ -56,7 +56,7 @@ def launched(node: Node) -> subprocess.Popen[str]:
 
 def answers(node: Node) -> bool:
     """Whether a daemon answers at its door."""
-    ask = "import sys; sys.path.insert(0, '/usr/share/ganeti-vif'); from doors.ask import ask; sys.exit(ask('state', {}) is None)"
+    ask = "import sys; sys.path.insert(0, '/usr/share/ganeti-vif'); from ganeti_vif.system.ask import ask; sys.exit(ask('state', {}) is None)"
     return node.run(["/usr/bin/python3", "-IS", "-c", ask], check=False).returncode == 0
 
 
@@ -101,4 +101,4 @@ def without_records(node: Node) -> bool:
 
 def impatient(node: Node) -> None:
     """From now on who asks the daemon of NODE waits for half a second, and not for ten."""
-    node.run(["sed", "-i", "s/^PATIENCE = 10.0$/PATIENCE = 0.5/", "/usr/share/ganeti-vif/doors/ask.py"])
+    node.run(["sed", "-i", "s/^PATIENCE = 10.0$/PATIENCE = 0.5/", "/usr/share/ganeti-vif/ganeti_vif/system/ask.py"])

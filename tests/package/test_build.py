@@ -42,6 +42,6 @@ def test_every_module_is_compiled_and_none_is_in_anybodys_way(suite: str, boot: 
     compiled = sh(
         machine, f"cd {shared}; find . -name '*.pyc' | sed 's/__pycache__.//; s/[.]cpython-3[0-9]*[.]pyc$/.py/' | sort"
     )
-    assert "./doors/ask.py" in modules
+    assert "./ganeti_vif/system/ask.py" in modules
     assert compiled.split() == modules
-    assert "ModuleNotFoundError" in sh(machine, "python3 -c 'import doors'", check=False)
+    assert "ModuleNotFoundError" in sh(machine, "python3 -c 'import ganeti_vif'", check=False)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from outside import log
+from ganeti_vif.system import log
 from tests.signals import heard
 
 heard()

@@ -9,9 +9,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import dpkt
 
-from config.model import Told
+from ganeti_vif.config.model import Told
+from ganeti_vif.responder.service import Service, service
 from nfdhcpd_bridge.reading import reading
-from responder.service import Service, service
 
 GUEST, TAP = bytes.fromhex("aa0000000005"), bytes.fromhex("fe0056494601")
 BROADCAST = b"\xff" * 6

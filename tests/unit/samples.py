@@ -16,15 +16,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from config.model import Config, Public
-from engine.chains import Chain
-from engine.commands import commands
-from engine.difference import Alter, Change, Make
-from engine.failure import Failure
-from engine.objects import Link
-from ganeti import environment
-from vif.nic import Mode, Nic
-from vif.surroundings import Surroundings
+from ganeti_vif.config.model import Config, Public
+from ganeti_vif.desired.context import Context
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.commands import commands
+from ganeti_vif.engine.difference import Alter, Change, Make
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Link
+from ganeti_vif.ganeti import environment
+from ganeti_vif.nic.nic import Mode, Nic
 
 T = TypeVar("T")
 HERE = Path(__file__).resolve().parent
@@ -116,10 +116,10 @@ def outcome(action: Callable[[], T]) -> T | Failure:
         return proper(failure)
 
 
-def around(nic: Nic, **changes: Any) -> Surroundings:
+def context(nic: Nic, **changes: Any) -> Context:
     """A node on which nothing stands against NIC."""
     tap = Link(name=nic.tap, kind="tun", tun="tap", index=nic.index, group=0, mac="e6:11:22:33:44:55", mtu=1500)
-    common = Surroundings(tap=tap)
+    common = Context(tap=tap)
     match nic.mode:
         case Mode.BRIDGED:
             bridge = Link(name=nic.link, kind="bridge", index=7, mtu=1500, vlan_filtering=bool(nic.vlans.tagged))

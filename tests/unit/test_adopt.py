@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BRIDGED, ROUTED, around, nic_of, proper
+from samples import BRIDGED, ROUTED, context, nic_of, proper
 
-from config.model import Config
-from engine.failure import Failure
-from engine.objects import Link, Record
-from outside import monitor
-from vif.adopt import Described, Here, Instance, Plugged, Verdict, judge
-from vif.bridged import port_mac
-from vif.needs import needs
-from vif.nic import Nic
-from vif.record import nic_of as nic_of_record
-from vif.record import record_of
-from vif.routed import TAP_MAC
+from ganeti_vif.config.model import Config
+from ganeti_vif.desired.adopt import Described, Here, Instance, Plugged, Verdict, judge
+from ganeti_vif.desired.bridged import port_mac
+from ganeti_vif.desired.needs import needs
+from ganeti_vif.desired.routed import TAP_MAC
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Link, Record
+from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.record import nic_of as nic_of_record
+from ganeti_vif.nic.record import record_of
+from ganeti_vif.system.qemu import monitor
 
 ONE = replace(nic_of(BRIDGED, INTERFACE_INDEX=None), tap="unknown", index=0)
 OTHER = replace(
@@ -150,7 +150,7 @@ def test_a_tap_keeps_its_mac(nic: Nic, usual: str) -> None:
     for mac, kept in ((ANY_MAC, ANY_MAC), (usual, None)):
         (found,) = verdict((nic, "nic-1"), taps={"nic-1": {"tap0"}}, links=(tap("tap0", mac=mac),)).adopted
         assert found.tap_mac == kept
-        wanted = needs(found, Config(), around(found)).own["link", "tap0"]
+        wanted = needs(found, Config(), context(found)).own["link", "tap0"]
         assert isinstance(wanted, Link)
         assert wanted.mac == mac
         assert nic_of_record(record_of(found)) == found

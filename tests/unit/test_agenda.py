@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doors.agenda import Agenda
+from ganeti_vif.daemon.timers import Agenda
 
 PLANS = st.lists(st.tuples(st.integers(0, 20), st.sampled_from("abcd")))
 

@@ -10,7 +10,7 @@ import dpkt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vif.announce import announced, announcements, arrival, arrived, departed, departure
+from ganeti_vif.nic.announcement import announced, announcements, arrival, arrived, departed, departure
 
 MACS = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
 BROADCAST = b"\xff" * 6

@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BRIDGED, CONFIG, PUBLIC, ROUTED, around, nic_of
+from samples import BRIDGED, CONFIG, PUBLIC, ROUTED, context, nic_of
 
-from config.model import Bindings, Config, Consumer, For
-from engine.difference import Alter, Make, Remove
-from engine.failure import Failure, Gone
-from engine.objects import Binding, Link
+from ganeti_vif.config.model import Bindings, Config, Consumer, For
+from ganeti_vif.desired.needs import needs
+from ganeti_vif.engine.difference import Alter, Make, Remove
+from ganeti_vif.engine.failure import Failure, Gone
+from ganeti_vif.engine.objects import Binding, Link
+from ganeti_vif.nic.nic import Nic
 from nfdhcpd_bridge import binding, files
-from vif.needs import needs
-from vif.nic import Nic
 
 KEYS = (
     "INDEV",
@@ -59,7 +59,7 @@ def served(text: str) -> dict[str, object]:
 
 
 def bindings(nic: Nic, config: Config = CONFIG, **changes: object) -> list[Binding]:
-    wanted = needs(nic, config, around(nic, **changes))
+    wanted = needs(nic, config, context(nic, **changes))
     return [thing for thing in wanted.all.values() if isinstance(thing, Binding)]
 
 

@@ -9,64 +9,33 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+from product import MODULES, PURE_ROOMS, ROOMS, importers, imports, room, rooms, top, tree
 from samples import ROOT
 
-PACKAGES = (
-    "config",
-    "doctor",
-    "doors",
-    "engine",
-    "ganeti",
-    "host_setup",
-    "nfdhcpd_bridge",
-    "node",
-    "outside",
-    "predecessors",
-    "responder",
-    "vif",
+PURE = sorted(
+    module
+    for module in MODULES
+    if room(module) in PURE_ROOMS
+    or module
+    in {
+        "ganeti_vif/config/clashes.py",
+        "ganeti_vif/config/model.py",
+        "ganeti_vif/daemon/tasks.py",
+        "ganeti_vif/daemon/timers.py",
+        "ganeti_vif/reconcile/moves.py",
+        "nfdhcpd_bridge/binding.py",
+        "nfdhcpd_bridge/reading.py",
+    }
 )
-MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-PURE = [
-    "config/clashes.py",
-    "config/model.py",
-    "engine/apply.py",
-    "engine/chains.py",
-    "engine/commands.py",
-    "engine/difference.py",
-    "engine/failure.py",
-    "engine/interruption.py",
-    "engine/marks.py",
-    "engine/objects.py",
-    "engine/state.py",
-    "engine/words.py",
-    "nfdhcpd_bridge/binding.py",
-    "nfdhcpd_bridge/reading.py",
-    "vif/adopt.py",
-    "vif/announce.py",
-    "vif/bridged.py",
-    "vif/guard.py",
-    "vif/needs.py",
-    "vif/nic.py",
-    "vif/openvswitch.py",
-    "vif/packet.py",
-    "vif/record.py",
-    "vif/profile.py",
-    "vif/routed.py",
-    "vif/tap_filter.py",
-    "vif/rules.py",
-    "vif/surroundings.py",
-    "vif/tags.py",
-    *(module for module in MODULES if module.startswith(("doctor/", "host_setup/", "predecessors/", "responder/"))),
-]
 IMPURE = {
     "os",
+    "posix",
     "socket",
+    "_socket",
     "subprocess",
-    "outside",
     "shutil",
     "pathlib",
     "glob",
@@ -77,45 +46,19 @@ IMPURE = {
     "tempfile",
 }
 WRITERS = {
-    "outside/child.py",
-    "outside/control.py",
-    "outside/in_force.py",
-    "outside/lock.py",
-    "outside/log.py",
-    "outside/new_file.py",
-    "outside/records.py",
-    "outside/state_socket.py",
-    "outside/sysctl.py",
+    "ganeti_vif/kernel/sysctl.py",
+    "ganeti_vif/system/child.py",
+    "ganeti_vif/system/control.py",
+    "ganeti_vif/system/in_force.py",
+    "ganeti_vif/system/lock.py",
+    "ganeti_vif/system/log.py",
+    "ganeti_vif/system/new_file.py",
+    "ganeti_vif/system/records.py",
+    "ganeti_vif/system/state_socket.py",
     "nfdhcpd_bridge/files.py",
 }
 
 modules = pytest.mark.parametrize("module", MODULES)
-
-
-@cache
-def tree(module: str) -> ast.Module:
-    return ast.parse((ROOT / module).read_text(encoding="utf-8"), module)
-
-
-def imports(module: str) -> set[str]:
-    """The dotted names that MODULE imports anywhere, functions included."""
-    found = set()
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "an import says its whole name"
-            assert node.module
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
-def top(module: str) -> set[str]:
-    return {name.partition(".")[0] for name in imports(module)}
-
-
-def importers(name: str) -> set[str]:
-    return {module for module in MODULES if any(i == name or i.startswith(f"{name}.") for i in imports(module))}
 
 
 def strings(module: str) -> Iterator[str]:
@@ -175,24 +118,29 @@ def writing_calls(module: str) -> Iterator[str]:
 
 
 def test_this_test_sees_the_project() -> None:
-    assert len(MODULES) > 30
-    assert set(PURE) <= set(MODULES)
-    assert imports("outside/messages.py") >= {"pyroute2.netlink", "engine.objects", "engine.objects.Link"}
+    assert len(MODULES) > 130
+    assert {"hooks/ganeti-vif", "ganeti_vif/entry/kvm-vif-bridge", "ganeti_vif/system/qemu/incoming.py"} <= set(MODULES)
+    assert {room(module) for module in MODULES} == {"ganeti_vif", *ROOMS}
+    assert imports("ganeti_vif/kernel/netlink/messages.py") >= {
+        "pyroute2.netlink",
+        "ganeti_vif.engine.objects",
+        "ganeti_vif.engine.objects.Link",
+    }
     assert "os.rename" in writing_calls("nfdhcpd_bridge/files.py")
-    assert "open" in writing_calls("outside/records.py")
+    assert "open" in writing_calls("ganeti_vif/system/records.py")
 
 
 def test_only_one_module_imports_pyroute2() -> None:
-    assert importers("pyroute2") == {"outside/messages.py"}
+    assert importers("pyroute2") == {"ganeti_vif/kernel/netlink/messages.py"}
 
 
 def test_only_one_module_imports_libnftables() -> None:
-    assert importers("nftables") == {"outside/nftables.py"}
+    assert importers("nftables") == {"ganeti_vif/kernel/nftables/changes.py"}
 
 
-def test_nobody_outside_outside_runs_programs_or_opens_netlink_packets_or_sysctls() -> None:
+def test_nobody_but_kernel_and_system_runs_programs_or_opens_netlink_packets_or_sysctls() -> None:
     for module in MODULES:
-        if module.startswith("outside/"):
+        if room(module).startswith(("kernel", "system")):
             continue
         assert "subprocess" not in top(module), module
         assert not names(module) & {"AF_NETLINK", "AF_PACKET", "popen", "posix_spawn", "system"}, module
@@ -202,7 +150,11 @@ def test_nobody_outside_outside_runs_programs_or_opens_netlink_packets_or_sysctl
 
 def test_programs_are_run_to_ask_open_vswitch_for_rules_of_xtables_and_to_load_a_module() -> None:
     runners = {m for m in MODULES if any(i.startswith("subprocess") for i in imports(m))}
-    assert runners == {"outside/modules.py", "outside/openvswitch.py", "outside/xtables.py"}
+    assert runners == {
+        "ganeti_vif/kernel/modules.py",
+        "ganeti_vif/system/openvswitch.py",
+        "ganeti_vif/system/xtables.py",
+    }
 
 
 def test_files_are_written_in_few_places_and_bindings_in_one_of_them() -> None:
@@ -213,26 +165,17 @@ def test_files_are_written_in_few_places_and_bindings_in_one_of_them() -> None:
         assert "Binding" not in names(module), module
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("engine/")])
-def test_the_engine_knows_nothing_of_the_rest_of_the_project(module: str) -> None:
-    assert top(module) & set(PACKAGES) <= {"engine"}
-
-
 @modules
-def test_nobody_but_doors_knows_the_doors(module: str) -> None:
-    assert module.startswith("doors/") or "doors" not in top(module)
+def test_an_import_never_points_upwards(module: str) -> None:
+    here = room(module)
+    if here != "ganeti_vif":
+        assert rooms(module) <= {here, *ROOMS[: ROOMS.index(here)]}
 
 
 @pytest.mark.parametrize("module", PURE)
 def test_decisions_are_taken_without_looking_outside(module: str) -> None:
     assert not top(module) & IMPURE
     assert "open" not in names(module)
-
-
-@pytest.mark.parametrize("package", ["outside", "nfdhcpd_bridge"])
-def test_the_outside_knows_nothing_of_nics_and_networks(package: str) -> None:
-    for module in (module for module in MODULES if module.startswith(f"{package}/")):
-        assert not top(module) & {"vif", "host_setup", "node", "ganeti", "config"}, module
 
 
 def test_tests_are_not_part_of_the_product() -> None:
@@ -272,7 +215,7 @@ def test_every_module_says_what_it_is_for(module: str) -> None:
 
 @modules
 def test_messages_are_plain_ascii(module: str) -> None:
-    """A Failure escapes anything else (engine/failure.py), and its reader would see the escape."""
+    """A Failure escapes anything else (ganeti_vif/engine/failure.py), and its reader would see the escape."""
     assert [text for text in strings(module) if not text.isascii()] == []
 
 

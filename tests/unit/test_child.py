@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from outside import log
-from outside.child import Child
+from ganeti_vif.system import log
+from ganeti_vif.system.child import Child
 
 
 def answer_of(child: Child) -> Any:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from samples import ROOT
 
-from doors import cli, rights
-from outside import privileges, version
+from ganeti_vif.cli import command_line as cli
+from ganeti_vif.cli import rights
+from ganeti_vif.kernel import privileges
+from ganeti_vif.system import version
 
 VERSION = re.search(r"\(([^)]+)\)", (ROOT / "debian" / "changelog").read_text(encoding="utf-8"))
 
@@ -70,7 +72,9 @@ def test_a_process_knows_its_capabilities() -> None:
 
 @pytest.mark.parametrize("program", ["ganeti-vif", "ganeti-vifd", "ganeti-vif-responder"])
 def test_a_program_says_its_version(program: str) -> None:
-    done = subprocess.run([ROOT / "doors" / program, "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [ROOT / "ganeti_vif" / "entry" / program, "--version"], capture_output=True, text=True, check=True
+    )
     assert VERSION
     assert done.stdout == f"{program} {VERSION[1]}\n"
 

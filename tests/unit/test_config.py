@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import ROOT, outcome, proper
 
-from config import values
-from config.model import Bindings, Config, Consumer, Dhcpv6, For, Private, Public, VlanUplink, VxlanUplink
-from config.parse import _BINDINGS, _PRIVATE, _PUBLIC, _RESPONDER, EXAMPLES, load, parse, restricted
-from config.source import PATH as PATH_OF_THE_PACKAGE
-from config.source import SHIPPED, _restore
-from doors.status import ranges
-from engine.chains import Chain
-from engine.failure import Failure
-from engine.state import state
+from ganeti_vif.cli.status import ranges
+from ganeti_vif.config import values
+from ganeti_vif.config.model import Bindings, Config, Consumer, Dhcpv6, For, Private, Public, VlanUplink, VxlanUplink
+from ganeti_vif.config.parse import _BINDINGS, _PRIVATE, _PUBLIC, _RESPONDER, EXAMPLES, load, parse, restricted
+from ganeti_vif.config.source import PATH as PATH_OF_THE_PACKAGE
+from ganeti_vif.config.source import SHIPPED, _restore
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.state import state
 from host_setup import public
 
 PATH = "/etc/x.conf"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.failure import Failure
-from outside import control
-from outside.control import LARGEST, PATIENCE, Control
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.system import control
+from ganeti_vif.system.control import LARGEST, PATIENCE, Control
 
 Ask = Callable[[], socket.socket]
 

@@ -12,9 +12,9 @@ from guest_frames import ASKED, BINDING, BROADCAST, GUEST, TAP, TOLD, dhcp, pack
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.answer import answer
-from responder.packet import Malformed
-from responder.service import Service
+from ganeti_vif.responder.answer import answer
+from ganeti_vif.responder.packet import Malformed
+from ganeti_vif.responder.service import Service
 
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
 SERVER = "192.0.2.1"

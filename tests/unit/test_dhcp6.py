@@ -12,9 +12,9 @@ from guest_frames import GUEST, LINK_LOCAL, ROUTER, TAP, TOLD, dhcp6, packed, se
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Dhcpv6
-from responder.answer import answer
-from responder.packet import Malformed
+from ganeti_vif.config.model import Dhcpv6
+from ganeti_vif.responder.answer import answer
+from ganeti_vif.responder.packet import Malformed
 
 SOLICIT, ADVERTISE, REQUEST, CONFIRM, RENEW, REBIND, REPLY, RELEASE, DECLINE = range(1, 10)
 INFORMATION_REQUEST = 11

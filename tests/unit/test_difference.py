@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import proper
 
-from engine.apply import apply, clear
-from engine.chains import Chain, FilterRule
-from engine.difference import Alter, Change, Make, Remove, difference, inverse, subject
-from engine.failure import Failure, Gone
-from engine.objects import (
+from ganeti_vif.engine.apply import apply, clear
+from ganeti_vif.engine.chains import Chain, FilterRule
+from ganeti_vif.engine.difference import Alter, Change, Make, Remove, difference, inverse, subject
+from ganeti_vif.engine.failure import Failure, Gone
+from ganeti_vif.engine.objects import (
     Binding,
     BridgePort,
     BridgeVlan,
@@ -36,7 +36,7 @@ from engine.objects import (
     TrunkVlan,
     Up,
 )
-from engine.state import ORDER, Object, state, unmet
+from ganeti_vif.engine.state import ORDER, Object, state, unmet
 
 DEVICE = st.sampled_from(["tap0", "tap1", "pvn1"])
 NUMBER = st.integers(1, 3)

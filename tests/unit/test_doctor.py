@@ -12,9 +12,10 @@ import pytest
 from samples import PUBLIC, ROOT
 from shell import shell_takes
 
-from config.model import Bindings, Config, Consumer, Private, VlanUplink, VxlanUplink
-from doctor.checks import findings
-from doctor.facts import (
+from ganeti_vif.cli import doctor
+from ganeti_vif.config.model import Bindings, Config, Consumer, Private, VlanUplink, VxlanUplink
+from ganeti_vif.doctor.checks import findings
+from ganeti_vif.doctor.facts import (
     HOOK,
     HOOKS,
     SCRIPTS,
@@ -28,10 +29,9 @@ from doctor.facts import (
     Process,
     XtablesRule,
 )
-from doors import doctor
-from engine.objects import Route
-from predecessors.interfaces import Option, Stanza
-from vif.nic import Mode, Nic
+from ganeti_vif.engine.objects import Route
+from ganeti_vif.nic.nic import Mode, Nic
+from ganeti_vif.predecessors.interfaces import Option, Stanza
 
 CONFIG = Config(private=(Private(prefix="pvn", numbers=(1, 2)),), public=(PUBLIC,))
 NFDHCPD = replace(CONFIG, bindings=Bindings(consumer=Consumer.NFDHCPD))

@@ -8,17 +8,17 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from samples import BRIDGED, CONFIG, ROUTED, around, nic_of, outcome, refusal, words
+from samples import BRIDGED, CONFIG, ROUTED, context, nic_of, outcome, refusal, words
 
-from engine.difference import difference
-from engine.failure import Failure
-from engine.objects import Binding
-from ganeti import environment
+from ganeti_vif.desired.needs import needs
+from ganeti_vif.engine.difference import difference
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Binding
+from ganeti_vif.ganeti import environment
+from ganeti_vif.nic.nic import Mode, Nic
+from ganeti_vif.nic.record import nic_of as nic_of_record
+from ganeti_vif.nic.record import record_of
 from nfdhcpd_bridge.binding import MARK, parse
-from vif.needs import needs
-from vif.nic import Mode, Nic
-from vif.record import nic_of as nic_of_record
-from vif.record import record_of
 
 REQUIRED = ("INSTANCE", "INTERFACE", "INTERFACE_UUID", "MAC", "MODE", "LINK")
 
@@ -274,7 +274,7 @@ def _check(environment_: dict[str, str], name: str, text: str) -> None:
         assert name in nic.what
         return
     assert nic_of_record(record_of(nic)) == nic
-    wanted = needs(nic, CONFIG, around(nic))
+    wanted = needs(nic, CONFIG, context(nic))
     for line in words(difference(wanted.all, {})):
         assert line.isascii(), line
         assert line.isprintable(), line

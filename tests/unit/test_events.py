@@ -7,13 +7,13 @@ import struct
 
 import pytest
 
-from engine.marks import PROTOCOL, TABLE
-from outside import events
-from outside.events import Changed, Event, Events, Gone
-from outside.filters import NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, NFTA_TABLE
-from outside.links import AF_BRIDGE, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU
-from outside.query import attribute
-from outside.routing import FRA_PROTOCOL
+from ganeti_vif.engine.marks import PROTOCOL, TABLE
+from ganeti_vif.kernel.netlink import events
+from ganeti_vif.kernel.netlink.events import Changed, Event, Events, Gone
+from ganeti_vif.kernel.netlink.links import AF_BRIDGE, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU
+from ganeti_vif.kernel.netlink.query import attribute
+from ganeti_vif.kernel.netlink.routing import FRA_PROTOCOL
+from ganeti_vif.kernel.nftables.filters import NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, NFTA_TABLE
 
 NEWLINK, DELLINK, DELROUTE, DELRULE = 16, 17, 25, 33
 IFLA_STATS = 7

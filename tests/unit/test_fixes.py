@@ -8,25 +8,12 @@ import ast
 from collections.abc import Iterator
 
 import pytest
+from product import MODULES
 from samples import ROOT
 from shell import shell_takes
 
-from engine.failure import in_brackets, remedy
+from ganeti_vif.engine.failure import in_brackets, remedy
 
-PACKAGES = [
-    "config",
-    "doctor",
-    "doors",
-    "engine",
-    "ganeti",
-    "host_setup",
-    "nfdhcpd_bridge",
-    "node",
-    "outside",
-    "predecessors",
-    "vif",
-]
-MODULES = sorted(str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 VALUE = "x1"
 """What stands for a value, of which a program's name may be one."""
 KINDS = {"Failure", "Gone", "Finding"}

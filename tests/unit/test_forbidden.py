@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
-from doors.trouble import Trouble
-from engine.failure import Failure
-from engine.objects import Sysctl
-from outside import incoming, log, node, processes, qemu, qemu_process, records, scheduling, settings, sysctl, tables
-from vif import attach
+from ganeti_vif.daemon.trouble import Trouble
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Sysctl
+from ganeti_vif.kernel import scheduling, sysctl
+from ganeti_vif.lifecycle import recorded
+from ganeti_vif.system import log, node, processes, records, settings, tables
+from ganeti_vif.system.qemu import incoming
+from ganeti_vif.system.qemu import process as qemu_process
+from ganeti_vif.system.qemu import running as qemu
 
 READERS: dict[str, Callable[[str], object]] = {
     "a configuration": settings.text,
@@ -22,7 +26,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "the kernel's settings": lambda path: sysctl.value(path),
     "the names of tables": lambda path: tables.table_number("public"),
     "a record": lambda path: records.record_of("tap0"),
-    "whether a tap is somebody's": lambda path: attach._former("tap0"),
+    "whether a tap is somebody's": lambda path: recorded.former_owner("tap0"),
     "all records": lambda path: list(records.read_all()),
     "what tells this node from others": lambda path: node.identity(),
     "who listens": lambda path: processes._sockets(1),

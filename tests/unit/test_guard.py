@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import BRIDGED, ROUTED, nic_of, proper
 
-from engine.failure import Failure
-from outside.compiled_rules import shape
-from vif import guard, tap_filter
-from vif.packet import KEYS, described
-from vif.rules import Verdict, decision
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.guard import guard, tap_filter
+from ganeti_vif.guard.packet import KEYS, described
+from ganeti_vif.guard.rules import Verdict, decision
+from ganeti_vif.kernel.nftables.compiled_rules import shape
 
 NICS = {
     "routed": nic_of(ROUTED),

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import variables
 
-from ganeti.hook import Hook, hook_of
+from ganeti_vif.ganeti.hook import Hook, hook_of
+from ganeti_vif.nic.nic import Mode
 from hooks.hook import ACTIONS
-from vif.nic import Mode
 
 HOOKS = sorted((Path(__file__).parent / "captures" / "hooks").glob("*.env"))
 

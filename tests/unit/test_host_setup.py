@@ -13,18 +13,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import PUBLIC, assert_golden, proper, words
 
-from config.model import Private, Uplink, VlanUplink, VxlanUplink
-from engine.chains import Chain
-from engine.difference import difference
-from engine.failure import Failure
-from engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
-from engine.objects import BridgePort, Link, Route, Rule, Sysctl, Up
-from engine.state import Object, state
+from ganeti_vif.config.model import Private, Uplink, VlanUplink, VxlanUplink
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.difference import difference
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
+from ganeti_vif.engine.objects import BridgePort, Link, Route, Rule, Sysctl, Up
+from ganeti_vif.engine.state import Object, state
+from ganeti_vif.kernel import sysctl
+from ganeti_vif.kernel.netlink.links import Device, Devices
+from ganeti_vif.reconcile.setup import layout
 from host_setup import public
 from host_setup.private import PrivateNetwork, desired, networks, obstacle, own_mac, seclusion
-from node.setup import layout
-from outside import sysctl
-from outside.links import Device, Devices
 
 VLAN, VXLAN = VlanUplink("eth1", 2990), VxlanUplink("eth1", 10000)
 ETH1 = Link(name="eth1", index=3, mtu=1500)
@@ -218,7 +218,7 @@ def test_nothing_gets_from_a_private_network_to_the_node_or_through_it() -> None
 
 @pytest.fixture(autouse=True)
 def _no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """node/setup.py asks for one value of the running kernel."""
+    """ganeti_vif/reconcile/setup.py asks for one value of the running kernel."""
     monkeypatch.setattr(sysctl, "force_forwarding", lambda: False)
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.parse import config_of
-from config.source import ProfileText, Source, from_json, read, to_json, without_networks
-from engine.failure import Failure
-from node import in_force as module
-from outside import in_force as copy
+from ganeti_vif.config.parse import config_of
+from ganeti_vif.config.source import ProfileText, Source, from_json, read, to_json, without_networks
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.reconcile import in_force as module
+from ganeti_vif.system import in_force as copy
 
 BOTH = """\
 ; the whole node

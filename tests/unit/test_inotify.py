@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from outside.inotify import Watch
+from ganeti_vif.system.inotify import Watch
 
 Act = Callable[[Path], object]
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from samples import ROOT
 
-from doors import cli
-from engine import apply as engine
-from engine.difference import Change, Make, Remove
-from engine.failure import Failure
-from engine.interruption import RUN, Interrupted
-from engine.objects import Up
-from outside import lock, privileges, signals
+from ganeti_vif.cli import command_line as cli
+from ganeti_vif.engine import apply as engine
+from ganeti_vif.engine.difference import Change, Make, Remove
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.interruption import RUN, Interrupted
+from ganeti_vif.engine.objects import Up
+from ganeti_vif.kernel import privileges
+from ganeti_vif.system import lock, signals
 
 CHANGES: list[Change] = [Make(Up(device=f"tap{number}")) for number in range(4)]
 
@@ -148,9 +149,9 @@ def test_what_is_ignored_stays_ignored() -> None:
 
 def test_a_signal_before_anything_is_loaded_shows_no_traceback() -> None:
     """The interpreter is stopped where the command has set its own rule and imports the first module."""
-    script = (ROOT / "doors" / "ganeti-vif").read_text(encoding="utf-8")
-    head, _, _ = script.partition("from doors")
-    code = head.replace("__file__", repr(str(ROOT / "doors" / "ganeti-vif")))
+    script = (ROOT / "ganeti_vif" / "entry" / "ganeti-vif").read_text(encoding="utf-8")
+    head, _, _ = script.partition("from ganeti_vif")
+    code = head.replace("__file__", repr(str(ROOT / "ganeti_vif" / "entry" / "ganeti-vif")))
     done = subprocess.run(
         [sys.executable, "-I", "-c", f"{code}\nos.kill(os.getpid(), signal.SIGINT)"],
         capture_output=True,

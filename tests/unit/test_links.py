@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import cast
 
-from engine.failure import Failure
-from outside.links import devices
-from outside.query import Query
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.kernel.netlink.links import devices
+from ganeti_vif.kernel.netlink.query import Query
 
 
 class Kernel:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outside import log
+from ganeti_vif.system import log
 
 
 @pytest.fixture(name="file")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from samples import ROOT
 
-from config import parse
-from doors import cli
-from doors.help import HELP
-from outside import records
+from ganeti_vif.cli import command_line as cli
+from ganeti_vif.cli.help import HELP
+from ganeti_vif.config import parse
+from ganeti_vif.system import records
 
 
 def keys_of(section: str) -> set[str]:

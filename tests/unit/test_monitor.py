@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from samples import outcome
 
-from engine.failure import Failure
-from outside import monitor
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.system.qemu import monitor
 
 GREETING = '{"QMP": {"version": {}, "capabilities": []}}'
 DONE = '{"return": {}}'

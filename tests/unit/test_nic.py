@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import BRIDGED, ROUTED, nic_of
 
-from vif import routed
-from vif.bridged import port_mac
-from vif.nic import eui64
-from vif.routed import TAP_MAC
+from ganeti_vif.desired import routed
+from ganeti_vif.desired.bridged import port_mac
+from ganeti_vif.desired.routed import TAP_MAC
+from ganeti_vif.nic.nic import eui64
 
 MACS = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
 SUBNETS = st.integers(0, (1 << 64) - 1).map(lambda prefix: IPv6Network((prefix << 64, 64)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from config import parse
-from config.model import VlanUplink
-from doors.importing import wrong
-from predecessors import interfaces, shell
-from predecessors.convert import Legacy, convert
-from predecessors.report import Fate, Note
+from ganeti_vif.cli.importing import wrong
+from ganeti_vif.config import parse
+from ganeti_vif.config.model import VlanUplink
+from ganeti_vif.predecessors import interfaces, shell
+from ganeti_vif.predecessors.convert import Legacy, convert
+from ganeti_vif.predecessors.report import Fate, Note
 
 PLACE = "/etc/network/interfaces"
 VMROUTER = """\

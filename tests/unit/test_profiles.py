@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from samples import proper
 
-from config.model import Profile
-from config.profiles import MOST, parse, profiles_of
-from config.source import read
-from engine.failure import Failure
+from ganeti_vif.config.model import Profile
+from ganeti_vif.config.profiles import MOST, parse, profiles_of
+from ganeti_vif.config.source import read
+from ganeti_vif.engine.failure import Failure
 
 
 def load(directory: Path) -> tuple[Profile, ...]:

@@ -8,12 +8,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BRIDGED, ROUTED, around, nic_of
+from samples import BRIDGED, ROUTED, context, nic_of
 
-from config.model import Bindings, Config, For
-from engine.objects import Binding
+from ganeti_vif.config.model import Bindings, Config, For
+from ganeti_vif.desired.needs import needs
+from ganeti_vif.engine.objects import Binding
 from nfdhcpd_bridge.reading import Invalid, Reading, reading
-from vif.needs import needs
 
 WHOLE = """\
 INDEV=tap0
@@ -94,7 +94,7 @@ def test_a_file_of_gnt_networking() -> None:
 def test_what_we_write_is_what_we_read(given_: dict[str, str]) -> None:
     nic = nic_of(given_)
     config = Config(bindings=Bindings(wanted_for=For.ALL))
-    (text,) = (thing.text for thing in needs(nic, config, around(nic)).own.values() if isinstance(thing, Binding))
+    (text,) = (thing.text for thing in needs(nic, config, context(nic)).own.values() if isinstance(thing, Binding))
     found = reading(text)
     assert (found.mac.hex(":"), found.address, found.hostname) == (nic.mac, nic.address, nic.instance)
 

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import netaddr
 import pytest
-from samples import CONFIG, PUBLIC, RECORDED, TAP_INDEX, around, assert_golden, nic_of, variables, words
+from samples import CONFIG, PUBLIC, RECORDED, TAP_INDEX, assert_golden, context, nic_of, variables, words
 
-from engine.chains import Chain
-from engine.difference import Change, Make, Remove, difference, subject
-from engine.objects import Binding, BridgePort, Link, ProxyNeighbour, Record, Route, Rule, Sysctl, Up
-from engine.state import state
+from ganeti_vif.desired.needs import Needs, needs
+from ganeti_vif.desired.obstacle import obstacle
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.difference import Change, Make, Remove, difference, subject
+from ganeti_vif.engine.objects import Binding, BridgePort, Link, ProxyNeighbour, Record, Route, Rule, Sysctl, Up
+from ganeti_vif.engine.state import state
+from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.record import nic_of as nic_of_record
+from ganeti_vif.nic.record import record_of
 from host_setup import public
-from vif.needs import Needs, needs
-from vif.nic import Nic
-from vif.record import nic_of as nic_of_record
-from vif.record import record_of
-from vif.surroundings import obstacle
 
 
 def each(paths: list[Path]) -> pytest.MarkDecorator:
@@ -38,12 +38,12 @@ routed = each([path for path in RECORDED if variables(path)["MODE"] == "routed"]
 def load(path: Path) -> tuple[dict[str, str], Nic, Needs]:
     given = variables(path)
     nic = nic_of(given)
-    return given, nic, needs(nic, CONFIG, around(nic))
+    return given, nic, needs(nic, CONFIG, context(nic))
 
 
 def first_start(nic: Nic, wanted: Needs) -> tuple[Change, ...]:
     """The plan for a tap that Ganeti just made, on a node that is set up."""
-    tap = around(nic).tap
+    tap = context(nic).tap
     assert tap
     return difference(wanted.all, state([tap, *wanted.shared.values()]))
 
@@ -85,7 +85,7 @@ def test_the_record_remembers_the_whole_nic(path: Path) -> None:
 @recorded
 def test_nothing_stands_against_it_on_a_node_that_is_set_up(path: Path) -> None:
     _, nic, _ = load(path)
-    assert obstacle(nic, around(nic)) is None
+    assert obstacle(nic, context(nic)) is None
 
 
 @recorded

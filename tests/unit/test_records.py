@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import BRIDGED, ROUTED, nic_of, outcome, proper
 
-from engine.difference import Alter, Make, Remove
-from engine.failure import Failure, Gone
-from engine.objects import Record
-from outside import records
-from vif.nic import Nic
-from vif.record import nic_of as nic_of_record
-from vif.record import record_of
+from ganeti_vif.engine.difference import Alter, Make, Remove
+from ganeti_vif.engine.failure import Failure, Gone
+from ganeti_vif.engine.objects import Record
+from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.record import nic_of as nic_of_record
+from ganeti_vif.nic.record import record_of
+from ganeti_vif.system import records
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -22,10 +22,10 @@ from guest_frames import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.model import Dhcpv6, Told
-from responder.answer import answer
-from responder.packet import Malformed
-from responder.service import Service
+from ganeti_vif.config.model import Dhcpv6, Told
+from ganeti_vif.responder.answer import answer
+from ganeti_vif.responder.packet import Malformed
+from ganeti_vif.responder.service import Service
 
 OWN = "2001:db8::a800:ff:fe00:5"
 

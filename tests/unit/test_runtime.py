@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import HERE, ROUTED, assert_golden, nic_of, outcome, proper
 
-from engine.failure import Failure
-from ganeti.runtime import instance_of
-from vif.adopt import Instance
-from vif.record import record_of
+from ganeti_vif.desired.adopt import Instance
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.ganeti.runtime import instance_of
+from ganeti_vif.nic.record import record_of
 
 FILES = sorted((HERE / "captures" / "runtime").glob("*.runtime"))
 JSON = st.recursive(

@@ -9,11 +9,11 @@ from guest_frames import BINDING, GUEST, TAP, arp, packed, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import parse
+from ganeti_vif.config import parse
+from ganeti_vif.responder.answer import answer
+from ganeti_vif.responder.limit import Bucket
+from ganeti_vif.responder.service import told
 from nfdhcpd_bridge.reading import reading
-from responder.answer import answer
-from responder.limit import Bucket
-from responder.service import told
 
 CONFIG = parse.parse("""
 [responder]

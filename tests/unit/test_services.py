@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from config.model import Config
-from doors import services
-from engine.failure import Failure
-from outside import units
+from ganeti_vif.config.model import Config
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.reconcile import services
+from ganeti_vif.system import units
 
 BLIND = {"what": "it may not look into QEMU's monitor", "do": "service ganeti-vifd restart"}
 

@@ -8,13 +8,13 @@ import json
 import pytest
 from samples import BRIDGED, PUBLIC, ROUTED, assert_golden, nic_of
 
-from config.model import Config, Private, VlanUplink, VxlanUplink
-from doors.status import ranges, status, table
-from engine.difference import Make, Remove
-from engine.failure import Failure
-from engine.objects import Binding, Link, Record, Up
-from node.whole import Survey
-from outside.links import Device, Devices
+from ganeti_vif.cli.status import ranges, status, table
+from ganeti_vif.config.model import Config, Private, VlanUplink, VxlanUplink
+from ganeti_vif.engine.difference import Make, Remove
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Binding, Link, Record, Up
+from ganeti_vif.kernel.netlink.links import Device, Devices
+from ganeti_vif.reconcile.survey import Survey
 
 CONFIG = Config(
     private=(

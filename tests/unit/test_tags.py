@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import BRIDGED, ROUTED, nic_of, proper, refusal
 
-from engine.failure import Failure
-from vif.record import nic_of as recorded
-from vif.record import record_of
-from vif.tags import Grants, grants_of
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.nic.record import nic_of as recorded
+from ganeti_vif.nic.record import record_of
+from ganeti_vif.nic.tags import Grants, grants_of
 
 UUID = BRIDGED["INTERFACE_UUID"]
 

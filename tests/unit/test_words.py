@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import assert_golden
 
-from engine.chains import Chain, FilterRule, MapElement, Subchain, VerdictMap
-from engine.commands import commands
-from engine.difference import Alter, Change, Make, Remove
-from engine.marks import ADOPTED_GROUP, GROUP
-from engine.objects import (
+from ganeti_vif.engine.chains import Chain, FilterRule, MapElement, Subchain, VerdictMap
+from ganeti_vif.engine.commands import commands
+from ganeti_vif.engine.difference import Alter, Change, Make, Remove
+from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP
+from ganeti_vif.engine.naming import dotted, finding
+from ganeti_vif.engine.objects import (
     Binding,
     BridgeNetfilter,
     BridgePort,
@@ -32,8 +33,7 @@ from engine.objects import (
     TrunkVlan,
     Up,
 )
-from engine.state import ORDER, Object
-from engine.words import dotted, finding
+from ganeti_vif.engine.state import ORDER, Object
 
 V4, V6 = ip_network("192.0.2.7/32"), ip_network("2001:db8::7/128")
 

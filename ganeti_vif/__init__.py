@@ -1,0 +1,1 @@
+"""The networks of a Ganeti node: docs/architecture.md tells which room is for what."""

@@ -1,0 +1,1 @@
+"""The administrator's command: its command line, its verbs, and what they print."""

@@ -1,0 +1,132 @@
+"""The administrator's command `ganeti-vif`: its command line. What the verbs do: cli/verbs.py."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+
+from ganeti_vif.cli import rights, verbs
+from ganeti_vif.cli.adopt import adopt
+from ganeti_vif.cli.flags import add_common
+from ganeti_vif.cli.help import HELP, INTERRUPTED
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.interruption import RUN, Interrupted
+from ganeti_vif.system import signals
+from ganeti_vif.system.complaint import complain
+
+Verb = Callable[[argparse.Namespace, Mapping[str, str]], int]
+
+VERBS: Mapping[str, tuple[Verb, bool, str]] = {
+    "setup": (verbs.set_up, True, "make and repair private networks and public links"),
+    "teardown": (verbs.tear_down, True, "remove private networks and public links that no VM uses"),
+    "explain": (verbs.explain_nics, False, "show a NIC, its rules and what they counted, and what becomes of a packet"),
+    "status": (verbs.show_status, False, "show private networks, public links and NICs"),
+    "check": (verbs.check, False, "list each difference between what should be and what is; status 1 if there is one"),
+    "reconcile": (verbs.reconcile, True, "make the node what it should be, leftovers of dead taps included"),
+    "adopt": (adopt, True, "take over the NICs of running guests that somebody else attached"),
+    "doctor": (verbs.examine, False, "find conflicts with what else is on this node, and print what mends each"),
+    "import": (verbs.import_settings, True, "turn settings of snf-network or gnt-networking into ours, in a new file"),
+    "attach": (verbs.attach_nic, True, "attach a NIC, described by flags or by Ganeti's environment"),
+    "detach": (verbs.detach_nic, True, "take away what a NIC was given"),
+}
+"""The verbs, in the order of the help; whether each may change the node."""
+
+
+def main(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Run one verb. Returns the exit status: 0, 1 for what is wrong on the node, 2 for wrong usage, 130 if somebody
+    ended it before it was done."""
+    gc.disable()  # a run is short, and on a full node half of its time would go into looking for garbage
+    given = parser().parse_args(arguments)
+    try:
+        with signals.told(RUN.end):
+            return _run(given, arguments, environment)
+    except Interrupted as interrupted:
+        complain(_half(interrupted, arguments))
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(given: argparse.Namespace, arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Run the verb that is GIVEN, if its caller may. Returns the exit status."""
+    verb: Verb = given.verb
+    try:
+        if verb is not verbs.import_settings:  # that reads and writes plain files, and no network
+            rights.require(arguments, changes=given.writes and not given.dry_run, locks=given.writes)
+        return verb(given, environment)
+    except Failure as failure:
+        complain(failure)
+        return 1
+
+
+def _half(interrupted: Interrupted, arguments: list[str]) -> Failure:
+    """What a run leaves that was INTERRUPTED, and the command that completes it: the same again."""
+    made = f"{RUN.standing} change{'s' if RUN.standing > 1 else ''}"
+    stands = f"{made} made by then stay, and the rest is not done" if RUN.standing else "nothing was changed"
+    return Failure(f"interrupted by {interrupted.signal}: {stands}", shlex.join(["ganeti-vif", *arguments]))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, complete with its help."""
+    top = argparse.ArgumentParser(
+        prog="ganeti-vif", description="Networks of a Ganeti node: private bridges, public links, NICs."
+    )
+    add_common(top)
+    subparsers = top.add_subparsers(title="verbs", required=True, metavar="VERB")
+    for name, (action, writes, text) in VERBS.items():
+        one = subparsers.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}. {HELP[name].text}",
+            epilog=_examples(name),
+            formatter_class=_Formatter,
+        )
+        one.set_defaults(verb=action, writes=writes, wrong=one.error)
+        one.add_argument("--json", action="store_true", help="print one JSON object")
+        if writes:
+            one.add_argument(
+                "--dry-run", action="store_true", help="print the commands that would do it, and do nothing"
+            )
+        _add_own(name, one)
+    return top
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Fills paragraphs, and leaves the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+def _examples(verb: str) -> str:
+    lines = (f"  {command}\n      {meaning}" for command, meaning in HELP[verb].examples.items())
+    return "\n".join(["examples:", *lines])
+
+
+def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
+    """Add what only the verb NAME has."""
+    match name:
+        case "setup" | "teardown":
+            verb.add_argument(
+                "--private", metavar="PREFIX=RANGES", help="only these private networks, as pvn=1-100,200"
+            )
+            uplink = "their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'"
+            verb.add_argument("--uplink", help=uplink)
+            verb.add_argument("--mtu", help="their MTU")
+        case "explain":
+            verb.add_argument("whom", metavar="TAP|IP|MAC|INSTANCE", help="whose NICs")
+            packet = "'arp who-has IP tell IP', or 'from=IP to=IP proto=udp sport=67 dport=68 mac=MAC'"
+            verb.add_argument("--packet", help=packet)
+        case "import":
+            file = "that new file (default: %(default)s)"
+            verb.add_argument("--output", default=verbs.IMPORTED, metavar="FILE", help=file)
+        case "attach":
+            for flag, text in verbs.NIC_FLAGS.items():
+                verb.add_argument(f"--{flag}", help=text, choices=verbs.NIC_CHOICES.get(flag))
+        case "detach":
+            verb.add_argument("tap", nargs="?", help="the tap (default: INTERFACE of Ganeti's environment)")

@@ -1,0 +1,159 @@
+"""`ganeti-vif doctor`: reads what else is on this node, and prints each conflict with what mends it."""
+
+from __future__ import annotations
+
+import argparse
+import configparser
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+
+from ganeti_vif.cli.importing import stanzas
+from ganeti_vif.config.model import Config
+from ganeti_vif.doctor.checks import findings
+from ganeti_vif.doctor.facts import (
+    Facts,
+    Finding,
+    Networkd,
+    NetworkFile,
+    PolicyRule,
+    Process,
+    XtablesRule,
+)
+from ganeti_vif.engine.failure import remedy
+from ganeti_vif.kernel import modules, sysctl
+from ganeti_vif.lifecycle.recorded import recorded_nics
+from ganeti_vif.nic.nic import Nic
+from ganeti_vif.reconcile import responding, services
+from ganeti_vif.reconcile.in_force import in_force, unapplied
+from ganeti_vif.system import processes, settings, tables, units, xtables
+from ganeti_vif.system.node import Node
+
+DHCP_SERVER_PORT = 67
+MODULES = ("bridge", "tun", "nf_tables", "8021q", "vxlan", "br_netfilter")
+
+
+def run(given: argparse.Namespace) -> int:
+    """The verb. Returns 1 if something is wrong."""
+    edited = unapplied(given.config)
+    found = [Finding(what=edited.what, do=edited.do)] if edited else []
+    found += findings(facts(in_force(given.config).config))
+    if given.json:
+        print(json.dumps({"findings": [_row(finding) for finding in found]}, indent=2))
+    else:
+        sys.stdout.writelines(_lines(finding) for finding in found)
+        if not found:
+            print("no conflict found")
+    return 1 if any(finding.grave for finding in found) else 0
+
+
+def _row(finding: Finding) -> dict[str, object]:
+    return {"what": finding.what, "fix": finding.do, "note": finding.note, "grave": finding.grave}
+
+
+def _lines(finding: Finding) -> str:
+    note = f"  note: {finding.note}\n" if finding.note else ""
+    return f"{'conflict' if finding.grave else 'note'}: {finding.what}\n  {remedy(finding.do)}\n{note}"
+
+
+def facts(config: Config) -> Facts:
+    """What the checks are about, read from this node."""
+    nics = tuple(recorded_nics())
+    with Node() as node:
+        devices = frozenset(node.devices().by_name)
+        routes = [route for public in config.public for route in node.routes_on_link(public.uplink)]
+        rules = [PolicyRule(version=v, device=d, priority=p) for v, d, p in node.incoming_rules()]
+    return Facts(
+        config=config,
+        nics=nics,
+        devices=devices,
+        sysctls=_sysctls(config, nics),
+        modules={name: modules.available(name) for name in MODULES},
+        networkd=_networkd(),
+        unmanaged=_unmanaged(),
+        ifupdown2=settings.exists("/usr/share/ifupdown2"),
+        stanzas=stanzas(),
+        xtables=tuple(XtablesRule(program=p, table=t, rule=r) for p, t, r in xtables.rules()),
+        rules=tuple(rules),
+        routes=tuple(routes),
+        dhcp=_named(processes.listeners(DHCP_SERVER_PORT)),
+        nfdhcpd=_named(processes.named(["nfdhcpd"])),
+        tables=tables.names(),
+        calls=services.calls(),
+        daemons=services.daemons(
+            config, runs=services.daemon_state() is not None, responds=responding.look(config)[0] is not None
+        ),
+        systemd=units.systemd(),
+    )
+
+
+def _named(found: Iterable[tuple[int, str]]) -> tuple[Process, ...]:
+    return tuple(Process(pid=pid, name=name) for pid, name in sorted(found) if not name.startswith("ganeti-vif"))
+
+
+def _sysctls(config: Config, nics: Iterable[Nic]) -> dict[str, str]:
+    scopes = ["all", *(public.uplink for public in config.public), *(nic.tap for nic in nics)]
+    paths = [f"net/ipv4/conf/{scope}/{name}" for scope in scopes for name in ("rp_filter", "src_valid_mark")]
+    paths += [f"net/bridge/bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables")]
+    return {path: value for path in paths if (value := sysctl.value(path)) is not None}
+
+
+def _ini(text: str) -> configparser.ConfigParser:
+    """What systemd and NetworkManager write, as far as it can be read; keys may come again, the last counts."""
+    parser = configparser.ConfigParser(
+        interpolation=None, strict=False, delimiters=("=",), default_section="\0", allow_no_value=True
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    with suppress(configparser.Error):  # theirs to complain of; what could be read so far counts
+        parser.read_string(text)
+    return parser
+
+
+def _yes(text: str | None) -> bool:
+    """systemd's idea of it (systemd.syntax(7))."""
+    return (text or "").lower() in ("1", "yes", "y", "true", "t", "on")
+
+
+def _networkd() -> Networkd | None:
+    """None if it does not run."""
+    if not settings.exists("/run/systemd/netif/state"):
+        return None
+    known: dict[str, str] = {}
+    main = settings.layered(settings.SYSTEMD, ".", "networkd.conf")
+    for _, text in [*main, *settings.layered(settings.SYSTEMD, "networkd.conf.d", ".conf")]:
+        parser = _ini(text)
+        known |= dict(parser["Network"]) if parser.has_section("Network") else {}
+    files = []
+    for path, text in settings.layered(settings.SYSTEMD, "network", ".network"):
+        parser = _ini(text)
+        for _, more in settings.layered(settings.SYSTEMD, f"network/{path.rpartition('/')[2]}.d", ".conf"):
+            with suppress(configparser.Error):
+                parser.read_string(more)  # a drop-in (systemd.network(5)): what it says comes last
+        match = dict(parser["Match"]) if parser.has_section("Match") else {}
+        if match and "Name" not in match and match.get("Type") != "ether":
+            continue  # matches by something that a tap has not: a MAC, a driver, a path
+        files.append(
+            NetworkFile(
+                path=path,
+                names=tuple(match.get("Name", "").split()),
+                unmanaged=_yes(parser.get("Link", "Unmanaged", fallback="no")),
+                proxy_ndp=_yes(parser.get("Network", "IPv6ProxyNDP", fallback="no")),
+            )
+        )
+    return Networkd(settings=known, files=tuple(files))
+
+
+def _unmanaged() -> tuple[str, ...] | None:
+    """None if NetworkManager does not run. A key with + adds to what was before (NetworkManager.conf(5))."""
+    if not settings.exists("/run/NetworkManager"):
+        return None
+    patterns: list[str] = []
+    texts = settings.layered(settings.NETWORK_MANAGER, "conf.d", ".conf")
+    main = settings.text("/etc/NetworkManager/NetworkManager.conf")
+    for text in [*([main] if main else []), *(text for _, text in texts)]:
+        parser = _ini(text)
+        for key, value in parser["keyfile"].items() if parser.has_section("keyfile") else ():
+            if key.rstrip("+").strip() == "unmanaged-devices":
+                patterns = [*(patterns if key.endswith("+") else ()), *(value or "").replace(",", ";").split(";")]
+    return tuple(pattern.strip() for pattern in patterns if pattern.strip())

@@ -1,0 +1,129 @@
+"""One NIC in all detail: what its guest may send, in words and with what was counted, and what becomes of a packet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any
+
+from ganeti_vif.config.model import Config
+from ganeti_vif.desired.context import Context
+from ganeti_vif.desired.needs import needs
+from ganeti_vif.desired.obstacle import obstacle
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.guard import guard
+from ganeti_vif.guard.packet import described
+from ganeti_vif.guard.rules import decision
+from ganeti_vif.lifecycle.context import context_of
+from ganeti_vif.lifecycle.recorded import recorded_nics
+from ganeti_vif.nic.nic import Nic
+from ganeti_vif.system.node import Node
+
+Row = dict[str, Any]
+
+
+def explained(whom: str, packet: str | None, config: Config, node: Node) -> Row:
+    """The NICs that WHOM (a tap, an address, a MAC, an instance) names, and what becomes of PACKET, as plain data.
+
+    Raises Failure if there is none, or if PACKET says nothing that can be understood.
+    """
+    nics = [nic for nic in recorded_nics() if _is(nic, whom)]
+    if not nics:
+        raise Failure(f"no NIC on this node is known as {whom}", "see: ganeti-vif status")
+    return {"nics": [_nic(nic, packet, config, node) for nic in nics]}
+
+
+def _is(nic: Nic, whom: str) -> bool:
+    try:
+        address = ip_address(whom)
+    except ValueError:
+        return whom in (nic.tap, nic.instance, nic.uuid) or whom.lower() in nic.macs
+    return any(address in network for network in (*nic.networks(4), *nic.networks(6))) or address == nic.link_local
+
+
+def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
+    context = context_of(nic, config, node)
+    failure = obstacle(nic, context)
+    chains = [thing for thing in needs(nic, config, context).own.values() if isinstance(thing, Chain)]
+    return {
+        "instance": nic.instance,
+        "nic": nic.number,
+        "name": nic.name,
+        "uuid": nic.uuid,
+        "tap": nic.tap,
+        "mode": nic.mode.value,
+        "link": nic.link,
+        "macs": list(nic.macs),
+        "addresses": [str(network) for version in (4, 6) for network in nic.networks(version)],
+        "link_local": "any" if context.any_link_local or nic.grants.any_link_local else str(nic.link_local),
+        "unguarded": nic.grants.unguarded,
+        "profile": nic.grants.profile,
+        "trouble": failure.what if failure else None,
+        "chains": [_chain(chain, node) for chain in chains],
+        "packet": _verdict(nic, packet, context) if packet else None,
+    }
+
+
+def _chain(chain: Chain, node: Node) -> Row:
+    """The rules of CHAIN. What they counted is None where the kernel's chain is another."""
+    counted = {one.comment: one.packets for one in node.counted(chain)}
+    return {
+        "name": chain.name,
+        "of": "what its guest sends" if chain.hook == "ingress" else "what reaches it",
+        "as_it_should_be": [*counted] == [rule.comment for rule in chain.rules],
+        "rules": [
+            {
+                "reason": rule.reason,
+                "verdict": next((verdict for verdict in ("accept", "drop") if rule.text.endswith(verdict)), ""),
+                "rule": rule.text,
+                "packets": counted.get(rule.comment),
+            }
+            for rule in chain.rules
+        ],
+    }
+
+
+def _verdict(nic: Nic, packet: str, context: Context) -> Row:
+    mark = context.public.mark if context.public else None
+    rules = guard.rules(nic, mark, any_link_local=context.any_link_local)
+    rule = decision(rules, described(packet, nic))
+    return {"described": packet, "verdict": rule.verdict.value, "reason": rule.reason, "rule": rule.text}
+
+
+def told(shown: Row) -> Iterator[str]:
+    """The same for the eye."""
+    for number, nic in enumerate(shown["nics"]):
+        yield from [""] * (number > 0)
+        which = nic["name"] or (nic["uuid"] if nic["nic"] is None else nic["nic"])
+        yield f"{nic['instance']} NIC {which}: {nic['tap']}, {nic['mode']} {nic['link']}"
+        yield f"  MAC         {' '.join(nic['macs'])}"
+        yield f"  addresses   {' '.join(nic['addresses']) or 'those of its choice'}"
+        yield f"  link-local  {nic['link_local']}"
+        yield f"  guard       {'off, by a tag (unguarded)' if nic['unguarded'] else 'on'}"
+        if nic["profile"]:
+            yield f"  profile     {nic['profile']}"
+        if nic["trouble"]:
+            yield f"  trouble     {nic['trouble']}"
+        if nic["packet"]:
+            found = nic["packet"]
+            yield f"  packet      {found['described']}"
+            verb = "passes" if found["verdict"] == "accept" else "is dropped"
+            yield f"  {verb:11} {found['reason']}: {found['rule']}"
+        else:
+            yield from _rules(nic)
+
+
+def _rules(nic: Row) -> Iterator[str]:
+    """What each reason has counted; the rules themselves are in the JSON."""
+    for chain in nic["chains"]:
+        state = "" if chain["as_it_should_be"] else "; it is not as it should be: ganeti-vif check"
+        yield f"  {chain['name']}: {chain['of']}{state}"
+        for verdict, verb in (("accept", "passes"), ("drop", "drops"), ("", "changes")):
+            reasons: dict[str, list[int | None]] = {}
+            for rule in chain["rules"]:
+                if rule["verdict"] == verdict:
+                    reasons.setdefault(rule["reason"], []).append(rule["packets"])
+            for reason, counts in reasons.items():
+                known = [count for count in counts if count is not None]
+                yield f"    {verb:8} {sum(known) if known else '-':>10}  {reason}"

@@ -1,0 +1,181 @@
+"""What the node has, as data for --json and as a table for the eye."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ganeti_vif.config.model import Config, Private, Public, VlanUplink, VxlanUplink
+from ganeti_vif.desired import routed
+from ganeti_vif.engine.difference import subject
+from ganeti_vif.engine.failure import remedy
+from ganeti_vif.nic.nic import Nic
+from ganeti_vif.reconcile.survey import Survey
+
+Row = dict[str, Any]
+
+
+def status(config: Config, found: Survey, daemon: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The node as plain data: private networks, public links, NICs, the daemon, and what is wrong."""
+    return {
+        "daemon": daemon,
+        "private": [_private(private, found) for private in config.private],
+        "public": [_public(public, found) for public in config.public],
+        "nics": [_nic(nic, found) for nic in found.nics],
+        "left_over": [{"instance": nic.instance, "tap": nic.tap, "uuid": nic.uuid} for nic in found.dead],
+        "differences": len(found.changes),
+        "trouble": [{"what": failure.what, "do": failure.do} for failure in found.trouble],
+    }
+
+
+def _private(private: Private, found: Survey) -> Row:
+    ports = found.devices.ports()
+    bridges = list(private.bridges)
+    own = set(private.devices)
+    present = [name for name in bridges if name in found.devices.by_name]
+    return {
+        "prefix": private.prefix,
+        "bridges": ranges(private.numbers),
+        "uplink": _uplink(private),
+        "mtu": private.mtu,
+        "configured": len(bridges),
+        "up": sum(found.devices.by_name[name].up for name in present),
+        "missing": [name for name in bridges if name not in found.devices.by_name],
+        "ports": sum(port.name not in own for name in present for port in ports.get(name, [])),
+    }
+
+
+def _uplink(private: Private) -> str:
+    match private.uplink:
+        case VlanUplink(device=device, offset=offset):
+            return f"vlan {device} +{offset}"
+        case VxlanUplink(device=device, offset=offset):
+            return f"vxlan {device} +{offset}"
+    return "none"
+
+
+def _public(public: Public, found: Survey) -> Row:
+    uplink = found.devices.by_name.get(public.uplink)
+    return {
+        "name": public.name,
+        "table": public.table,
+        "uplink": public.uplink,
+        "uplink_state": "missing" if uplink is None else "up" if uplink.up else "down",
+        "subnets": [str(subnet) for subnet in public.subnets],
+        "gateways": [str(gateway) for gateway in public.gateways],
+        "nics": sum(nic.link in (public.name, str(public.table)) for nic in found.nics),
+    }
+
+
+def _nic(nic: Nic, found: Survey) -> Row:
+    wanted = found.wanted.get(nic.tap, frozenset())
+    binding = next((key for key in wanted if key[0] == "binding"), None)
+    differences = sum(subject(change).key in wanted for change in found.changes)
+    return {
+        "instance": nic.instance,
+        "nic": nic.number,
+        "name": nic.name,
+        "uuid": nic.uuid,
+        "tap": nic.tap,
+        "mode": nic.mode.value,
+        "link": nic.link,
+        "mac": nic.mac,
+        "addresses": [str(one) for one in routed.addresses(nic)]
+        + [str(one) for version in (4, 6) for one in nic.networks(version) if one.num_addresses > 1],
+        "network": nic.network.name if nic.network else None,
+        "binding": f"{binding[1]}/{binding[2]}" if binding else None,
+        "unguarded": nic.grants.unguarded,
+        "state": _state(nic, found, differences),
+    }
+
+
+def _state(nic: Nic, found: Survey, differences: int) -> str:
+    if nic.tap in found.pending:
+        return "not attached"
+    if nic.tap not in found.wanted:
+        return "in trouble"
+    if nic.elsewhere and not differences:
+        return "elsewhere"
+    guarded = "unguarded" if nic.grants.unguarded else "ok"
+    return _count(differences) if differences else guarded
+
+
+def table(shown: dict[str, Any]) -> Iterator[str]:
+    """The same for the eye."""
+    yield from section(
+        ("PRIVATE", "BRIDGES", "UPLINK", "UP", "PORTS"),
+        [
+            (p["prefix"], p["bridges"], p["uplink"], f"{p['up']} of {p['configured']}", p["ports"])
+            for p in shown["private"]
+        ],
+    )
+    yield from section(
+        ("PUBLIC", "TABLE", "UPLINK", "SUBNETS", "GATEWAYS", "NICS"),
+        [
+            (
+                p["name"],
+                p["table"],
+                f"{p['uplink']} ({p['uplink_state']})",
+                *_lists(p["subnets"], p["gateways"]),
+                p["nics"],
+            )
+            for p in shown["public"]
+        ],
+    )
+    yield from section(
+        ("INSTANCE", "NIC", "TAP", "MODE", "LINK", "ADDRESSES", "BINDING", "STATE"),
+        [
+            (n["instance"], n["name"] or _shown(n["nic"]), n["tap"], n["mode"], n["link"], *_lists(n["addresses"]))
+            + ("yes" if n["binding"] else "-", n["state"])
+            for n in shown["nics"]
+        ],
+    )
+    daemon = shown["daemon"]
+    yield f"daemon: process {daemon['pid']}" if daemon else "daemon: ganeti-vifd does not run, or does not answer"
+    for tap, what in (daemon["retrying"] if daemon else {}).items():
+        yield f"tried again: {what or tap}"
+    for left in shown["left_over"]:
+        yield f"left over: {left['instance']} on {left['tap']}, which is gone (ganeti-vif reconcile clears it)"
+    for trouble in shown["trouble"]:
+        yield f"trouble: {trouble['what']}"
+        yield f"  {remedy(trouble['do'])}"
+    if shown["differences"]:
+        yield f"{_count(shown['differences'])}: ganeti-vif check lists them, ganeti-vif reconcile mends them"
+
+
+def _shown(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _count(differences: int) -> str:
+    return "1 difference" if differences == 1 else f"{differences} differences"
+
+
+def _lists(*lists: Sequence[str]) -> tuple[str, ...]:
+    return tuple(" ".join(one) or "-" for one in lists)
+
+
+def section(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """A table with the line HEAD, and an empty line after it; nothing if there are no ROWS."""
+    if not rows:
+        return
+    lines = [head, *([str(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    yield ""
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """NUMBERS, which are sorted, as ranges.
+
+    >>> ranges((1, 2, 3, 7))
+    '1-3,7'
+    """
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)

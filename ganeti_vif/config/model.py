@@ -1,0 +1,232 @@
+"""What an administrator configures, as data. Made by config/parse.py, checked there; read everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from ganeti_vif.engine.failure import Failure
+
+NAME_LENGTH = 15
+"""The longest name of a network device (IFNAMSIZ - 1, linux/if.h)."""
+
+VXLAN_PORT = 4789
+VXLAN_GROUP = IPv4Address("239.192.86.73")
+"""One group of the organization-local scope (RFC 2365) for all VNIs: a socket may join 20 groups at most
+(net.ipv4.igmp_max_memberships), and a node has one VXLAN socket for all its networks."""
+
+_MARK = 0x56490000
+
+
+@dataclass(frozen=True, slots=True)
+class VlanUplink:
+    """Network N goes out of DEVICE in VLAN OFFSET + N."""
+
+    device: str
+    offset: int
+
+    def port(self, number: int) -> str:
+        return f"{self.device}.{self.offset + number}"
+
+
+@dataclass(frozen=True, slots=True)
+class VxlanUplink:
+    """Network N goes out of DEVICE in a VXLAN with VNI OFFSET + N; what has no known peer goes to GROUP."""
+
+    device: str
+    offset: int
+    group: IPv4Address | IPv6Address = VXLAN_GROUP
+
+    def port(self, number: int) -> str:
+        return f"vx{self.offset + number}"
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of outer headers (RFC 7348): 14 Ethernet, 20 or 40 IP, 8 UDP, 8 VXLAN."""
+        return 50 if isinstance(self.group, IPv4Address) else 70
+
+
+class LinkLocal(Enum):
+    """The IPv6 link-local addresses that a guest may have: the one that it makes from its MAC, or any."""
+
+    EUI64 = "eui64"
+    ANY = "any"
+
+
+Uplink = VlanUplink | VxlanUplink | None
+
+
+class Dhcpv6(Enum):
+    """What DHCPv6 does for guests."""
+
+    OFF = "off"
+    STATELESS = "stateless"
+    STATEFUL = "stateful"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the responder tells guests of a network besides their addresses. Times in seconds."""
+
+    lease_time: int = 7 * 86400
+    renewal_time: int = 3600
+    rebinding_time: int = 7 * 86400 * 7 // 8
+    nameservers: tuple[IPv4Address | IPv6Address, ...] = ()
+    domain: str | None = None
+    search: tuple[str, ...] = ()
+    ra_period: int = 300
+    dhcpv6: Dhcpv6 = Dhcpv6.STATELESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Private:
+    """A family of private networks: bridges PREFIX1, PREFIX2, …, each with its own uplink or none."""
+
+    prefix: str
+    numbers: tuple[int, ...]
+    uplink: Uplink = None
+    mtu: int | None = None
+    told: Told = Told()
+    link_local: LinkLocal = LinkLocal.EUI64
+
+    @property
+    def bridges(self) -> Iterator[str]:
+        return (f"{self.prefix}{number}" for number in self.numbers)
+
+    def has(self, bridge: str) -> bool:
+        """Whether BRIDGE is one of these, without a look at all of their names."""
+        number = bridge.removeprefix(self.prefix)
+        return (
+            bridge.startswith(self.prefix)
+            and number.isdecimal()
+            and str(int(number)) == number
+            and (int(number) in self.numbers)
+        )
+
+    @property
+    def devices(self) -> Iterator[str]:
+        """The names of all devices that these networks are made of: bridges, and their uplinks' ports."""
+        yield from self.bridges
+        if self.uplink:
+            yield from (self.uplink.port(number) for number in self.numbers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Public:
+    """A public link: a routing table and the uplink that leads to its gateways. NICs name it as their LINK."""
+
+    name: str
+    table: int
+    uplink: str
+    subnets: tuple[IPv4Network | IPv6Network, ...]
+    gateways: tuple[IPv4Address | IPv6Address, ...]
+    arp_source: IPv4Address | None = None
+    told: Told = Told()
+    link_local: LinkLocal = LinkLocal.EUI64
+    node_access: bool = False
+
+    @property
+    def mark(self) -> int:
+        """The packet mark of what comes from its NICs. Half of it is fixed, so that it is nobody else's."""
+        return _MARK | (self.table & 0xFFFF)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions that it carries."""
+        return tuple(sorted({subnet.version for subnet in self.subnets}))
+
+    def gateway(self, version: int) -> IPv4Address | IPv6Address | None:
+        return next((gateway for gateway in self.gateways if gateway.version == version), None)
+
+    def holds(self, network: IPv4Network | IPv6Network) -> bool:
+        """Whether one of its subnets has all of NETWORK."""
+        mine = (subnet for subnet in self.subnets if subnet.version == network.version)
+        return any(network.subnet_of(subnet) for subnet in mine)  # type: ignore[arg-type]
+
+    def subnet_of(self, address: IPv4Address | IPv6Address) -> IPv4Network | IPv6Network | None:
+        return next((subnet for subnet in self.subnets if address in subnet), None)
+
+    def gateway_in(self, subnet: IPv4Network | IPv6Network | None) -> IPv4Address | IPv6Address | None:
+        """The gateway that has its address in SUBNET."""
+        return next((gateway for gateway in self.gateways if subnet and gateway in subnet), None)
+
+
+class For(Enum):
+    """The NICs that get a binding."""
+
+    TAGGED = "tagged"
+    ROUTED = "routed"
+    ALL = "all"
+
+
+class Consumer(Enum):
+    """Who reads the bindings."""
+
+    RESPONDER = "responder"
+    NFDHCPD = "nfdhcpd"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bindings:
+    """Where bindings are written, for whom, and who reads them."""
+
+    directory: str = "/var/lib/nfdhcpd"
+    wanted_for: For = For.TAGGED
+    consumer: Consumer = Consumer.RESPONDER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Responder:
+    """The embedded responder. RATE: requests per second that one guest is answered; TOLD: to guests of networks that
+    have nothing of their own."""
+
+    enabled: bool = True
+    rate: int = 50
+    told: Told = Told()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A firewall profile: its rules in nft's words, each with its place (file:line). STATEFUL is the place of the first
+    that follows connections; TROUBLE says why it cannot be used."""
+
+    name: str
+    rules: tuple[tuple[str, str], ...] = ()
+    stateful: str | None = None
+    trouble: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration of a node."""
+
+    private: tuple[Private, ...] = ()
+    public: tuple[Public, ...] = ()
+    bindings: Bindings = Bindings()
+    responder: Responder = Responder()
+    profiles: tuple[Profile, ...] = ()
+
+    @property
+    def responds(self) -> bool:
+        """Whether our responder answers guests on this node."""
+        return self.responder.enabled and self.bindings.consumer is Consumer.RESPONDER
+
+    def profile(self, name: str | None) -> Profile | None:
+        """The profile called NAME."""
+        return next((profile for profile in self.profiles if profile.name == name), None)
+
+    def public_link(self, link: str) -> Public | None:
+        """The public link that a NIC's LINK names: by its name or by its table's number."""
+        return next((public for public in self.public if link in (public.name, str(public.table))), None)
+
+    def private_network(self, bridge: str) -> Private | None:
+        """The family of private networks that BRIDGE is of."""
+        return next((private for private in self.private if private.has(bridge)), None)
+
+    def family(self, bridge: str) -> Private | None:
+        """The family of private networks whose prefix BRIDGE has, whether it is one of them or not."""
+        prefix = bridge.rstrip("0123456789")
+        return next((private for private in self.private if private.prefix == prefix and prefix != bridge), None)

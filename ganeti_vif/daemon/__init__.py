@@ -1,0 +1,1 @@
+"""The daemon ganeti-vifd: what it hears, what it answers, and what it does about each NIC."""

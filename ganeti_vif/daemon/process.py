@@ -1,0 +1,148 @@
+"""The daemon `ganeti-vifd`: the process, its signals, and what it listens to. What it does is in daemon/loop.py.
+
+It takes the same locks as every door, and who finds it missing or hanging does the work itself: killed at any moment,
+it is only missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import select
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+
+import daemon
+
+from ganeti_vif.cli.configuration import tell_daemons
+from ganeti_vif.cli.flags import add_common
+from ganeti_vif.daemon.loop import Duties
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.kernel.netlink import changes as netlink
+from ganeti_vif.kernel.netlink.events import Changed, Event, Events
+from ganeti_vif.kernel.nftables import changes as nftables
+from ganeti_vif.reconcile.in_force import InForce, in_force, put_in_force
+from ganeti_vif.system import lock, log, systemd
+from ganeti_vif.system.complaint import complain, needs_root
+from ganeti_vif.system.control import Control
+from ganeti_vif.system.inotify import Watch
+from ganeti_vif.system.node import Node
+
+LOADED = (netlink, nftables)
+"""What changes things is loaded when the daemon starts, and not when the first tap goes away."""
+PERIOD = 60.0
+"""Seconds after which it turns round although there is nothing to do."""
+
+SUCCESSION = 2.0
+"""Seconds for the lock of a predecessor that was killed: a process that it had forked soon lets go of it."""
+
+
+def serve(known: InForce, path: str, signals: socket.socket) -> None:
+    """Until SIGTERM or SIGINT. SIGNALS gives the number of each signal as a byte; PATH is the configuration's."""
+    with Events() as events, Control() as control, Node() as node, ExitStack() as stack:
+        duties = Duties(known, node)
+        bindings = stack.enter_context(Watch(known.config.bindings.directory))
+        systemd.notify("READY=1")
+        while True:
+            poll = select.poll()
+            sockets = (one.fileno() for one in (signals, *events.sockets, bindings))
+            for descriptor in (*sockets, *control.descriptors(), *duties.descriptors):
+                poll.register(descriptor, select.POLLIN)
+            poll.poll(1000 * min(duties.patience(), control.patience(), (systemd.watchdog_seconds() or PERIOD) / 2))
+            systemd.notify("WATCHDOG=1")
+            numbers = _waiting(signals)
+            if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+                systemd.notify("STOPPING=1")
+                return
+            latest = _latest(known, path, asked=signal.SIGHUP in numbers)
+            if latest is not known:
+                known = latest
+                duties.configure(known)
+                stack.close()
+                bindings = stack.enter_context(Watch(known.config.bindings.directory))
+            for event in (*events.read(), *_changes(bindings)):
+                duties.hear(event)
+            for question in control.questions():
+                duties.ask(question)
+            duties.work()
+
+
+def _latest(known: InForce, path: str, *, asked: bool) -> InForce:
+    """The configuration in force: KNOWN, or what somebody put in force since. ASKED to, the file at PATH is read."""
+    try:
+        if not asked and not known.is_old():
+            return known
+        latest = put_in_force(path) if asked else in_force(path)
+    except Failure as failure:
+        log.say(f"the old configuration stays in force: {failure.what}", log.Level.ERROR)
+        return known.kept()  # said once, and not at every turn
+    log.say("configuration read again")
+    return latest
+
+
+def _first(path: str) -> InForce:
+    """The configuration to start with: the file's. A mistake in it does not cost a running node its daemon: then what
+    was in force stays so. Raises Failure if nothing was."""
+    try:
+        return put_in_force(path)
+    except Failure as failure:
+        known = in_force(path)
+        log.say(f"the old configuration stays in force: {failure.what}", log.Level.ERROR)
+        return known
+
+
+def _changes(bindings: Watch) -> list[Event]:
+    """Bindings have the names of their taps."""
+    names = bindings.read()
+    return [Changed(None)] if names is None else [Changed(name) for name in names]
+
+
+def _waiting(signals: socket.socket) -> bytes:
+    try:
+        return signals.recv(256)
+    except BlockingIOError:
+        return b""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the daemon. Returns the exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        needs_root()
+        if given.reload:
+            put_in_force(given.config)
+            tell_daemons()
+            return 0
+        in_force(given.config)  # if there is none to start with, that is said while there is a terminal to say it on
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        with _context(given.foreground, ours, theirs), lock.held("vifd", wait=SUCCESSION):
+            gc.freeze()  # what is loaded stays: it need not be gone through each time that garbage is looked for
+            signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, lambda *_: None)
+            # Under the lock: a second daemon, which ends at it, must not put an edit in force for the first.
+            serve(_first(given.config), given.config, ours)
+    except Failure as failure:
+        complain(failure)
+        return 1
+    return 0
+
+
+def _context(foreground: bool, *kept: socket.socket) -> daemon.DaemonContext:
+    """In the foreground the service manager has our output and our pid. Else the pid is in the lock
+    /run/ganeti-vif/vifd.lock: a pid file of the usual kind outlives a kill -9 and keeps its successor from starting."""
+    output = {"stdout": sys.stdout, "stderr": sys.stderr} if foreground else {}
+    return daemon.DaemonContext(detach_process=not foreground, umask=0o022, files_preserve=list(kept), **output)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, complete with its help."""
+    top = argparse.ArgumentParser(prog="ganeti-vifd", description="Keeps the networks of a Ganeti node in step.")
+    add_common(top)
+    top.add_argument("--reload", action="store_true", help="have the daemon that runs work by the file, and end")
+    top.add_argument("--foreground", action="store_true", help="do not detach, as systemd wants it")
+    return top

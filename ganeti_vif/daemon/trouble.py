@@ -1,0 +1,32 @@
+"""What the daemon cannot see or do, and nobody was told who asked for it: said once in the log, and in its state."""
+
+from __future__ import annotations
+
+from ganeti_vif.engine.failure import Failure, remedy
+from ganeti_vif.system import log
+
+
+class Trouble:
+    """What is wrong now, by what it is about."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, list[Failure]] = {}
+
+    @property
+    def told(self) -> list[dict[str, str]]:
+        """What is wrong now and what to do about it, each once: `trouble` in the daemon's state."""
+        found = {failure.what: failure.do for failures in self._now.values() for failure in failures}
+        return [{"what": what, "do": do} for what, do in found.items()]
+
+    def say(self, about: str, *failures: Failure) -> None:
+        """FAILURES, and nothing else any more, are wrong with what this is ABOUT. What is new is said."""
+        known = {failure.what for others in self._now.values() for failure in others}
+        self._now[about] = list(failures)
+        for failure in failures:
+            if failure.what not in known:
+                log.say(failure.what, log.Level.ERROR)
+                log.say(f"  {remedy(failure.do)}", log.Level.ERROR)
+
+    def over(self, about: str) -> None:
+        """Nothing is wrong with that any more."""
+        self._now.pop(about, None)

@@ -1,0 +1,1 @@
+"""What a NIC needs on a node, as the engine's objects; and what stands against it (pure)."""

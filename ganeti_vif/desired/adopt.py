@@ -1,0 +1,162 @@
+"""Which running NICs can be taken over, and why the others cannot.
+
+What Ganeti wrote down (a runtime file) is put beside what QEMU itself says and what the kernel has. The order of the
+file, the numbers of the nic files and the order of the configuration all differ after a hot change; only QEMU's own
+name for a NIC leads to its tap. Where anything is ambiguous the NIC is left alone: no tenant may become another. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from ganeti_vif.desired import bridged, routed
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Link
+from ganeti_vif.nic.nic import Mode, Nic
+
+COMMUNICATION = "gnt.com."
+"""What the names of the taps of Ganeti's instance communication begin with: not ours."""
+
+_RESTART = "gnt-instance reboot --type=hard"
+"""What mends a guest whose NICs cannot be told: its instance starts anew, and its runtime file with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A NIC as its runtime file describes it, tap and ifindex unknown; NETDEV is what QEMU calls it."""
+
+    nic: Nic
+    netdev: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """An instance as its runtime file describes it. REFUSED are NICs (by netdev) that cannot be understood."""
+
+    name: str
+    nics: tuple[Described, ...]
+    refused: tuple[tuple[str, Failure], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugged:
+    """What a running QEMU has: TAPS by netdev, and the netdevs without an ID of Ganeti's by their MAC."""
+
+    taps: Mapping[str, frozenset[str]]
+    by_mac: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """What this node has: devices, the bridge (or switch) of each port, and the NICs with a readable record."""
+
+    links: Mapping[str, Link]
+    masters: Mapping[str, str]
+    recorded: Mapping[str, Nic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """One instance: NICs that are ours already, that can be ADOPTED, that are UNPLUGGED; and why others are REFUSED."""
+
+    recorded: tuple[Nic, ...] = ()
+    adopted: tuple[Nic, ...] = ()
+    unplugged: tuple[Nic, ...] = ()
+    refused: tuple[Failure, ...] = ()
+
+
+def judge(instance: Instance, plugged: Plugged, here: Here) -> Verdict:
+    """What is to be done with the NICs of a running INSTANCE."""
+    recorded: list[Nic] = []
+    adopted: list[Nic] = []
+    unplugged: list[Nic] = []
+    refused = [failure for _, failure in instance.refused]
+    claims = [(one, _netdev(one, plugged)) for one in instance.nics]
+    claimed = Counter(netdev for _, netdev in claims)
+    for one, netdev in claims:
+        if netdev not in plugged.taps:
+            unplugged.append(one.nic)
+            continue
+        try:
+            if claimed[netdev] > 1:
+                raise Failure(f"two NICs of its runtime file are QEMU's {netdev}", f"{_RESTART} {instance.name}")
+            nic = _with_tap(one.nic, netdev, plugged, here)
+        except Failure as failure:
+            refused.append(failure.about(_seen(one.nic, plugged.taps[netdev]).whom))
+            continue
+        if nic is not None:
+            (recorded if _is_recorded(nic, here) else adopted).append(nic)
+    told = {*claimed, *(netdev for netdev, _ in instance.refused)}
+    refused += _strangers(instance, plugged, here, told)
+    return Verdict(recorded=tuple(recorded), adopted=tuple(adopted), unplugged=tuple(unplugged), refused=tuple(refused))
+
+
+def _netdev(one: Described, plugged: Plugged) -> str:
+    return one.netdev if one.netdev in plugged.taps else plugged.by_mac.get(one.nic.mac, one.netdev)
+
+
+def _seen(nic: Nic, taps: frozenset[str]) -> Nic:
+    """NIC with the tap that it seems to have, for a message about it."""
+    return replace(nic, tap=next(iter(taps))) if len(taps) == 1 else nic
+
+
+def _with_tap(nic: Nic, netdev: str, plugged: Plugged, here: Here) -> Nic | None:
+    """NIC with its tap, or None if that is none of ours. Raises Failure if it is not certain, or not as Ganeti says."""
+    taps = plugged.taps[netdev]
+    if len(taps) != 1:
+        found = " and ".join(sorted(taps)) or "no tap"
+        raise Failure(f"behind QEMU's {netdev} there is {found}, where one tap should be", f"{_RESTART} {nic.instance}")
+    (tap,) = taps
+    if tap.startswith(COMMUNICATION):
+        return None
+    others = sorted(other for other, theirs in plugged.taps.items() if tap in theirs and other != netdev)
+    if others:
+        raise Failure(f"{tap} is behind QEMU's {netdev} and {others[0]}", f"{_RESTART} {nic.instance}")
+    link = here.links.get(tap)
+    if link is None or link.index is None:
+        raise Failure(f"QEMU holds {tap}, which is not on this node", "see: ip link show")
+    known = here.recorded.get(tap)
+    if known and known.index == link.index and known.uuid != nic.uuid:
+        raise Failure(
+            f"{tap} was attached as {known.instance} NIC {known.uuid}, and QEMU says it is {nic.uuid}",
+            f"see: ganeti-vif status && gnt-instance info {nic.instance}",
+        )
+    _same_place(nic, tap, here.masters.get(tap))
+    return replace(nic, tap=tap, index=link.index, tap_mac=_kept(nic, link.mac))
+
+
+def _same_place(nic: Nic, tap: str, master: str | None) -> None:
+    """Raises Failure if the tap is connected elsewhere than the NIC should be: adopting moves nobody."""
+    allowed = {Mode.BRIDGED: nic.link, Mode.OPENVSWITCH: "ovs-system", Mode.ROUTED: None}[nic.mode]
+    if master not in (None, allowed):
+        wanted = "routed" if nic.mode is Mode.ROUTED else f"{nic.mode.value} on {nic.link}"
+        raise Failure(
+            f"{tap} is a port of {master}, and Ganeti has the NIC {wanted}",
+            f"note: if Ganeti is right: ip link set {tap} nomaster && ganeti-vif adopt",
+        )
+
+
+def _kept(nic: Nic, mac: str | None) -> str | None:
+    """The MAC that its tap keeps if it has another than attach gives: the guest has it as its gateway's."""
+    usual = routed.TAP_MAC if nic.mode is Mode.ROUTED else bridged.port_mac(nic.mac)
+    return None if mac == usual else mac
+
+
+def _is_recorded(nic: Nic, here: Here) -> bool:
+    known = here.recorded.get(nic.tap)
+    return known is not None and (known.index, known.uuid) == (nic.index, nic.uuid)
+
+
+def _strangers(instance: Instance, plugged: Plugged, here: Here, told: set[str]) -> Iterator[Failure]:
+    """The taps of this QEMU that no NIC of the runtime file accounts for: a hot-add that failed half-way."""
+    for netdev in sorted(plugged.taps.keys() - told):
+        for tap in sorted(plugged.taps[netdev]):
+            link, known = here.links.get(tap), here.recorded.get(tap)
+            if tap.startswith(COMMUNICATION) or (known and link and known.index == link.index):
+                continue
+            yield Failure(
+                f"{instance.name}: QEMU has {netdev} on {tap}, of which its runtime file knows nothing",
+                f"{_RESTART} {instance.name}",
+            )

@@ -1,0 +1,36 @@
+"""What a bridged NIC needs: its tap as a closed port of a bridge, out of the node's own sight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ganeti_vif.desired.context import Context
+from ganeti_vif.engine.objects import BridgePort, BridgeVlan, Link, Sysctl, TrunkVlan, Up
+from ganeti_vif.engine.state import Object
+from ganeti_vif.guard import profile, tap_filter
+from ganeti_vif.nic.nic import Nic
+
+
+def needs(nic: Nic, context: Context) -> Iterator[Object]:
+    """What NIC needs on a bridge, in no particular order."""
+    # The bridge's MTU, so that the bridge does not shrink to the tap's (ganeti issue 257).
+    yield Link(name=nic.tap, mac=nic.tap_mac or port_mac(nic.mac), mtu=context.bridge.mtu if context.bridge else None)
+    yield tap_filter.ingress(nic, any_link_local=context.any_link_local)
+    apart = "private-filtered" in nic.network_tags
+    yield from tap_filter.egress(
+        nic, apart, context.bridge.mac if context.bridge else None, profile.egress(nic, context.profile)
+    )
+    yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")
+    yield BridgePort(device=nic.tap, bridge=nic.link)
+    if nic.vlans.untagged is not None or nic.vlans.tagged:
+        yield BridgeVlan(device=nic.tap, untagged=nic.vlans.untagged, tagged=nic.vlans.tagged)
+        for port in context.trunks:
+            untagged = {nic.vlans.untagged} if nic.vlans.untagged is not None else set()
+            yield from (TrunkVlan(device=port, vid=vid) for vid in sorted(nic.vlans.tagged | untagged))
+    yield Up(device=nic.tap)
+
+
+def port_mac(mac: str) -> str:
+    """The MAC of the node's end: high, so that no bridge takes it for its own (ganeti tools/net-common.in:57-64),
+    and never the guest's own, or the bridge would keep the guest's frames for the node."""
+    return ("fe" if not mac.startswith("fe") else "fa") + mac[2:]

@@ -1,0 +1,105 @@
+"""Everything that a NIC needs from the node: what is its own, and what it shares with the other NICs of its link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ganeti_vif.config.model import Config, Consumer, For
+from ganeti_vif.desired import bridged, openvswitch, routed
+from ganeti_vif.desired.context import Context
+from ganeti_vif.engine.objects import ETHERNET_MTU, Binding, Key, Link, ProxyNeighbour, Route, Rule, Sysctl, TrunkVlan
+from ganeti_vif.engine.state import Object, state
+from ganeti_vif.guard import profile
+from ganeti_vif.nic.nic import Mode, Nic, eui64
+from ganeti_vif.nic.record import record_of
+from host_setup import public
+from nfdhcpd_bridge import binding
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """OWN goes away with the NIC; SHARED stays."""
+
+    own: dict[Key, Object]
+    shared: dict[Key, Object]
+
+    @property
+    def all(self) -> dict[Key, Object]:
+        return state([*self.shared.values(), *self.own.values()])
+
+    @property
+    def removable(self) -> dict[Key, Object]:
+        """What detaching takes away: not the tap, which is qemu's, and not its switches, which go with it."""
+        return {key: thing for key, thing in self.own.items() if not isinstance(thing, Link | Sysctl)}
+
+
+def needs(nic: Nic, config: Config, context: Context) -> Needs:
+    """What NIC needs, by the configuration and by what is AROUND it."""
+    own: list[Object] = [record_of(nic)]
+    shared: list[Object] = list(profile.shared(nic, context.profile))
+    own += profile.own(nic, context.profile)
+    match nic.mode:
+        case Mode.BRIDGED:
+            for thing in bridged.needs(nic, context):
+                (shared if isinstance(thing, TrunkVlan) else own).append(thing)
+            if context.configured and config.bindings.consumer is Consumer.NFDHCPD:
+                from host_setup.nfdhcpd import heard  # an attach that does not need it does not wait for it
+
+                shared.append(heard(nic.link))
+        case Mode.ROUTED:
+            own += (thing for thing in routed.needs(nic, context) if not (nic.elsewhere and only_here(nic, thing)))
+            shared += public.desired(context.public, context.force_forwarding) if context.public else ()
+        case Mode.OPENVSWITCH:
+            own += openvswitch.needs(nic, context)
+    if not nic.elsewhere:
+        own += _binding(nic, config, context)
+    return Needs(state(own), state(shared))
+
+
+def only_here(nic: Nic, thing: Object) -> bool:
+    """Whether NIC needs THING only on the node where its guest runs: what makes others send to it, and its binding."""
+    if isinstance(thing, ProxyNeighbour):
+        return thing.device != nic.tap
+    return isinstance(thing, Route | Rule | Binding)
+
+
+def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
+    wanted = {
+        For.TAGGED: "nfdhcpd" in nic.network_tags,
+        For.ROUTED: nic.mode is Mode.ROUTED,
+        For.ALL: True,
+    }
+    if config.bindings.consumer is Consumer.NONE or not wanted[config.bindings.wanted_for]:
+        return
+    network = nic.network
+    subnet = network.subnet if network else None
+    if subnet is None and context.public and nic.address:
+        subnet = context.public.subnet_of(nic.address)  # type: ignore[assignment]
+    subnet6 = network.subnet6 if network else None
+    address6 = None
+    if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
+        # To NFDHCPD a binding can say no other IPv6 address than the one that SLAAC makes.
+        if config.responds and nic.address6 and nic.address6 in subnet6:
+            address6 = nic.address6
+        else:
+            subnet6 = None
+    lower = context.uplink if nic.mode is Mode.ROUTED else context.bridge
+    mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None
+    yield Binding(
+        directory=config.bindings.directory,
+        tap=nic.tap,
+        text=binding.text(
+            uuid=nic.uuid,
+            device=nic.tap if nic.mode is Mode.ROUTED else nic.link,
+            mac=nic.mac,
+            hostname=nic.instance,
+            address=nic.address,
+            subnet=subnet,
+            gateway=routed.gateway_of(nic, context.public, 4),
+            subnet6=subnet6,
+            gateway6=routed.gateway_of(nic, context.public, 6),
+            mtu=mtu,
+            address6=address6,
+        ),
+    )

@@ -1,0 +1,90 @@
+"""What a routed NIC needs: host routes to its tap, and a node that answers for it on the uplink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv6Address
+
+from ganeti_vif.config.model import Public
+from ganeti_vif.desired.context import Context
+from ganeti_vif.desired.obstacle import MAIN
+from ganeti_vif.engine.marks import ROUTED_GROUP
+from ganeti_vif.engine.objects import Address, Link, ProxyNeighbour, Route, Rule, Sysctl, Up
+from ganeti_vif.engine.state import Object
+from ganeti_vif.guard import tap_filter
+from ganeti_vif.nic.nic import Nic
+from host_setup.public import PRIORITY, switches4, switches6
+
+TAP_MAC = "fe:00:56:49:46:01"
+"""Of every routed tap on every node, adopted ones apart: a guest keeps its gateway's entry when it moves (with random
+MACs it was cut off for 22 to 52 s after a live migration)."""
+
+
+def needs(nic: Nic, context: Context) -> Iterator[Object]:
+    """What NIC needs on its public link, or in a routing table that is nobody's public link."""
+    public = context.public
+    yield Link(
+        name=nic.tap,
+        group=ROUTED_GROUP if public else None,
+        mac=nic.tap_mac or TAP_MAC,
+        mtu=context.uplink.mtu if context.uplink else None,
+    )
+    yield tap_filter.ingress(nic, public.mark if public else None, any_link_local=context.any_link_local)
+    gateway = gateway_of(nic, public, 4)
+    if gateway and not _asked_by_its_gateway(nic, public, gateway):
+        yield tap_filter.requests_from(nic, gateway)
+    yield from _switches(nic, context)
+    yield Up(device=nic.tap)
+    for version in (4, 6):
+        networks = nic.networks(version)
+        if context.table is not None:
+            yield from (Route(table=context.table, destination=network, device=nic.tap) for network in networks)
+        if networks and context.table not in (None, MAIN) and public is None:
+            # No link of ours to take the mark from: one rule for this tap, as Ganeti's own script does it.
+            yield Rule(family=version, priority=PRIORITY, table=context.table, device=nic.tap)
+    for address in addresses(nic):
+        if public and isinstance(address, IPv6Address):
+            yield ProxyNeighbour(device=public.uplink, address=address)
+    if nic.networks(6) and (gateway6 := gateway_of(nic, public, 6)):
+        yield ProxyNeighbour(device=nic.tap, address=gateway6)
+
+
+def addresses(nic: Nic) -> tuple[Address, ...]:
+    """The single addresses that lead to NIC's tap. Prefixes that its tags grant are none: nobody announces those."""
+    networks = (*nic.networks(4), *nic.networks(6))
+    return tuple(network.network_address for network in networks if network.num_addresses == 1)
+
+
+def gateway_of(nic: Nic, public: Public | None, version: int) -> Address | None:
+    """What the guest takes for its gateway: its network's, or else the public link's."""
+    network = nic.network
+    of_network: Address | None = None
+    if network:
+        of_network = network.gateway if version == 4 else network.gateway6
+    return of_network or (public.gateway(version) if public else None)
+
+
+def _asked_by_its_gateway(nic: Nic, public: Public | None, gateway: Address) -> bool:
+    """Whether the node's ARP requests to NIC's guest come from GATEWAY, which it knows, by the link's own filter."""
+    if public is None:
+        return False
+    subnets = {public.subnet_of(network.network_address) for network in nic.networks(4)}
+    return all(public.gateway_in(subnet) == gateway for subnet in subnets)
+
+
+def _switches(nic: Nic, context: Context) -> Iterator[Object]:
+    if context.public is None:
+        # Somebody else's routing: what Ganeti's own script sets (ganeti tools/net-common.in:179-210 at 3.0.2).
+        yield Sysctl(path=f"net/ipv4/conf/{nic.tap}/forwarding", value="1")
+        yield Sysctl(path=f"net/ipv4/conf/{nic.tap}/proxy_arp", value="1")
+    else:
+        yield from switches4(nic.tap)
+    ipv6 = f"net/ipv6/conf/{nic.tap}"
+    if nic.networks(6):
+        # The tap's link-local address comes from its constant MAC (0: EUI-64) and is there at once: a guest that
+        # moves finds its router under the same address.
+        yield Sysctl(path=f"{ipv6}/addr_gen_mode", value="0")
+        yield Sysctl(path=f"{ipv6}/accept_dad", value="0")
+        yield from switches6(nic.tap, context.force_forwarding)
+    else:
+        yield Sysctl(path=f"{ipv6}/disable_ipv6", value="1")

@@ -1,0 +1,204 @@
+"""Changes as commands of iproute2, sysctl, nft and ovs-vsctl: what --dry-run prints can be typed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ganeti_vif.engine.chains import Chain, MapElement, VerdictMap
+from ganeti_vif.engine.difference import Alter, Change, Make, Remove
+from ganeti_vif.engine.marks import PROTOCOL, TABLE
+from ganeti_vif.engine.naming import dotted, ip, place, route_words, rule_words
+from ganeti_vif.engine.objects import (
+    ETHERNET_MTU,
+    ZEROED,
+    Binding,
+    BridgeNetfilter,
+    BridgePort,
+    BridgeVlan,
+    Link,
+    Module,
+    Origin,
+    OvsPort,
+    ProxyNeighbour,
+    Record,
+    Route,
+    Rule,
+    Sysctl,
+    TrunkVlan,
+    Up,
+)
+from ganeti_vif.engine.state import Object, unmet
+
+
+def commands(change: Change) -> Iterator[str]:
+    """The commands that do what CHANGE does. A file's content follows as comment lines."""
+    match change:
+        case Make(wanted):
+            yield from _make(wanted)
+        case Alter(Sysctl(value=old), Sysctl() as wanted):
+            yield f"{next(_make(wanted))}   # was {old}"
+        case Alter(actual, Link() as wanted):
+            yield from _alter_link(actual, wanted)
+        case Alter(Route(), Route() as wanted):
+            yield next(_make(wanted)).replace(" add ", " replace ", 1)
+        case Alter(Chain(), Chain() as wanted):
+            yield f"nft flush chain {wanted.family} {wanted.table} {wanted.name}"
+            yield from _make(wanted)
+        case Alter(BridgeVlan() as actual, BridgeVlan() as wanted):
+            yield from _bridge_vlan(actual, wanted)
+        case Alter(MapElement() as actual, MapElement() as wanted):
+            yield from (*_remove(actual), *_make(wanted))
+        case Alter(_, wanted):
+            yield from _make(wanted)
+        case Remove(actual):
+            yield from _remove(actual)
+
+
+def _make(wanted: Object) -> Iterator[str]:
+    match wanted:
+        case Link():
+            yield _add_link(wanted)
+            if wanted.kind == "bridge" and wanted.mtu not in (None, ETHERNET_MTU):
+                yield f"ip link set {wanted.name} mtu {wanted.mtu}"
+        case Chain():
+            yield from _chain(wanted)
+        case VerdictMap(family=family, name=map_name):
+            yield f"nft add table {family} {TABLE}"
+            yield f"nft add map {family} {TABLE} {map_name} '{{ type ifname : verdict; }}'"
+        case MapElement():
+            yield f"nft add element {_element(wanted)}"
+        case Module(name=name):
+            yield f"modprobe {name}"
+            if zeroed := ZEROED.get(name):
+                yield f"sysctl -w {' '.join(f'{dotted(path)}=0' for path in zeroed)}"
+        case BridgeNetfilter():
+            flags = f"nf_call_iptables {int(wanted.iptables)} nf_call_ip6tables {int(wanted.ip6tables)}"
+            yield f"ip link set {wanted.bridge} type bridge {flags}"
+        case Sysctl(path=path, value=value):
+            yield f"sysctl -w {dotted(path)}={value}"
+        case BridgePort(device=device, bridge=bridge):
+            yield f"ip link set {device} master {bridge}"
+        case BridgeVlan():
+            # 1 is what the kernel gives every new port (vlan_default_pvid).
+            yield from _bridge_vlan(BridgeVlan(device=wanted.device, untagged=1, tagged=frozenset()), wanted)
+        case TrunkVlan(device=device, vid=vid):
+            yield f"bridge vlan add dev {device} vid {vid}"
+        case OvsPort():
+            tag = "" if wanted.tag is None else f" tag={wanted.tag}"
+            trunks = "" if not wanted.trunks else f" trunks={','.join(map(str, sorted(wanted.trunks)))}"
+            port = wanted.device
+            yield f"ovs-vsctl -- --if-exists del-port {port} -- add-port {wanted.bridge} {port}{tag}{trunks}"
+        case Up(device=device):
+            yield f"ip link set {device} up"
+        case Rule():
+            yield f"{ip(wanted)} rule add {rule_words(wanted)}"
+        case Route():
+            yield f"{ip(wanted)} route add {route_words(wanted)}"
+        case ProxyNeighbour(device=device, address=address):
+            yield f"{ip(wanted)} neigh add proxy {address} dev {device} protocol {PROTOCOL}"
+        case Record() | Origin():
+            yield f"write {place(wanted)}"
+        case Binding(text=text):
+            yield f"write {place(wanted)}:"
+            yield from (f"  {line}" for line in text.splitlines())
+
+
+def _remove(actual: Object) -> Iterator[str]:
+    match actual:
+        case Link(name=name):
+            yield f"ip link del {name}"
+        case Chain(family=family, table=table, name=name):
+            yield f"nft delete chain {family} {table} {name}"
+        case VerdictMap(family=family, name=map_name):
+            yield f"nft delete map {family} {TABLE} {map_name}"
+        case MapElement():
+            yield f"nft delete element {_element(actual)}"
+        case BridgePort(device=device):
+            yield f"ip link set {device} nomaster"
+        case OvsPort(device=device, bridge=bridge):
+            yield f"ovs-vsctl --if-exists del-port {bridge} {device}"
+        case Up(device=device):
+            yield f"ip link set {device} down"
+        case Rule():
+            yield f"{ip(actual)} rule del {rule_words(actual)}"
+        case Route():
+            yield f"{ip(actual)} route del {route_words(actual)}"
+        case ProxyNeighbour(device=device, address=address):
+            yield f"{ip(actual)} neigh del proxy {address} dev {device}"
+        case BridgeVlan(device=device):
+            yield from _bridge_vlan(actual, BridgeVlan(device=device, untagged=None, tagged=frozenset()))
+        case TrunkVlan(device=device, vid=vid):
+            yield f"bridge vlan del dev {device} vid {vid}"
+        case Binding() | Record() | Origin():
+            yield f"rm {place(actual)}"
+        case BridgeNetfilter(bridge=bridge):
+            yield from _make(BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False))
+        case Module(name=name):
+            yield f"# the module {name} stays loaded"
+        case Sysctl(path=path):
+            yield f"# {dotted(path)} stays as it is"
+
+
+def _add_link(link: Link) -> str:
+    words = ["ip link add", link.name]
+    if link.lower is not None:
+        words.append(f"link {link.lower}" if link.kind == "vlan" else "")
+    words += [f"address {link.mac}"] if link.mac else []
+    words += [f"mtu {link.mtu}"] if link.mtu and link.kind != "bridge" else []
+    words += [f"group {link.group}"] if link.group else []
+    words.append(f"type {link.kind}")
+    words += _kind_words(link)
+    return " ".join(word for word in words if word)
+
+
+def _kind_words(link: Link) -> list[str]:
+    words = []
+    if link.stp is not None:
+        words.append(f"stp_state {int(link.stp)}")
+    if link.forward_delay is not None:
+        words.append(f"forward_delay {link.forward_delay}")
+    if link.mcast_snooping is not None:
+        words.append(f"mcast_snooping {int(link.mcast_snooping)}")
+    if link.vlan_filtering is not None:
+        words.append(f"vlan_filtering {int(link.vlan_filtering)}")
+    if link.vlan is not None:
+        words.append(f"id {link.vlan}")
+    if link.vni is not None:
+        words.append(f"id {link.vni} dev {link.lower} group {link.vxlan_group} dstport {link.vxlan_port}")
+    return words
+
+
+def _alter_link(actual: Object, wanted: Link) -> Iterator[str]:
+    options = {"mac": "address", "mtu": "mtu", "group": "group"}
+    for name, old, new in unmet(wanted, actual):
+        if name in options:
+            yield f"ip link set {wanted.name} {options[name]} {new}   # was {old}"
+        else:
+            value = int(new) if isinstance(new, bool) else new
+            option = {"stp": "stp_state"}.get(name, name)
+            yield f"ip link set {wanted.name} type {wanted.kind} {option} {value}   # was {old}"
+
+
+def _chain(chain: Chain) -> Iterator[str]:
+    device = f' device "{chain.device}"' if chain.device else ""
+    hook = f" '{{ type filter hook {chain.hook}{device} priority {chain.priority}; policy {chain.policy}; }}'"
+    yield f"nft add table {chain.family} {chain.table}"
+    yield f"nft add chain {chain.family} {chain.table} {chain.name}{hook if chain.hook else ''}"
+    for rule in chain.rules:
+        yield f"nft add rule {chain.family} {chain.table} {chain.name} '{rule.text} comment \"{rule.comment}\"'"
+
+
+def _element(element: MapElement) -> str:
+    return f"{element.family} {TABLE} {element.map} '{{ \"{element.device}\" : jump {element.chain} }}'"
+
+
+def _bridge_vlan(before: BridgeVlan, after: BridgeVlan) -> Iterator[str]:
+    device = after.device
+    yield from (f"bridge vlan del dev {device} vid {vid}" for vid in sorted(_vids(before) - _vids(after)))
+    if after.untagged is not None and after.untagged != before.untagged:
+        yield f"bridge vlan add dev {device} vid {after.untagged} pvid untagged"
+    yield from (f"bridge vlan add dev {device} vid {vid}" for vid in sorted(after.tagged - before.tagged))
+
+
+def _vids(port: BridgeVlan) -> frozenset[int]:
+    return port.tagged | ({port.untagged} if port.untagged is not None else set())

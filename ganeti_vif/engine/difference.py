@@ -1,0 +1,75 @@
+"""The difference between what should be and what is: a list of changes, in the order in which to make them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ganeti_vif.engine.objects import Key, Link
+from ganeti_vif.engine.state import ORDER, Object, State, unmet
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """WANTED does not exist: make it."""
+
+    wanted: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Alter:
+    """It exists, but ACTUAL is not as WANTED."""
+
+    actual: Object
+    wanted: Object
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """ACTUAL is ours and nobody wants it."""
+
+    actual: Object
+
+
+Change = Make | Alter | Remove
+
+_RANK = {kind: rank for rank, kind in enumerate(ORDER)}
+
+
+def difference(desired: State, actual: State, stale: Iterable[Key] = ()) -> tuple[Change, ...]:
+    """What turns ACTUAL into DESIRED.
+
+    STALE are keys of objects that carry our mark: those that exist and are not desired are removed. Removals come
+    first and in reverse order: what is left of a tap's former owner must be gone before the new one comes alive.
+    """
+    makes: list[Change] = []
+    for key in sorted(desired, key=lambda key: _RANK[type(desired[key])]):
+        wanted = desired[key]
+        found = actual.get(key)
+        if found is None:
+            makes.append(Make(wanted))
+        elif unmet(wanted, found):
+            makes.append(Alter(found, wanted))
+    leftovers = {key: actual[key] for key in stale if key in actual and key not in desired}
+    removes = sorted(leftovers.values(), key=lambda thing: (-_RANK[type(thing)], str(thing.key)))
+    return (*(Remove(thing) for thing in removes), *makes)
+
+
+def inverse(change: Change) -> Change:
+    """The change that takes CHANGE back."""
+    match change:
+        case Make(wanted):
+            return Remove(wanted)
+        case Remove(actual):
+            return Make(actual)
+        case Alter(Link() as actual, Link() as wanted):
+            before: dict[str, Any] = {name: value for name, value, _ in unmet(wanted, actual)}
+            return Alter(wanted, replace(wanted, **before))
+        case Alter(actual, wanted):
+            return Alter(wanted, actual)
+
+
+def subject(change: Change) -> Object:
+    """The object that CHANGE is about, as it should be or, for a removal, as it is."""
+    return change.actual if isinstance(change, Remove) else change.wanted

@@ -1,0 +1,133 @@
+"""What things and changes are called: in the field's words, on one line."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, IPv6Network
+
+from ganeti_vif.engine.chains import Chain, MapElement, VerdictMap
+from ganeti_vif.engine.difference import Alter, Change, Make, Remove, subject
+from ganeti_vif.engine.marks import PROTOCOL
+from ganeti_vif.engine.objects import (
+    Binding,
+    BridgeNetfilter,
+    BridgePort,
+    BridgeVlan,
+    Link,
+    Module,
+    Origin,
+    OvsPort,
+    ProxyNeighbour,
+    Record,
+    Route,
+    Rule,
+    Sysctl,
+    TrunkVlan,
+    Up,
+)
+from ganeti_vif.engine.state import Object, unmet
+
+
+def place(file: Binding | Record | Origin) -> str:
+    """Where the file of a binding, a record or an origin lies."""
+    if isinstance(file, Binding):
+        return f"{file.directory}/{file.tap}"
+    return f"/run/ganeti-vif/nics/{file.tap}.{'json' if isinstance(file, Record) else 'origin'}"
+
+
+def dotted(path: str) -> str:
+    """A sysctl's PATH as sysctl(8) wants it: `.` between the parts, and `/` for a dot within a name (eth1.2991)."""
+    return path.replace(".", "\0").replace("/", ".").replace("\0", "/")
+
+
+def ip(thing: Rule | Route | ProxyNeighbour) -> str:
+    """The command that knows THING."""
+    match thing:
+        case Rule():
+            six = thing.family == 6
+        case Route():
+            six = isinstance(thing.destination, IPv6Network)
+        case ProxyNeighbour():
+            six = isinstance(thing.address, IPv6Address)
+    return "ip -6" if six else "ip"
+
+
+def rule_words(rule: Rule) -> str:
+    """What tells RULE from all others, as ip-rule(8) wants it."""
+    match = f"iif {rule.device}" if rule.device else f"fwmark {rule.mark:#x}"
+    return f"pref {rule.priority} {match} lookup {rule.table} protocol {rule.protocol}"
+
+
+def route_words(route: Route) -> str:
+    """What ROUTE is, as ip-route(8) wants it."""
+    words = "unreachable " if route.kind == "unreachable" else ""
+    words += "default" if route.destination.prefixlen == 0 else str(route.destination)
+    words += f" via {route.gateway}" if route.gateway else ""
+    words += f" dev {route.device}" if route.device else ""
+    words += " onlink" if route.gateway else ""
+    words += f" table {route.table} proto {PROTOCOL}"
+    return words + (f" metric {route.metric}" if route.metric else "")
+
+
+def finding(change: Change) -> str:
+    """CHANGE as a difference that `check` reports: what is missing, different or left over."""
+    thing = subject(change)
+    match change:
+        case Make():
+            return f"missing: {name(thing)}"
+        case Remove():
+            return f"left over: {name(thing)}"
+        case Alter(_, Chain() | Binding() | Record() | Origin()):
+            return f"different: {name(thing)}"
+        case Alter(actual, wanted):
+            fields = unmet(wanted, actual)
+            details = ", ".join(f"{field} is {_value(old)}, should be {_value(new)}" for field, old, new in fields)
+            return f"different: {name(thing)}: {details}"
+
+
+def _value(value: object) -> str:
+    """A field's value for the eye."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "on" if value else "off"
+        case frozenset():
+            return ",".join(map(str, sorted(value))) or "none"
+    return str(value)
+
+
+def name(thing: Object) -> str:
+    """What THING is, in the field's words, on one line."""
+    match thing:
+        case Link():
+            return f"{thing.kind or 'device'} {thing.name}"
+        case Chain():
+            return f"filter chain {thing.family} {thing.name}"
+        case VerdictMap():
+            return f"verdict map {thing.family} {thing.name}"
+        case MapElement():
+            return f"{thing.device} in the verdict map {thing.family} {thing.map}"
+        case Module():
+            return f"kernel module {thing.name}"
+        case BridgeNetfilter():
+            return f"br_netfilter on {thing.bridge}"
+        case Sysctl():
+            return f"sysctl {dotted(thing.path)}"
+        case BridgePort():
+            return f"{thing.device} as a port of {thing.bridge}"
+        case BridgeVlan():
+            return f"VLANs of port {thing.device}"
+        case TrunkVlan():
+            return f"VLAN {thing.vid} on port {thing.device}"
+        case OvsPort():
+            return f"{thing.device} as an Open vSwitch port of {thing.bridge}"
+        case Up():
+            return f"{thing.device} up"
+        case Rule():
+            return f"{ip(thing)} rule {rule_words(thing)}"
+        case Route():
+            return f"{ip(thing)} route {route_words(thing)}"
+        case ProxyNeighbour():
+            return f"neighbour proxy {thing.address} dev {thing.device}"
+        case Binding() | Record() | Origin():
+            return f"{type(thing).__name__.lower()} {place(thing)}"

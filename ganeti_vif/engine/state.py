@@ -1,0 +1,95 @@
+"""A node, or a part of it, as it is or should be: objects by their keys, and the order in which they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+
+from ganeti_vif.engine.chains import Chain, MapElement, Subchain, VerdictMap
+from ganeti_vif.engine.objects import (
+    Binding,
+    BridgeNetfilter,
+    BridgePort,
+    BridgeVlan,
+    Key,
+    Link,
+    Module,
+    Origin,
+    OvsPort,
+    ProxyNeighbour,
+    Record,
+    Route,
+    Rule,
+    Sysctl,
+    TrunkVlan,
+    Up,
+)
+
+Object = (
+    Origin
+    | Record
+    | Module
+    | Link
+    | VerdictMap
+    | Subchain
+    | Chain
+    | MapElement
+    | Sysctl
+    | BridgeNetfilter
+    | OvsPort
+    | BridgePort
+    | BridgeVlan
+    | TrunkVlan
+    | Up
+    | Rule
+    | Route
+    | ProxyNeighbour
+    | Binding
+)
+
+ORDER: tuple[type, ...] = (
+    Origin,
+    Record,
+    Module,
+    Link,
+    VerdictMap,
+    Subchain,
+    Chain,
+    MapElement,
+    Sysctl,
+    BridgeNetfilter,
+    OvsPort,
+    BridgePort,
+    BridgeVlan,
+    TrunkVlan,
+    Up,
+    Rule,
+    Route,
+    ProxyNeighbour,
+    Binding,
+)
+"""The order in which things are made: what the tap was, and the record, first (a crash leaves them), the filter before
+the port, the port before the device comes up, and the binding last, when its tap can carry the answer. Removal runs
+backwards."""
+
+State = Mapping[Key, Object]
+
+
+def state(objects: Iterable[Object]) -> dict[Key, Object]:
+    """OBJECTS by key. Two different objects with one key are a contradiction in a plan, so that is a bug."""
+    result: dict[Key, Object] = {}
+    for thing in objects:
+        other = result.setdefault(thing.key, thing)
+        if other != thing:
+            raise ValueError(f"two different wishes for {thing.key}: {other} and {thing}")
+    return result
+
+
+def unmet(wanted: Object, actual: Object) -> tuple[tuple[str, object, object], ...]:
+    """The fields in which ACTUAL is not as WANTED: (field, actual value, wanted value)."""
+    if wanted == actual:
+        return ()
+    names = (one.name for one in fields(wanted) if one.compare)
+    pairs = ((name, getattr(actual, name), getattr(wanted, name)) for name in names)
+    some = isinstance(wanted, Link)
+    return tuple(pair for pair in pairs if pair[1] != pair[2] and not (some and pair[2] is None))

@@ -1,0 +1,1 @@
+"""Where other programs come in: the executables, Ganeti's script, and what every entry shares."""

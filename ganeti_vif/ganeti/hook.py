@@ -1,0 +1,114 @@
+"""The environment in which Ganeti runs a hook, as data.
+
+Variables: ganeti lib/cmdlib/instance_utils.py:101-164, lib/cmdlib/network.py, lib/hooksmaster.py:112-185 at 3.0.2.
+They say what the configuration has, and that is not always what runs: after a modify without hotplug a NIC's new MAC,
+address and link are here, and the running guest has the old ones until its next start. So of a NIC that runs only its
+network's data, its instance's name and its tags are taken from here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.ganeti.environment import network_of, nic_of, tags
+from ganeti_vif.nic.nic import Network, Nic
+
+_NIC = re.compile(r"INSTANCE_NIC([0-9]{1,3})_UUID")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """One call of a hook. PATH is `watcher` for hooks/watcher, which get no GANETI_ variables."""
+
+    path: str
+    phase: str
+    node: str | None = None
+    mode: str | None = None
+    link: str | None = None
+    instance: Instance | None = None
+    migration: Migration | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.path}-{self.phase}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Migration:
+    """An instance that is about to move from the node SOURCE to TARGET. The taps of its NICS are not known."""
+
+    instance: str
+    source: str
+    target: str
+    nics: tuple[Nic, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """An instance as a hook tells of it. NETWORKS by the UUID of the NIC; a NIC without a network has None."""
+
+    name: str
+    former_name: str
+    tags: frozenset[str] | None = None
+    networks: Mapping[str, Network | None] = field(default_factory=dict)
+
+
+def hook_of(environment: Mapping[str, str]) -> Hook:
+    """The call that ENVIRONMENT stands for. Never fails: what is missing or malformed is None, or is not there."""
+    given = {key.removeprefix("GANETI_"): value for key, value in environment.items() if key.startswith("GANETI_")}
+    # What is after the operation counts; its variables repeat all the others with POST_ in front.
+    given |= {key.removeprefix("POST_"): value for key, value in given.items() if key.startswith("POST_")}
+    return Hook(
+        path=given.get("HOOKS_PATH") or "watcher",
+        phase=given.get("HOOKS_PHASE") or "post",
+        node=given.get("NODE_NAME"),
+        mode=given.get("GROUP_NETWORK_MODE"),
+        link=given.get("GROUP_NETWORK_LINK"),
+        instance=_instance(given) if given.get("INSTANCE_NAME") else None,
+        migration=_migration(given) if given.get("INSTANCE_NAME") and "MIGRATE_LIVE" in given else None,
+    )
+
+
+def _migration(given: Mapping[str, str]) -> Migration | None:
+    """The move before it begins; after it, Ganeti has OLD_PRIMARY wrong. A cleanup moves nobody."""
+    source, target = given.get("OLD_PRIMARY"), given.get("NEW_PRIMARY")
+    if not source or not target or given.get("HOOKS_PHASE") != "pre" or given.get("MIGRATE_CLEANUP") == "True":
+        return None
+    nics = []
+    for key in given:
+        if match := _NIC.fullmatch(key):
+            prefix = f"INSTANCE_NIC{match[1]}_"
+            nic = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+            names = {"UUID": "INTERFACE_UUID", "NAME": "INTERFACE_NAME"}
+            environment = {names.get(name, name): value for name, value in nic.items()}
+            environment |= {"INSTANCE": given["INSTANCE_NAME"], "INTERFACE": "unknown", "INTERFACE_INDEX": match[1]}
+            environment["TAGS"] = given.get("INSTANCE_TAGS", "")
+            try:
+                nics.append(nic_of(environment, lambda tap: 0))
+            except Failure:
+                continue  # said when Ganeti asks for it
+    return Migration(instance=given["INSTANCE_NAME"], source=source, target=target, nics=tuple(nics))
+
+
+def _instance(given: Mapping[str, str]) -> Instance:
+    name = given["INSTANCE_NAME"]
+    networks: dict[str, Network | None] = {}
+    for key, uuid in given.items():
+        if match := _NIC.fullmatch(key):
+            prefix = f"INSTANCE_NIC{match[1]}_"
+            nic = {name.removeprefix(prefix): value for name, value in given.items() if name.startswith(prefix)}
+            try:
+                networks[uuid] = network_of(nic)
+            except Failure:
+                continue  # said when the NIC is attached; here it only keeps what it was told then
+    try:
+        instance_tags = tags(given["INSTANCE_TAGS"]) if "INSTANCE_TAGS" in given else None
+    except ValueError:
+        instance_tags = None
+    return Instance(
+        name=given.get("INSTANCE_NEW_NAME") or name, former_name=name, tags=instance_tags, networks=networks
+    )

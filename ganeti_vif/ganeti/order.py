@@ -1,0 +1,30 @@
+"""What Ganeti orders when it runs its network script: the environment as a typed value.
+
+Ganeti up to 3.1 runs the script once for every tap that it opens. From 3.2 on it also comes with ACTION=down (ganeti
+tools/kvm-nic-setup.in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ganeti_vif.ganeti import environment as ganeti
+from ganeti_vif.nic.nic import Nic
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Ganeti takes the NIC with this UUID for gone."""
+
+    uuid: str
+
+
+def order_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Nic | Down | None:
+    """What Ganeti wants: a NIC attached, one cleared up after, or nothing. INDEX_OF gives
+    the ifindex of a tap. Raises Failure if a variable is missing or malformed, and what INDEX_OF raises."""
+    if ganeti.is_communication_tap(environment):
+        return None
+    if environment.get("ACTION", "up") == "down":
+        return Down(ganeti.uuid_of(environment))
+    return ganeti.nic_of(environment, index_of)

@@ -1,0 +1,1 @@
+"""What a guest may send: the rules of its filter, and what they decide of a packet (pure)."""

@@ -1,0 +1,285 @@
+"""What a NIC's guest may send: the rules, closed by default and the same for every mode.
+
+guard/tap_filter.py makes a chain of them.
+
+Each rule that drops has its own reason, and so its own counter. A family's rules end with one that drops the rest of
+it, so that a packet passes as few rules as possible; and a rule asks first for what costs least and fails most. No
+rule uses an anonymous set: with a thousand NICs, sets make libnftables take seconds where it takes a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Network
+
+from ganeti_vif.engine.objects import Network
+from ganeti_vif.guard.rules import (
+    ARP_HEADER,
+    ARP_OPERATION,
+    ARP_SENDER,
+    ARP_SENDER_MAC,
+    ARP_TARGET,
+    ETHER_DESTINATION,
+    ETHER_SOURCE,
+    ETHER_TYPE,
+    ICMP6_TYPE,
+    IGMP_TYPE,
+    IP6_DESTINATION,
+    IP6_FRAGMENT,
+    IP6_LENGTH,
+    IP6_NEXT,
+    IP6_SOURCE,
+    IP6_SOURCE_BITS,
+    IP_DESTINATION,
+    IP_OFFSET,
+    IP_SOURCE,
+    IP_SOURCE_BITS,
+    ND_OPTION_MAC,
+    ND_TARGET,
+    PROTOCOL,
+    RARP_OPERATION,
+    RARP_SENDER_MAC,
+    RS_OPTION_MAC,
+    UDP_DESTINATION,
+    UDP_DESTINATION_BITS,
+    UDP_SOURCE,
+    UPPER,
+    Field,
+    GuardRule,
+    Mark,
+    Match,
+    Verdict,
+    between,
+    equal,
+    leading,
+    mac_number,
+    unlike,
+    within,
+)
+from ganeti_vif.nic.nic import Mode, Nic
+
+ARP, IPV4, IPV6, RARP, VLAN, SERVICE_VLAN = 0x0806, 0x0800, 0x86DD, 0x8035, 0x8100, 0x88A8
+BRIDGE_GROUPS = 0x0180C2
+"""The first half of the group addresses that bridges keep for themselves (IEEE 802.1Q, table 8-1)."""
+ARP_OF_IPV4_OVER_ETHERNET = 0x000108000604
+"""Hardware type 1 with 6 bytes, protocol type 0x0800 with 4."""
+REVERSE_REQUEST = 3
+IGMP, TCP, UDP, MEMBERSHIP_QUERY = 2, 6, 17, 0x11
+MLD_QUERY, MLD_REPORT, MLD_DONE, MLD2_REPORT = 130, 131, 132, 143
+ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
+AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
+LINK_LOCAL = IPv6Network("fe80::/10")
+MULTICAST = IPv6Network("ff00::/8")
+LINK_MULTICAST = IPv6Network("ff02::/16")
+LONGEST_ND, LONGEST_RS = 32, 16
+"""Bytes of a neighbour or router solicitation with one option, a link-layer address (RFC 4861, 4.6.1)."""
+MOST = 0xFFFF
+ANY_IPV4, ANY_IPV6 = "IPv4 of any address", "IPv6 of any address"
+
+
+def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> tuple[GuardRule, ...]:
+    """What NIC's guest may send, in the order in which the rules are tried. The last decides on whatever comes to it.
+
+    MARK, if there is one, is put on all of it: by it the routing table of a public link is chosen. ANY_LINK_LOCAL: its
+    guest may choose its IPv6 link-local address, instead of making it from its MAC.
+    """
+    any_link_local = any_link_local or nic.grants.any_link_local
+    marking = [GuardRule((), Mark(mark), "routed by its public link")] if mark is not None else []
+    if nic.grants.unguarded:
+        return (_control(), *_own_prefix(nic), *_vlans(nic, ETHER_TYPE), *marking, _accept("unguarded: whatever else"))
+    return (
+        _control(),
+        *marking,
+        *_usual(nic),
+        _foreign_mac(nic),
+        *_ipv4(nic),
+        *_arp(nic),
+        *_ipv6(nic, any_link_local),
+        *_rarp(nic),
+        *_vlans(nic, PROTOCOL),
+        _drop("neither IP nor ARP"),
+    )
+
+
+def _accept(reason: str, *matches: Match) -> GuardRule:
+    return GuardRule(matches, Verdict.ACCEPT, reason)
+
+
+def _drop(reason: str, *matches: Match) -> GuardRule:
+    return GuardRule(matches, Verdict.DROP, reason)
+
+
+def _control() -> GuardRule:
+    return _drop("bridge control (spanning tree, LACP, LLDP)", leading(ETHER_DESTINATION, BRIDGE_GROUPS, 24))
+
+
+def _foreign_mac(nic: Nic) -> GuardRule:
+    return _drop("foreign MAC", *_none_of(ETHER_SOURCE, map(mac_number, nic.macs)))
+
+
+def _own_prefix(nic: Nic) -> Iterator[GuardRule]:
+    """On the bridge of a `private-filtered` network, others are told from it by the MAC alone."""
+    if "private-filtered" in nic.network_tags:
+        prefix = int(nic.mac[:8].replace(":", ""), 16)
+        yield _drop("another network's MAC prefix", leading(ETHER_SOURCE, prefix, 24, negated=True))
+
+
+def _usual(nic: Nic) -> Iterator[GuardRule]:
+    """What most packets are, before all that they are not: from its own MAC and first address, and no disguise.
+
+    An IPv6 packet has its TCP or UDP right behind its first header: it is no fragment, and no neighbour discovery. All
+    that these rules let through, those that follow would too. The MAC comes last, apart from the type that follows it
+    in the frame: nft would make one load of the two, and Linux before 6.6 (6.1.61) looks for the type of a tagged frame
+    in the wrong place then (af84f9e447a6, "nft_payload: rebuild vlan header on h_proto access").
+    """
+    # By the destination alone: a client does not look at the port that an answer comes from.
+    yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, 68), equal(UPPER, UDP), equal(IP_OFFSET, 0))
+    query = equal(UPPER, IGMP), equal(IGMP_TYPE, MEMBERSHIP_QUERY)
+    yield _drop("multicast querier", *query, equal(IP_OFFSET, 0))
+    own_mac = equal(ETHER_SOURCE, mac_number(nic.mac))
+    if (source := _first(nic, 4, IP_SOURCE_BITS)) is not None:
+        yield _accept("IPv4" if source else ANY_IPV4, equal(ETHER_TYPE, IPV4), *source, own_mac)
+    if (source := _first(nic, 6, IP6_SOURCE_BITS)) is not None:
+        this, reason = (equal(ETHER_TYPE, IPV6), *source), "IPv6" if source else ANY_IPV6
+        yield _accept(reason, *this, equal(IP6_NEXT, TCP), own_mac)
+        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546), own_mac)
+
+
+def _first(nic: Nic, version: int, field: Field) -> list[Match] | None:
+    """What FIELD, the source, is in most of NIC's packets of a VERSION: anything, or None if it must have none."""
+    networks = nic.networks(version)
+    if networks:
+        return [within(field, networks[0])]
+    return [] if _any(nic) else None
+
+
+def _vlans(nic: Nic, field: Field) -> Iterator[GuardRule]:
+    """Tags that NIC's guest must not set itself, by the FIELD in which they stand."""
+    if not nic.vlans.tagged:
+        yield from (_drop("VLAN tag", equal(field, kind)) for kind in (VLAN, SERVICE_VLAN))
+
+
+def _untagged(nic: Nic, protocol: int) -> Iterator[GuardRule]:
+    """The tag is off before this hook sees the frame, and whoever asks for the protocol is told what was in it."""
+    if not nic.vlans.tagged:
+        yield _drop("VLAN tag", equal(PROTOCOL, protocol), unlike(ETHER_TYPE, protocol))
+
+
+def _none_of(field: Field, values: Iterable[int]) -> Iterator[Match]:
+    return (unlike(field, value) for value in values)
+
+
+def _ipv4(nic: Nic) -> Iterator[GuardRule]:
+    this = equal(PROTOCOL, IPV4)
+    yield from _untagged(nic, IPV4)
+    networks = nic.networks(4)
+    if not networks and _any(nic):
+        yield _accept(ANY_IPV4, this)
+        return
+    for network in networks:
+        yield _accept("IPv4", within(IP_SOURCE, network))
+    if networks:
+        nobody, everybody = int(IPv4Address("0.0.0.0")), int(IPv4Address("255.255.255.255"))
+        client = equal(IP_SOURCE, nobody), equal(IP_DESTINATION, everybody)
+        yield _accept("DHCP client", *client, equal(IP_OFFSET, 0), equal(UDP_SOURCE, 68), equal(UDP_DESTINATION, 67))
+    yield _drop("foreign IPv4 address", this)
+
+
+def _arp(nic: Nic) -> Iterator[GuardRule]:
+    this = equal(PROTOCOL, ARP)
+    yield from _untagged(nic, ARP)
+    yield _drop("foreign ARP sender MAC", *_none_of(ARP_SENDER_MAC, map(mac_number, nic.macs)))
+    networks = nic.networks(4)
+    if not networks and _any(nic):
+        yield _accept("ARP", this)
+        return
+    if networks:
+        yield _drop("ARP of something else", this, unlike(ARP_HEADER, ARP_OF_IPV4_OVER_ETHERNET))
+    for network in networks:
+        yield _accept("ARP", between(ARP_OPERATION, 1, 2), within(ARP_SENDER, network))
+    for network in networks:
+        probe = equal(ARP_OPERATION, 1), equal(ARP_SENDER, 0)
+        yield _accept("ARP probe for its own address", *probe, within(ARP_TARGET, network))
+    yield _drop("foreign ARP sender address", this)
+
+
+def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
+    networks = nic.networks(6)
+    anything = not networks and _any(nic)
+    if networks or anything:
+        link_local = LINK_LOCAL if any_link_local else IPv6Network(nic.link_local)
+        own: list[Network] = [link_local, *networks]
+        yield from _untagged(nic, IPV6)
+        yield from _never_ipv6()
+        yield from _discovery(nic, [] if anything else own)
+        if anything:
+            yield _accept(ANY_IPV6, equal(PROTOCOL, IPV6))
+            return
+        for network in networks:
+            yield _accept("IPv6", within(IP6_SOURCE, network))
+        yield _accept("IPv6 link-local", within(IP6_SOURCE, link_local))
+        for low, high in ((MLD_REPORT, ROUTER_SOLICITATION), (MLD2_REPORT, MLD2_REPORT)):
+            kind = between(ICMP6_TYPE, low, high) if low < high else equal(ICMP6_TYPE, low)
+            nobody = equal(IP6_SOURCE, 0), within(IP6_DESTINATION, LINK_MULTICAST)
+            yield _accept("multicast listener or router solicitation", *nobody, kind)
+    yield _drop("foreign IPv6 address", equal(PROTOCOL, IPV6))
+
+
+def _never_ipv6() -> Iterator[GuardRule]:
+    """RFC 7113: whatever headers come before it, an advertisement is one; and what cannot be told is none of ours.
+
+    The kernel walks options, routing and fragment headers (nft_set_pktinfo_ipv6). It stops at AH, HIP and Shim6, and
+    sees nothing of what the later fragments of a packet hold: those go to and come from real addresses only.
+    """
+    yield _drop("DHCPv6 server", equal(UDP_DESTINATION, 546))
+    for where in (
+        within(IP6_SOURCE, LINK_LOCAL),
+        within(IP6_DESTINATION, LINK_LOCAL),
+        within(IP6_DESTINATION, MULTICAST),
+    ):
+        yield _drop("fragment that may hide what it is", where, equal(IP6_FRAGMENT, 1))
+    for kind in (equal(UPPER, AUTHENTICATION), between(UPPER, HIP, SHIM6)):
+        yield _drop("header that may hide what it is", within(IP6_SOURCE, LINK_LOCAL), kind)
+    yield _drop("router advertisement", equal(ICMP6_TYPE, ROUTER_ADVERTISEMENT))
+    yield _drop("redirect", equal(ICMP6_TYPE, REDIRECT))
+    yield _drop("multicast querier", equal(ICMP6_TYPE, MLD_QUERY))
+
+
+def _discovery(nic: Nic, own: list[Network]) -> Iterator[GuardRule]:
+    """Neighbour discovery: about its OWN addresses (of any, if there are none) and its own MACs alone.
+
+    With room for one option the first is the only one. It is a link-layer address, or the nonce of a guest that looks
+    for duplicates of its own address (RFC 7527).
+    """
+    neighbour = between(ICMP6_TYPE, SOLICITATION, ADVERTISEMENT)
+    router = equal(ICMP6_TYPE, ROUTER_SOLICITATION)
+    for kind, longest in ((neighbour, LONGEST_ND), (router, LONGEST_RS)):
+        yield _drop("neighbour discovery of more than one option", kind, between(IP6_LENGTH, longest + 1, MOST))
+    searching = equal(IP6_SOURCE, 0), equal(ICMP6_TYPE, SOLICITATION)
+    for network in own:
+        yield _accept("duplicate address detection", *searching, within(ND_TARGET, network))
+    if not own:
+        yield _accept("duplicate address detection", *searching)
+    macs = [mac_number(mac) for mac in nic.macs]
+    for kind, option in ((neighbour, ND_OPTION_MAC), (router, RS_OPTION_MAC)):
+        yield _drop("neighbour discovery with a foreign MAC", kind, *_none_of(option, macs))
+    if own:
+        foreign = (within(ND_TARGET, network, negated=True) for network in own)
+        yield _drop("advertisement of a foreign address", equal(ICMP6_TYPE, ADVERTISEMENT), *foreign)
+
+
+def _rarp(nic: Nic) -> Iterator[GuardRule]:
+    """QEMU's announcement after a migration (net/announce.c): bridges learn from it where the guest lives."""
+    yield from _untagged(nic, RARP)
+    for mac in nic.macs:
+        request = equal(PROTOCOL, RARP), equal(RARP_OPERATION, REVERSE_REQUEST)
+        yield _accept("RARP announcement", *request, equal(RARP_SENDER_MAC, mac_number(mac)))
+
+
+def _any(nic: Nic) -> bool:
+    """Whether NIC may use addresses that nobody gave it, of an IP version of which it has none.
+
+    A private network without address management is common with Ganeti: there addresses are the tenant's affair.
+    A NIC that has an address of a version has that and no other; a routed NIC never has another.
+    """
+    return nic.mode is not Mode.ROUTED

@@ -1,0 +1,216 @@
+"""Filter rules as data. From one description come both nft's words for it and whether it matches a packet.
+
+A match asks for one field of a packet. As in the kernel, a field that the packet does not have is never matched, not
+even by "other than", so a rule says nothing of packets of another kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Address, IPv6Address
+
+from ganeti_vif.engine.chains import FilterRule
+from ganeti_vif.engine.objects import Network
+
+Packet = Mapping[str, int]
+"""A packet: the values of the fields that it has, by their names, as numbers."""
+
+
+class Form(Enum):
+    """How nft wants a field's value written."""
+
+    NUMBER = "number"
+    ETHERTYPE = "ethertype"
+    HEXADECIMAL = "hexadecimal"
+    MAC = "mac"
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    PRESENT = "present"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a packet: its NAME here, nft's WORDS for it, and its WIDTH in bits.
+
+    A hexadecimal one has no name in nft: its words say where it begins (nft(8), raw payload expression).
+    """
+
+    name: str
+    words: str
+    width: int
+    form: Form = Form.NUMBER
+
+
+# By their places and not by names where packets pass often: for a name nft asks first what kind of packet it is.
+ETHER_SOURCE = Field("ether.source", "@ll,48", 48, Form.HEXADECIMAL)
+ETHER_DESTINATION = Field("ether.destination", "@ll,0", 48, Form.HEXADECIMAL)
+ETHER_TYPE = Field("ether.type", "@ll,96", 16, Form.HEXADECIMAL)
+"""Of the outermost header: a VLAN tag's, where there is one."""
+IP_SOURCE_BITS = Field("ip.source", "@nh,96", 32, Form.HEXADECIMAL)
+IP6_SOURCE_BITS = Field("ip6.source", "@nh,64", 128, Form.HEXADECIMAL)
+IP6_NEXT = Field("ip6.next", "@nh,48", 8, Form.HEXADECIMAL)
+"""What follows IPv6's first header."""
+UDP_DESTINATION_BITS = Field("udp.destination", "@th,16", 16, Form.HEXADECIMAL)
+PROTOCOL = Field("protocol", "meta protocol", 16, Form.ETHERTYPE)
+"""What is in the frame, within its VLAN tag."""
+ARP_HEADER = Field("arp.header", "@nh,0", 48, Form.HEXADECIMAL)
+ARP_OPERATION = Field("arp.operation", "arp operation", 16)
+ARP_SENDER_MAC = Field("arp.sender.mac", "arp saddr ether", 48, Form.MAC)
+ARP_SENDER = Field("arp.sender", "arp saddr ip", 32, Form.IPV4)
+ARP_TARGET = Field("arp.target", "arp daddr ip", 32, Form.IPV4)
+RARP_OPERATION = Field("rarp.operation", "@nh,48", 16, Form.HEXADECIMAL)
+RARP_SENDER_MAC = Field("rarp.sender.mac", "@nh,64", 48, Form.HEXADECIMAL)
+IP_SOURCE = Field("ip.source", "ip saddr", 32, Form.IPV4)
+IP_DESTINATION = Field("ip.destination", "ip daddr", 32, Form.IPV4)
+IP_OFFSET = Field("ip.offset", "ip frag-off & 0x1fff ==", 13)
+"""0 of a whole packet and of a first fragment. A later one has no UDP header, but nft looks for one in it all the
+same, in the family netdev and for IPv4."""
+IGMP_TYPE = Field("igmp.type", "@th,0", 8, Form.HEXADECIMAL)
+IP6_SOURCE = Field("ip6.source", "ip6 saddr", 128, Form.IPV6)
+IP6_DESTINATION = Field("ip6.destination", "ip6 daddr", 128, Form.IPV6)
+IP6_LENGTH = Field("ip6.length", "ip6 length", 16)
+"""Of what follows the first header (RFC 8200, 3)."""
+IP6_FRAGMENT = Field("ip6.fragment", "exthdr frag", 1, Form.PRESENT)
+UPPER = Field("upper", "meta l4proto", 8)
+"""What an IP packet carries, behind the extension headers: hop-by-hop and destination options, routing, fragment."""
+UDP_SOURCE = Field("udp.source", "udp sport", 16)
+UDP_DESTINATION = Field("udp.destination", "udp dport", 16)
+ICMP6_TYPE = Field("icmp6.type", "icmpv6 type", 8)
+ND_TARGET = Field("nd.target", "@th,64", 128, Form.HEXADECIMAL)
+"""The target of a neighbour solicitation or advertisement (RFC 4861, 4.3 and 4.4)."""
+ND_OPTION_MAC = Field("nd.option.mac", "@th,208", 48, Form.HEXADECIMAL)
+"""What the first option of a neighbour solicitation or advertisement carries, after its type and length."""
+RS_OPTION_MAC = Field("rs.option.mac", "@th,80", 48, Form.HEXADECIMAL)
+"""The same of a router solicitation (RFC 4861, 4.1)."""
+
+_ETHERTYPES = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6", 0x8100: "8021q", 0x88A8: "8021ad"}
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A packet's FIELD is from LOW to HIGH (or, NEGATED, is not); TEXT says so in nft's words."""
+
+    field: Field
+    low: int
+    high: int
+    text: str
+    negated: bool = False
+
+    def holds(self, packet: Packet) -> bool:
+        """Whether PACKET has the field and it is as asked."""
+        value = packet.get(self.field.name)
+        return value is not None and (self.low <= value <= self.high) != self.negated
+
+
+def equal(field: Field, value: int) -> Match:
+    """FIELD is VALUE."""
+    return Match(field, value, value, f"{_words(field)} {written(field, value)}")
+
+
+def unlike(field: Field, value: int) -> Match:
+    """FIELD is there and not VALUE."""
+    return Match(field, value, value, f"{_words(field)} != {written(field, value)}", negated=True)
+
+
+def between(field: Field, low: int, high: int) -> Match:
+    """FIELD is one of LOW to HIGH."""
+    return Match(field, low, high, f"{_words(field)} {low}-{high}")
+
+
+def within(field: Field, network: Network, *, negated: bool = False) -> Match:
+    """FIELD, an address, is one of NETWORK (or, NEGATED, is not)."""
+    low, high = int(network.network_address), int(network.broadcast_address)
+    if field.form is Form.HEXADECIMAL:
+        return leading(field, low >> (field.width - network.prefixlen), network.prefixlen, negated=negated)
+    shown = str(network.network_address) if low == high else str(network)
+    return Match(field, low, high, f"{_words(field)} {'!= ' if negated else ''}{shown}", negated)
+
+
+def leading(field: Field, value: int, bits: int, *, negated: bool = False) -> Match:
+    """The first BITS bits of FIELD, a hexadecimal one, are VALUE (or, NEGATED, are not)."""
+    rest = field.width - bits
+    text = f"{field.words},{bits} {'!= ' if negated else ''}{_hexadecimal(value, bits)}"
+    return Match(field, value << rest, (value + 1 << rest) - 1, text, negated)
+
+
+def written(field: Field, value: int) -> str:
+    """VALUE as nft takes it for FIELD."""
+    match field.form:
+        case Form.NUMBER:
+            return str(value)
+        case Form.ETHERTYPE:
+            return _ETHERTYPES.get(value, f"{value:#06x}")
+        case Form.HEXADECIMAL:
+            return _hexadecimal(value, field.width)
+        case Form.MAC:
+            return value.to_bytes(6, "big").hex(":")
+        case Form.IPV4:
+            return str(IPv4Address(value))
+        case Form.IPV6:
+            return str(IPv6Address(value))
+        case Form.PRESENT:
+            return "exists"
+
+
+def _words(field: Field) -> str:
+    return f"{field.words},{field.width}" if field.form is Form.HEXADECIMAL else field.words
+
+
+def _hexadecimal(value: int, bits: int) -> str:
+    return f"0x{value:0{(bits + 7) // 8 * 2}x}"
+
+
+class Verdict(Enum):
+    """What becomes of a packet that a rule matches: the first verdict counts."""
+
+    ACCEPT = "accept"
+    DROP = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The packet gets this mark, and goes on to the next rule."""
+
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuardRule:
+    """What all of MATCHES hold of is accepted, dropped or marked, for a REASON."""
+
+    matches: tuple[Match, ...]
+    verdict: Verdict | Mark
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """The rule in nft's words. It counts the packets that it decides on."""
+        match self.verdict:
+            case Mark(value):
+                action = f"meta mark set {value:#010x}"
+            case Verdict():
+                action = f"counter {self.verdict.value}"
+        return " ".join([*(match.text for match in self.matches), action])
+
+    def holds(self, packet: Packet) -> bool:
+        """Whether it has a say about PACKET."""
+        return all(match.holds(packet) for match in self.matches)
+
+
+def decision(rules: Iterable[GuardRule], packet: Packet) -> GuardRule:
+    """The rule of RULES that decides on PACKET. The last one takes whatever comes to it."""
+    return next(rule for rule in rules if isinstance(rule.verdict, Verdict) and rule.holds(packet))
+
+
+def filter_rule(rule: GuardRule, own: Sequence[str]) -> FilterRule:
+    """RULE as it is given to the kernel; OWN are the words that only this NIC's rules have."""
+    text = rule.text
+    words = text.split()
+    return FilterRule(text, rule.reason, tuple(word for word in own if word in words))
+
+
+def mac_number(mac: str) -> int:
+    """MAC as a number."""
+    return int(mac.replace(":", ""), 16)

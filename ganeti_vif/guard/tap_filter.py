@@ -1,0 +1,77 @@
+"""The filter chains of a NIC's tap: what its guest sends, and what reaches it.
+
+What it sends is filtered by one netdev chain on the tap's ingress, by the rules of guard/guard.py: it sees each frame
+before bridge and routing do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from ganeti_vif.engine.chains import Chain, FilterRule
+from ganeti_vif.engine.objects import Address
+from ganeti_vif.guard import guard
+from ganeti_vif.guard.rules import filter_rule, mac_number
+from ganeti_vif.nic.nic import Nic
+
+
+def ingress(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> Chain:
+    """What NIC's guest may send. All of it gets MARK."""
+    own = _own_words(nic)
+    return _chain(
+        nic,
+        "in",
+        "ingress",
+        "drop",
+        *(filter_rule(rule, own) for rule in guard.rules(nic, mark, any_link_local=any_link_local)),
+    )
+
+
+def requests_from(nic: Nic, gateway: Address) -> Chain:
+    """The node's ARP requests to a routed guest come from its gateway, the one neighbour that it knows. Most gateways
+    are their links' too, and need no chain for each NIC (host_setup/public.py)."""
+    assert isinstance(gateway, IPv4Address)
+    rule = FilterRule(f"arp operation request arp saddr ip set {gateway}", "ARP requests come from the gateway")
+    return _chain(nic, "out", "egress", "accept", rule)
+
+
+def egress(nic: Nic, apart: bool, bridge_mac: str | None, profile: Iterable[FilterRule]) -> Iterator[Chain]:
+    """What reaches a NIC on a bridge: what its PROFILE lets through, and if it is kept APART, its own network's.
+
+    `private-filtered`: many networks share a bridge, and each has its MAC prefix. The prefix is the NIC's own: Ganeti
+    makes its MAC from the network's, or else from the cluster's. NFDHCPD answers from BRIDGE_MAC, which no guest can
+    send from.
+    """
+    rules = []
+    if apart:
+        foreign = [f"ether saddr & ff:ff:ff:00:00:00 != {nic.mac[:8]}:00:00:00"]
+        foreign += [f"ether saddr != {bridge_mac}"] if bridge_mac else []
+        rules.append(FilterRule(f"{' '.join(foreign)} counter drop", "another network's MAC prefix"))
+    rules += profile
+    if rules:
+        yield _chain(nic, "out", "egress", "drop", *rules, FilterRule("counter accept", "the rest"))
+
+
+def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) -> Chain:
+    return Chain(
+        family="netdev",
+        name=f"{nic.tap}-{suffix}",
+        hook=hook,
+        device=nic.tap,
+        priority=0,
+        policy=policy,
+        rules=rules,
+    )
+
+
+def _own_words(nic: Nic) -> tuple[str, ...]:
+    """The words of rules that tell NIC from others: its MACs and addresses, in each form in which rules have them.
+
+    Always in this order, whatever their values: a rule of two NICs has one shape (kernel/nftables/compiled_rules.py).
+    """
+    addresses: list[Address] = [n.network_address for v in (4, 6) for n in nic.networks(v) if n.num_addresses == 1]
+    addresses.append(nic.link_local)
+    words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
+    words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
+    return tuple(dict.fromkeys(words))

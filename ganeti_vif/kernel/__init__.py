@@ -1,0 +1,1 @@
+"""The kernel: one module for each of its interfaces."""

@@ -1,0 +1,1 @@
+"""Devices, routes, rules and neighbours: read by a decoder of ours, changed with pyroute2's messages."""

@@ -1,0 +1,218 @@
+"""Hearing of changes of this node's network as they happen: devices, their switches, our routes, rules and filters.
+
+Not heard: most sysctls, and proxy neighbours (the kernel tells nobody). Whoever listens looks at those now and then.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from ganeti_vif.engine.chains import BELOW
+from ganeti_vif.engine.marks import PROTOCOL, TABLE
+from ganeti_vif.kernel.netlink.links import (
+    AF_BRIDGE,
+    IFLA_ADDRESS,
+    IFLA_AF_SPEC,
+    IFLA_BR_FORWARD_DELAY,
+    IFLA_BR_MCAST_SNOOPING,
+    IFLA_BR_STP_STATE,
+    IFLA_BR_VLAN_FILTERING,
+    IFLA_GROUP,
+    IFLA_IFNAME,
+    IFLA_INFO_DATA,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    IFLA_MTU,
+)
+from ganeti_vif.kernel.netlink.query import SOL_NETLINK, attributes, number, text
+from ganeti_vif.kernel.netlink.routing import FRA_PROTOCOL
+from ganeti_vif.kernel.nftables.filters import NETLINK_NETFILTER, NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, NFTA_TABLE
+
+NETLINK_ADD_MEMBERSHIP, SO_RCVBUFFORCE = 1, 33
+RTNLGRP_LINK, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE = 1, 7, 8, 11, 19
+RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
+NFNLGRP_NFTABLES = 7
+
+NFT_DELCHAIN, NFT_DELRULE = (10 << 8 | 5, 10 << 8 | 8)
+RTA_OIF, NETCONFA_IFINDEX = 4, 1
+IFF_UP = 1
+BUFFER = 4 << 20
+"""Bytes for events that wait: a node that reboots a thousand VMs makes a lot of them at once."""
+
+
+class _Kind(IntEnum):
+    """Messages of rtnetlink (linux/rtnetlink.h)."""
+
+    NEWLINK, DELLINK, DELROUTE, DELRULE, NEWNETCONF = 16, 17, 25, 33, 80
+
+
+_HEADER = struct.Struct("=IHHII")
+_IFINFO = struct.Struct("=BxHiII")
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The device NAME, which had this INDEX, does not exist any more."""
+
+    name: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something changed that has to do with DEVICE; or, without one, anything on the node may have."""
+
+    device: str | None
+
+
+Event = Gone | Changed
+
+
+class Events:
+    """Two sockets that hear of changes from now on. A context manager."""
+
+    def __init__(self) -> None:
+        route = (
+            RTNLGRP_LINK,
+            RTNLGRP_IPV4_ROUTE,
+            RTNLGRP_IPV4_RULE,
+            RTNLGRP_IPV6_ROUTE,
+            RTNLGRP_IPV6_RULE,
+            RTNLGRP_IPV4_NETCONF,
+            RTNLGRP_IPV6_NETCONF,
+        )
+        self.sockets = (_listen(socket.NETLINK_ROUTE, route), _listen(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,)))
+        self._last: dict[int, tuple[object, ...]] = {}
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self.sockets:
+            one.close()
+
+    def read(self) -> list[Event]:
+        """All events that wait, each once and in their order; does not wait for more."""
+        found: dict[Event, None] = {}
+        for one, decode in zip(self.sockets, (self._route_event, _filter_event), strict=True):
+            while (data := _receive(one)) is not None:
+                for kind, payload in messages(data):
+                    if event := decode(kind, payload):
+                        found[event] = None
+                if not data:
+                    found[Changed(None)] = None
+        return list(found)
+
+    def _route_event(self, kind: int, payload: bytes) -> Event | None:
+        match kind:
+            case _Kind.DELLINK:
+                return self._link_gone(payload)
+            case _Kind.NEWLINK:
+                return self._link(payload)
+            case _Kind.DELROUTE if payload[5] == PROTOCOL:  # rtm_protocol
+                return _changed_index(attributes(payload, 12).get(RTA_OIF))
+            case _Kind.DELRULE if number(attributes(payload, 12).get(FRA_PROTOCOL, b"\0")) == PROTOCOL:
+                return Changed(None)
+            case _Kind.NEWNETCONF:
+                return _changed_index(attributes(payload, 4).get(NETCONFA_IFINDEX))
+        return None
+
+    def _link_gone(self, payload: bytes) -> Event:
+        family, _, index, _, _ = _IFINFO.unpack_from(payload)
+        name = text(attributes(payload, _IFINFO.size)[IFLA_IFNAME])
+        self._last.pop(-index if family == AF_BRIDGE else index, None)
+        # In the bridge family it says that a port left its bridge, and the device lives on.
+        return Changed(name) if family == AF_BRIDGE else Gone(name, index)
+
+    def _link(self, payload: bytes) -> Event | None:
+        """The kernel tells of devices for many a reason, carrier and statistics among them: most change nothing."""
+        family, _, index, flags, _ = _IFINFO.unpack_from(payload)
+        found = attributes(payload, _IFINFO.size)
+        now: tuple[object, ...]
+        if family == AF_BRIDGE:
+            index = -index  # a port's VLANs are told apart from the rest, and kept so
+            now = (found.get(IFLA_AF_SPEC),)
+        else:
+            facts = (IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_ADDRESS, IFLA_GROUP)
+            now = (flags & IFF_UP, *(found.get(fact) for fact in facts), *_bridge_settings(found))
+        if self._last.get(index) == now:
+            return None
+        self._last[index] = now
+        return Changed(text(found[IFLA_IFNAME]))
+
+
+def _listen(protocol: int, groups: tuple[int, ...]) -> socket.socket:
+    one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol)
+    one.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+    one.bind((0, 0))
+    for group in groups:
+        one.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    return one
+
+
+def _receive(one: socket.socket) -> bytes | None:
+    """One datagram; nothing of it if events were lost; None if there is none."""
+    try:
+        return one.recv(1 << 16)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ENOBUFS:
+            return b""
+        raise
+
+
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """The type and the payload of each netlink message in a datagram."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, _, _, _ = _HEADER.unpack_from(data, at)
+        yield kind, data[at + _HEADER.size : at + length]
+        at += length + 3 & ~3
+
+
+def _bridge_settings(found: dict[int, bytes]) -> Iterator[bytes | None]:
+    """What setup sets of a bridge; the rest of what is told of one are clocks."""
+    info = attributes(found.get(IFLA_LINKINFO, b""))
+    if text(info.get(IFLA_INFO_KIND, b"")) == "bridge":
+        data = attributes(info.get(IFLA_INFO_DATA, b""))
+        for setting in (
+            IFLA_BR_FORWARD_DELAY,
+            IFLA_BR_STP_STATE,
+            IFLA_BR_VLAN_FILTERING,
+            IFLA_BR_MCAST_SNOOPING,
+        ):
+            yield data.get(setting)
+
+
+def _changed_index(value: bytes | None) -> Event | None:
+    """Of the device with this ifindex; if it is gone, that is told by itself."""
+    if value is None:
+        return Changed(None)
+    index = int.from_bytes(value, sys.byteorder, signed=True)
+    if index <= 0:
+        return None  # the switches for all devices, and for those to come
+    try:
+        return Changed(socket.if_indextoname(index))
+    except OSError:
+        return None
+
+
+def _filter_event(kind: int, payload: bytes) -> Event | None:
+    """A table that goes takes its chains with it, and the kernel tells of each."""
+    if kind not in (NFT_DELCHAIN, NFT_DELRULE):
+        return None
+    found = attributes(payload, 4)
+    table, _, _ = text(found[NFTA_TABLE]).partition("-")
+    if table != TABLE:
+        return None
+    chain = text(found[NFTA_CHAIN_NAME if kind == NFT_DELCHAIN else NFTA_RULE_CHAIN])
+    device, _, direction = chain.removesuffix(BELOW).rpartition("-")
+    return Changed(device if device and direction in ("in", "out") else None)

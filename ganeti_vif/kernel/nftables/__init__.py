@@ -1,0 +1,1 @@
+"""Filter chains and verdict maps: read by a decoder of ours, changed by libnftables."""

@@ -1,0 +1,104 @@
+"""Filter rules in the kernel's words, made from libnftables' own translation of others of the same shape.
+
+The rules of two NICs differ in a MAC and a few addresses. So libnftables translates each shape once, with numbers in
+these places that occur nowhere else; and whoever needs the rule of a NIC puts the NIC's into their places. What cannot
+be found again for certain is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from ipaddress import ip_address
+
+from ganeti_vif.engine.chains import FilterRule
+
+PREFIXED_HEXADECIMAL = "0x"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is common to rules that differ in their own values only: TEXT, with as many SIZES of bytes left open."""
+
+    family: str
+    text: str
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """The kernel's expressions for a shape, and where the values go: OPEN has (offset, number of the value)."""
+
+    expressions: bytes
+    open: tuple[tuple[int, int], ...]
+
+    def rule(self, values: Sequence[bytes]) -> bytes:
+        """The expressions of the rule with these VALUES."""
+        if not values:
+            return self.expressions
+        result = bytearray(self.expressions)
+        for offset, number in self.open:
+            result[offset : offset + len(values[number])] = values[number]
+        return bytes(result)
+
+
+def shape(family: str, rule: FilterRule) -> Shape:
+    """The shape of RULE."""
+    if not rule.own:
+        return Shape(family, rule.text, ())
+    values = {word: f"{{{number}}}" for number, word in enumerate(rule.own)}
+    text = " ".join(values.get(word, word) for word in rule.text.split(" "))
+    return Shape(family, text, tuple(len(value) for value in own_values(rule)))
+
+
+def own_values(rule: FilterRule) -> tuple[bytes, ...]:
+    """What is RULE's own, in network byte order."""
+    return tuple(_packed(word) for word in rule.own)
+
+
+def example(one: Shape, rule: FilterRule) -> str:
+    """The text of a rule of this shape, with numbers that occur nowhere else; RULE tells how they are written."""
+    words = {f"{{{number}}}": _written(number, word) for number, word in enumerate(rule.own)}
+    return " ".join(words.get(word, word) for word in one.text.split(" "))
+
+
+def translation(one: Shape, expressions: bytes) -> Translation | None:
+    """What EXPRESSIONS, the kernel's for the example of a shape, tell of it. None if a value is not found again."""
+    places: list[tuple[int, int]] = []
+    words = one.text.split(" ")
+    for number, size in enumerate(one.sizes):
+        found = list(_occurrences(_example(number, size), expressions))
+        if len(found) != words.count(f"{{{number}}}"):
+            return None
+        places += ((offset, number) for offset in found)
+    return Translation(expressions, tuple(places))
+
+
+def _occurrences(what: bytes, where: bytes) -> Iterable[int]:
+    at = where.find(what)
+    while at >= 0:
+        yield at
+        at = where.find(what, at + len(what))
+
+
+def _example(number: int, size: int) -> bytes:
+    return blake2b(bytes([number]), digest_size=size).digest()
+
+
+def _packed(word: str) -> bytes:
+    if word.startswith(PREFIXED_HEXADECIMAL):
+        return bytes.fromhex(word.removeprefix(PREFIXED_HEXADECIMAL))
+    if len(word) == 17 and word.count(":") == 5:
+        return bytes.fromhex(word.replace(":", ""))
+    return ip_address(word).packed
+
+
+def _written(number: int, word: str) -> str:
+    """The example for a value, written as WORD is."""
+    value = _example(number, len(_packed(word)))
+    if word.startswith(PREFIXED_HEXADECIMAL):
+        return PREFIXED_HEXADECIMAL + value.hex()
+    if len(value) == 6:
+        return value.hex(":")
+    return str(ip_address(value))

@@ -1,0 +1,1 @@
+"""A NIC's life on this node: attached, brought in step, handed over, detached."""

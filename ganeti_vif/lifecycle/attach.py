@@ -1,0 +1,129 @@
+"""Attaching one NIC: what it needs, what there is, the difference, done or undone.
+
+The caller holds the lock `nics` (system/lock.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ganeti_vif.config.model import Config
+from ganeti_vif.desired.needs import needs
+from ganeti_vif.desired.obstacle import obstacle
+from ganeti_vif.engine.apply import apply, clear
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.difference import Change, difference
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Binding, Origin
+from ganeti_vif.engine.state import Object, State
+from ganeti_vif.lifecycle.context import context_of
+from ganeti_vif.lifecycle.detach import removable
+from ganeti_vif.lifecycle.recorded import former_owner
+from ganeti_vif.nic.identity import has_tap, is_same
+from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.origin import before_of, kept, origin_of, places
+from ganeti_vif.nic.record import record_of
+from ganeti_vif.system import records
+from ganeti_vif.system.node import Node
+from nfdhcpd_bridge.binding import is_ours
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an attach will do. LEFTOVERS are of a former owner of the tap's name: they go, and stay gone even if
+    the attach fails. CHANGES are all done or all undone."""
+
+    leftovers: tuple[Change, ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def all(self) -> tuple[Change, ...]:
+        return (*self.leftovers, *self.changes)
+
+
+def attach(
+    nic: Nic,
+    config: Config,
+    node: Node,
+    *,
+    plan: Plan | None = None,
+    adopted: bool = False,
+    dry_run: bool = False,
+) -> tuple[Change, ...]:
+    """Give NIC all that it needs, or nothing. Returns the changes that were (or would be) made. PLAN is what it takes,
+    if there was time to see that before. ADOPTED if somebody else had attached it.
+
+    Raises Failure, about this NIC, with the node as it was before.
+    """
+    try:
+        if plan is None or not is_its_tap(nic, node):
+            plan = attach_plan(nic, config, node, adopted=adopted)
+        if not dry_run:
+            clear(plan.leftovers, node)
+            apply(plan.changes, node)
+    except Failure as failure:
+        raise failure.about(nic.whom) from failure
+    return plan.all
+
+
+def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False) -> Plan:
+    """What attaching NIC takes. Raises Failure if something on this node stands against it."""
+    context = context_of(nic, config, node)
+    if failure := obstacle(nic, context):
+        raise failure
+    wanted = needs(nic, config, context).all
+    former = former_owner(nic.tap)
+    unmoved = former is not None and replace(former, elsewhere=nic.elsewhere) == nic
+    before = dict(removable(former, config, node, context if unmoved else None)) if former else {}
+    if former and is_same(nic, former):
+        actual = node.read([*wanted.values(), *before.values(), *places(nic.tap)])
+        wanted |= _origin(nic, former, wanted, actual, closed=adopted)
+        return Plan((), difference(wanted, actual, before))
+    known = wanted.keys() | before.keys()
+    unrecorded = {thing.key: thing for thing in _places(nic.tap, config) if thing.key not in known}
+    actual = node.read([*wanted.values(), *before.values(), *unrecorded.values(), *places(nic.tap)])
+    wanted |= _origin(nic, former, wanted, actual, closed=adopted)
+    stale = [*before, *(key for key in unrecorded if _ours(actual.get(key)))]
+    leftovers = difference({}, actual, stale)
+    return Plan(leftovers, difference(wanted, {key: actual[key] for key in actual.keys() - set(stale)}))
+
+
+def _origin(nic: Nic, former: Nic | None, wanted: State, actual: State, *, closed: bool) -> State:
+    """What NIC's tap was before it was attached the first time, if that is known."""
+    known, now = actual.get(("origin", nic.tap)), origin_of(nic.tap, wanted, actual, closed=closed)
+    before = before_of(known)
+    if before and before.index == nic.index and isinstance(known, Origin) and now:
+        now = kept(known, now)
+    elif former and former.index == nic.index and records.record_of(nic.tap) == record_of(former):
+        return {}  # attached by a version that noted nothing: what it is now is our own work
+    elif former is None and any(_filters(thing, nic.tap) for thing in actual.values()):
+        return {}  # the same, and its record was lost
+    return {now.key: now} if now else {}
+
+
+def _filters(thing: Object, tap: str) -> bool:
+    return isinstance(thing, Chain) and thing.device == tap
+
+
+def _places(tap: str, config: Config) -> Iterator[Object]:
+    """Where a NIC of which there is no record may have left something under the name of its TAP.
+
+    Records go with a reboot and bindings do not; and since Linux 6.16 or so a chain outlives its device and hangs on
+    the next one of that name. What is wanted there is replaced; what is not wanted must not be the next NIC's.
+    """
+    for suffix in ("in", "out"):
+        name = f"{tap}-{suffix}"
+        yield Chain(family="netdev", name=name, hook="", device=tap, priority=0, policy="", rules=())
+    yield Binding(directory=config.bindings.directory, tap=tap, text="")
+
+
+def _ours(thing: Object | None) -> bool:
+    """Whether what was found in one of these places carries our mark: chains do by their table."""
+    return isinstance(thing, Chain) or (isinstance(thing, Binding) and is_ours(thing.text))
+
+
+def is_its_tap(nic: Nic, node: Node) -> bool:
+    """Whether the tap of that name is NIC's, and a tap. If so, the name means it from now on."""
+    device = node.link(nic.tap)
+    return device is not None and has_tap(nic, device) and device.is_tap

@@ -1,0 +1,60 @@
+"""Reading the node as one NIC sees it, into nic/surroundings.py's terms."""
+
+from __future__ import annotations
+
+from ganeti_vif.config.model import Config, LinkLocal, Public
+from ganeti_vif.desired.context import Context
+from ganeti_vif.engine.marks import PROTOCOL
+from ganeti_vif.engine.objects import Route
+from ganeti_vif.kernel import sysctl
+from ganeti_vif.kernel.netlink import links
+from ganeti_vif.nic.nic import Mode, Nic
+from ganeti_vif.system import openvswitch, tables
+from ganeti_vif.system.node import Node
+
+
+def context_of(nic: Nic, config: Config, node: Node) -> Context:
+    """The node as NIC sees it. Raises Failure if Open vSwitch is needed and cannot be asked."""
+    public = config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
+    found = node.devices({nic.tap, nic.link, *([public.uplink] if public else [])}).by_name
+    tap, bridge = found.get(nic.tap), found.get(nic.link)
+    table = public.table if public else tables.table_number(nic.link) if nic.mode is Mode.ROUTED else None
+    vlan_aware = bridge is not None and bool(bridge.link.vlan_filtering)
+    return Context(
+        tap=tap.link if tap else None,
+        bridge=bridge.link if bridge and nic.mode is Mode.BRIDGED else None,
+        configured=config.private_network(nic.link) is not None,
+        family=config.family(nic.link) if nic.mode is Mode.BRIDGED else None,
+        trunks=_trunks(bridge, node) if bridge and vlan_aware and nic.mode is Mode.BRIDGED else (),
+        public=public,
+        uplink=found[public.uplink].link if public and public.uplink in found else None,
+        table=table,
+        switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
+        force_forwarding=sysctl.force_forwarding(),
+        any_link_local=_chosen(nic, config) is LinkLocal.ANY,
+        overlapping=_overlapping(nic, public, node) if public else (),
+        profile=config.profile(nic.grants.profile),
+        advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
+    )
+
+
+def _chosen(nic: Nic, config: Config) -> LinkLocal:
+    """What the configuration says of the link-local addresses on NIC's link."""
+    of_link = config.public_link(nic.link) if nic.mode is Mode.ROUTED else config.private_network(nic.link)
+    return of_link.link_local if of_link else LinkLocal.EUI64
+
+
+def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:
+    """The routes to other taps that have an address in common with NIC's."""
+    networks = [*nic.networks(4), *nic.networks(6)]
+    routes = node.routes_over(networks, public.table, public.mark)
+    return tuple(r for r in routes if r.protocol == PROTOCOL and r.device not in (None, public.uplink, nic.tap))
+
+
+def _trunks(bridge: links.Device, node: Node) -> tuple[str, ...]:
+    """The ports that lead out of BRIDGE: those that are no taps, nor tun devices at all, nor the ends of containers.
+
+    Ganeti's own script takes every port not called tap* for one, and leaks VLANs to veths (ganeti issue 1863).
+    """
+    ports = node.devices().ports().get(bridge.name, [])
+    return tuple(sorted(port.name for port in ports if port.link.kind not in ("tun", "veth")))

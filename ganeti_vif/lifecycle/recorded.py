@@ -1,0 +1,35 @@
+"""The NICs that this node has records of."""
+
+from __future__ import annotations
+
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.record import nic_of
+from ganeti_vif.system import records
+
+
+def recorded(tap: str) -> Nic | None:
+    """The NIC that the record of TAP describes, or None. Raises Failure if the record is damaged."""
+    record = records.record_of(tap)
+    return nic_of(record) if record else None
+
+
+def former_owner(tap: str) -> Nic | None:
+    """Whom the record of TAP describes. A damaged one describes nobody: it is overwritten. Raises Failure if it cannot
+    be read."""
+    record = records.record_of(tap)
+    try:
+        return nic_of(record) if record else None
+    except Failure:
+        return None
+
+
+def recorded_nics() -> list[Nic]:
+    """All NICs that this node has records of; damaged records are for reconcile to report."""
+    nics = []
+    for record in records.read_all():
+        try:
+            nics.append(nic_of(record))
+        except Failure:
+            continue
+    return nics

@@ -1,0 +1,1 @@
+"""One NIC: what Ganeti says of it, what it needs on a node, and what stands against it (pure)."""

@@ -1,0 +1,114 @@
+"""Telling the neighbours of an uplink that an address lives here now. Frames as bytes; kernel/packets.py sends them.
+
+A gratuitous ARP request and a reply (some routers learn from the one, some from the other; RFC 5944, 4.6) and an
+unsolicited neighbour advertisement with the override flag (RFC 4861, 7.2.6).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from ganeti_vif.engine.objects import Address
+
+ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6, IPPROTO_ICMPV6 = 0x0806, 0x8035, 0x86DD, 58
+ARP_REQUEST, ARP_REPLY, REVERSE_REQUEST, REVERSE_REPLY = 1, 2, 3, 4
+NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER = 136, 0x20000000, 2
+SOLICITED = 0x40
+BROADCAST = b"\xff" * 6
+ALL_NODES = IPv6Address("ff02::1")
+
+
+def announcements(addresses: Iterable[Address], mac: str) -> Iterator[bytes]:
+    """The frames that say: each of ADDRESSES is at MAC, the uplink's own."""
+    hardware = _octets(mac)
+    for address in addresses:
+        if isinstance(address, IPv4Address):
+            yield gratuitous_arp(ARP_REQUEST, address, hardware)
+            yield gratuitous_arp(ARP_REPLY, address, hardware)
+        else:
+            yield neighbour_advertisement(address, hardware)
+
+
+def announced(frame: bytes) -> Address | None:
+    """The address that FRAME says is somewhere else now: gratuitous ARP, or an advertisement that nobody asked for."""
+    kind = frame[12:14]
+    if kind == b"\x08\x06" and len(frame) >= 42 and frame[14:20] == b"\0\1\x08\0\6\4" and frame[28:32] == frame[38:42]:
+        return IPv4Address(frame[28:32])
+    if kind != b"\x86\xdd" or len(frame) < 78 or frame[20] != IPPROTO_ICMPV6 or frame[38:54] != ALL_NODES.packed:
+        return None
+    unsolicited = frame[54] == NEIGHBOUR_ADVERTISEMENT and not frame[58] & SOLICITED
+    return IPv6Address(frame[62:78]) if unsolicited else None
+
+
+def arrival(guest: str, mac: str) -> bytes:
+    """The frame that says: the guest with the MAC GUEST runs here now, on the node whose uplink has MAC.
+
+    It names no address, so nobody takes it for an answer; QEMU says the same in the same way (its net/announce.c).
+    """
+    return _reverse_arp(REVERSE_REQUEST, guest, mac)
+
+
+def departure(guest: str, mac: str) -> bytes:
+    """The answer to that: the node whose uplink has MAC speaks for GUEST no more."""
+    return _reverse_arp(REVERSE_REPLY, guest, mac)
+
+
+def _reverse_arp(operation: int, guest: str, mac: str) -> bytes:
+    who = _octets(guest)
+    rarp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + who + bytes(4) + who + bytes(4)
+    return _ethernet(BROADCAST, _octets(mac), ETH_P_RARP, rarp)
+
+
+def arrived(frame: bytes) -> str | None:
+    """The MAC of the guest that FRAME says runs where it comes from."""
+    return _reverse(REVERSE_REQUEST, frame)
+
+
+def departed(frame: bytes) -> str | None:
+    """The MAC of the guest that FRAME says is spoken for no more where it comes from."""
+    return _reverse(REVERSE_REPLY, frame)
+
+
+def _reverse(operation: int, frame: bytes) -> str | None:
+    if frame[12:22] != b"\x80\x35\0\1\x08\0\6\4\0" + bytes([operation]) or len(frame) < 42:
+        return None
+    return frame[22:28].hex(":")
+
+
+def gratuitous_arp(operation: int, address: IPv4Address, hardware: bytes) -> bytes:
+    """An ARP frame whose sender and target protocol addresses are both ADDRESS."""
+    target = bytes(6) if operation == ARP_REQUEST else hardware
+    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, operation) + hardware + address.packed + target + address.packed
+    return _ethernet(BROADCAST, hardware, ETH_P_ARP, arp)
+
+
+def neighbour_advertisement(address: IPv6Address, hardware: bytes) -> bytes:
+    """An unsolicited neighbour advertisement for ADDRESS to all nodes."""
+    option = struct.pack("!BB", TARGET_LINK_LAYER, 1) + hardware
+    body = struct.pack("!I", OVERRIDE) + address.packed + option
+    length = 4 + len(body)
+    pseudo = address.packed + ALL_NODES.packed + struct.pack("!II", length, IPPROTO_ICMPV6)
+    head = struct.pack("!BBH", NEIGHBOUR_ADVERTISEMENT, 0, 0)
+    checksum = _checksum(pseudo + head + body)
+    icmp = struct.pack("!BBH", NEIGHBOUR_ADVERTISEMENT, 0, checksum) + body
+    ip = struct.pack("!IHBB", 6 << 28, length, IPPROTO_ICMPV6, 255) + address.packed + ALL_NODES.packed
+    return _ethernet(b"\x33\x33" + ALL_NODES.packed[-4:], hardware, ETH_P_IPV6, ip + icmp)
+
+
+def _octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _ethernet(destination: bytes, source: bytes, kind: int, payload: bytes) -> bytes:
+    return (destination + source + struct.pack("!H", kind) + payload).ljust(60, b"\0")
+
+
+def _checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    data += b"\0" * (len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF

@@ -1,0 +1,136 @@
+"""A NIC as Ganeti tells us of it: typed values, checked. Made by the doors; nothing deeper parses strings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+
+from ganeti_vif.engine.objects import Network as Prefix
+from ganeti_vif.nic.tags import Grants
+
+
+class Mode(Enum):
+    """How a NIC is connected (ganeti src/Ganeti/Constants.hs, nicMode)."""
+
+    BRIDGED = "bridged"
+    ROUTED = "routed"
+    OPENVSWITCH = "openvswitch"
+
+
+@dataclass(frozen=True, slots=True)
+class Vlans:
+    """A NIC's VLANs: UNTAGGED is the access VLAN, TAGGED the trunks."""
+
+    untagged: int | None = None
+    tagged: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The Ganeti network that a NIC is connected to (gnt-network)."""
+
+    name: str
+    uuid: str
+    tags: frozenset[str] = frozenset()
+    subnet: IPv4Network | None = None
+    gateway: IPv4Address | None = None
+    subnet6: IPv6Network | None = None
+    gateway6: IPv6Address | None = None
+    mac_prefix: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nic:
+    """A NIC and the tap that it has at the moment. (TAP, INDEX, UUID) is its identity: tap names are reused.
+
+    TAP_MAC is the MAC that its tap keeps, if it was adopted with another than attach gives. ELSEWHERE if its guest
+    runs on another node: it is on its way to this one, or has left.
+    """
+
+    instance: str
+    uuid: str
+    tap: str
+    index: int
+    mac: str
+    mode: Mode
+    link: str
+    number: int | None = None
+    name: str | None = None
+    vlans: Vlans = Vlans()
+    ip: IPv4Address | IPv6Address | None = None
+    tags: frozenset[str] = frozenset()
+    network: Network | None = field(default=None)
+    tap_mac: str | None = None
+    elsewhere: bool = False
+    grants: Grants = Grants()
+
+    @property
+    def whom(self) -> str:
+        """What messages call this NIC."""
+        number = self.uuid[:8] if self.number is None else str(self.number)
+        return f"{self.instance} NIC {self.name or number} ({self.tap})"
+
+    @property
+    def netdev(self) -> str:
+        """What Ganeti calls it in QEMU (ganeti lib/hypervisor/hv_kvm/__init__.py:213-228 at 3.0.2)."""
+        return "-".join(["nic", *self.uuid.split("-")[:3]])
+
+    @property
+    def network_tags(self) -> frozenset[str]:
+        return self.network.tags if self.network else frozenset()
+
+    @cached_property
+    def address(self) -> IPv4Address | None:
+        """Its IPv4 address, unless the instance's tag disable_ipv4 says otherwise."""
+        return self.ip if isinstance(self.ip, IPv4Address) and not self._disabled(4) else None
+
+    @cached_property
+    def address6(self) -> IPv6Address | None:
+        """Its IPv6 address: the one given, or what SLAAC makes of its network's /64 and its MAC (RFC 4291 app. A)."""
+        if self._disabled(6):
+            return None
+        if isinstance(self.ip, IPv6Address):
+            return self.ip
+        subnet = self.network.subnet6 if self.network else None
+        return eui64(subnet, self.mac) if subnet is not None and subnet.prefixlen == 64 else None
+
+    @cached_property
+    def macs(self) -> tuple[str, ...]:
+        """Its own MAC, and those that its tags grant."""
+        return tuple(dict.fromkeys([self.mac, *self.grants.macs]))
+
+    def networks(self, version: int) -> tuple[Prefix, ...]:
+        """The addresses and prefixes of an IP VERSION that are its guest's: its own, and those that its tags grant."""
+        return self._networks[version]
+
+    @cached_property
+    def _networks(self) -> dict[int, tuple[Prefix, ...]]:
+        """Asked for by nearly every rule, and for every NIC when another's address is looked for."""
+        found = {}
+        for version, own in ((4, self.address), (6, self.address6)):
+            granted = () if self._disabled(version) else self.grants.addresses
+            wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version)]
+            found[version] = tuple(dict.fromkeys(wanted))
+        return found
+
+    @cached_property
+    def link_local(self) -> IPv6Address:
+        """The link-local address that its guest makes from its MAC."""
+        return eui64(IPv6Network("fe80::/64"), self.mac)
+
+    def _disabled(self, version: int) -> bool:
+        # Routed NICs only, as gnt-networking has it (kvm-ifup-custom).
+        return self.mode is Mode.ROUTED and f"disable_ipv{version}" in self.tags
+
+
+def eui64(subnet: IPv6Network, mac: str) -> IPv6Address:
+    """The address in SUBNET, a /64, whose interface identifier is the modified EUI-64 of MAC.
+
+    >>> str(eui64(IPv6Network("2001:db8:77::/64"), "aa:00:77:aa:41:95"))
+    '2001:db8:77:0:a800:77ff:feaa:4195'
+    """
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return IPv6Address(subnet.network_address.packed[:8] + identifier)

@@ -1,0 +1,101 @@
+"""The record of a NIC as text, and back: what a later run needs to know in order to finish or clear an attach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Record
+from ganeti_vif.nic.nic import Mode, Network, Nic, Vlans
+from ganeti_vif.nic.tags import Grants
+
+VERSION = 1
+PENDING = "pending"
+"""Marks the record of a NIC that Ganeti told us of and that could not be attached: it has no claim to anything yet."""
+
+
+def record_of(nic: Nic, *, pending: bool = False) -> Record:
+    """The record of NIC. Equal NICs have equal records: sets are sorted. PENDING if it could not be attached."""
+    values = {"version": VERSION} | ({PENDING: True} if pending else {}) | _plain(nic)
+    for name in ("tap_mac", "elsewhere"):
+        if not values[name]:
+            del values[name]  # an older version, installed again, does not know it
+    return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
+
+
+@lru_cache(maxsize=4096)  # the daemon reads those of a whole node again and again
+def nic_of(record: Record) -> Nic:
+    """The NIC that RECORD describes. Raises Failure if it is damaged or of another version."""
+    try:
+        values = json.loads(record.text)
+        if values.pop("version") != VERSION:
+            raise ValueError("it is of another version")
+        values.pop(PENDING, None)
+        network = values.pop("network")
+        nic = Nic(
+            **_typed(values, _NIC),
+            network=Network(**_typed(network, _NETWORK)) if network is not None else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"the record of {record.tap} cannot be read: {type(error).__name__} {error}"
+        raise Failure(what, "ganeti-vif reconcile") from error
+    if nic.tap != record.tap:
+        raise Failure(f"the record of {record.tap} describes {nic.tap}", "ganeti-vif reconcile")
+    return nic
+
+
+def is_pending(record: Record) -> bool:
+    """Whether RECORD, which nic_of() can read, is of a NIC that could not be attached."""
+    return PENDING in json.loads(record.text)
+
+
+_NIC: dict[str, Callable[[Any], Any]] = {
+    "mode": Mode,
+    "vlans": lambda value: Vlans(value["untagged"], frozenset(value["tagged"])),
+    "ip": ip_address,
+    "tags": frozenset,
+    "grants": lambda value: Grants(**_typed(value, _GRANTS)),
+}
+_GRANTS: dict[str, Callable[[Any], Any]] = {
+    "addresses": lambda value: tuple(map(ip_network, value)),
+    "macs": tuple,
+}
+_NETWORK: dict[str, Callable[[Any], Any]] = {
+    "tags": frozenset,
+    "subnet": IPv4Network,
+    "gateway": IPv4Address,
+    "subnet6": IPv6Network,
+    "gateway6": IPv6Address,
+}
+
+
+def _typed(values: dict[str, Any], parsers: dict[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    return {
+        key: parsers[key](value) if key in parsers and value is not None else value for key, value in values.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """VALUE in JSON's types."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case Mode():
+            return value.value
+        case frozenset():
+            return sorted(value)
+        case tuple():
+            return [_plain(item) for item in value]
+        case Nic(grants=grants):
+            # Without grants it is as it was before there were any: an upgrade makes no record differ.
+            left_out = {"grants"} if grants == Grants() else set()
+            return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in left_out}
+        case Network() | Vlans() | Grants():
+            return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            return str(value)

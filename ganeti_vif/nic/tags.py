@@ -1,0 +1,124 @@
+"""What tags grant a NIC beside its own MAC and address: more of both, another profile, or no guard at all.
+
+An instance's tags name the NIC by its index, name or UUID: `vif:0:address:192.0.2.8/29`. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
+
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Network
+
+PREFIX, SYNNEFO = "vif:", "synnefo:network:"
+UNGUARDED, ANY_LINK_LOCAL = "vif:unguarded", "vif:any-link-local"
+SYNNEFO_PROFILES = ("protected", "limited", "unprotected")
+MOST = 64
+"""Grants of a NIC, at most: each is a rule or two that packets pass one after the other."""
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """What a NIC may beside what Ganeti gave it. ADDRESSES are prefixes, single addresses among them."""
+
+    addresses: tuple[Network, ...] = ()
+    macs: tuple[str, ...] = ()
+    unguarded: bool = False
+    any_link_local: bool = False
+    profile: str | None = None
+
+
+def grants_of(
+    tags: Iterable[str], network_tags: Iterable[str], *, index: int | None, name: str | None, uuid: str
+) -> Grants:
+    """What TAGS (the instance's) and NETWORK_TAGS grant the NIC. Raises Failure that names the tag it is about."""
+    found = Grants()
+    for tag in sorted(network_tags):
+        if tag == UNGUARDED:
+            found = replace(found, unguarded=True)
+        elif tag == ANY_LINK_LOCAL:
+            found = replace(found, any_link_local=True)
+        elif tag.startswith(PREFIX):
+            raise _malformed("network", tag, f"there are {UNGUARDED} and {ANY_LINK_LOCAL}", "gnt-network")
+    names = {str(word) for word in (index, name, uuid) if word is not None and word != ""}
+    for tag in sorted(tags):
+        try:
+            found = _granted(found, tag, names)
+        except ValueError as error:
+            raise _malformed("instance", tag, str(error), "gnt-instance") from error
+    if len(found.addresses) + len(found.macs) > MOST:
+        raise Failure(
+            f"its tags grant more than {MOST} addresses and MACs", "note: grant prefixes instead of addresses"
+        )
+    return found
+
+
+def _granted(found: Grants, tag: str, names: set[str]) -> Grants:
+    """FOUND and what TAG adds to it, if it is about the NIC with one of these NAMES. Raises ValueError."""
+    if tag.startswith(SYNNEFO):
+        whom, _, profile = tag.removeprefix(SYNNEFO).rpartition(":")
+        if whom not in names:
+            return found
+        if profile not in SYNNEFO_PROFILES:
+            raise ValueError(f"'{profile}' is none of {', '.join(SYNNEFO_PROFILES)}")
+        return _with_profile(found, profile)
+    if not tag.startswith(PREFIX):
+        return found
+    rest = tag.removeprefix(PREFIX)
+    mine = next((rest.removeprefix(f"{name}:") for name in names if rest.startswith(f"{name}:")), None)
+    if mine is None:
+        if ":" not in rest:
+            raise ValueError(f"it names no NIC, as in vif:0:{rest}")
+        return found
+    kind, _, value = mine.partition(":")
+    if mine == "unguarded":
+        return replace(found, unguarded=True)
+    if kind not in _KINDS:
+        raise ValueError("after the NIC comes address:PREFIX, mac:MAC, profile:NAME or unguarded")
+    return _KINDS[kind](found, value)
+
+
+def _with_address(found: Grants, value: str) -> Grants:
+    network = ip_network(value)
+    address = ip_address(network.network_address)
+    if "%" in value or network.prefixlen == 0:
+        raise ValueError("it is no address and no prefix that a guest can have")
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
+        raise ValueError(f"{address} is no address that a guest can have")
+    return replace(found, addresses=tuple(dict.fromkeys([*found.addresses, network])))
+
+
+def _with_mac(found: Grants, value: str) -> Grants:
+    mac = value.lower()
+    if not _MAC.fullmatch(mac):
+        raise ValueError(f"'{value}' is not a MAC address")
+    if int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise ValueError(f"'{value}' is a group address and cannot be a NIC's own")
+    return replace(found, macs=tuple(dict.fromkeys([*found.macs, mac])))
+
+
+def _with_profile(found: Grants, value: str) -> Grants:
+    if not _PROFILE.fullmatch(value):
+        raise ValueError(f"'{value}' is not the name of a profile")
+    if found.profile not in (None, value):
+        raise ValueError(f"another tag gives the profile {found.profile}")
+    return replace(found, profile=value)
+
+
+_KINDS: dict[str, Callable[[Grants, str], Grants]] = {
+    "address": _with_address,
+    "mac": _with_mac,
+    "profile": _with_profile,
+}
+
+
+def _malformed(whose: str, tag: str, reason: str, command: str) -> Failure:
+    return Failure(
+        f"the {whose} tag '{tag}': {reason}", f"note: see and mend it with: {command} list-tags, remove-tags"
+    )

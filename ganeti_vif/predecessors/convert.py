@@ -1,0 +1,80 @@
+"""Legacy settings become the text of our configuration, and a note for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ganeti_vif.predecessors import routed, variables
+from ganeti_vif.predecessors.interfaces import Stanza
+from ganeti_vif.predecessors.report import Fate, Note
+from ganeti_vif.predecessors.routed import Link, Pool
+from ganeti_vif.predecessors.shell import Assignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Legacy:
+    """What was found on a node."""
+
+    assignments: Mapping[str, Assignment] = field(default_factory=dict)
+    stanzas: tuple[Stanza, ...] = ()
+    tables: Mapping[str, int] = field(default_factory=dict)
+    nfdhcpd: bool = False
+
+
+def convert(legacy: Legacy, valid: Callable[[str], str | None]) -> tuple[str, list[Note]]:
+    """The configuration that LEGACY stands for, and what becomes of each setting.
+
+    VALID tells what is wrong with a section's text. A section that is not right is written as a comment, and noted.
+    """
+    found = routed.read(legacy.stanzas)
+    notes = [*variables.notes(legacy.assignments), *found.notes]
+    parts = []
+    for pool in found.pools:
+        parts.append(_checked(_pool(pool), pool.place, valid, notes))
+    for link in found.links.values():
+        parts.append(_checked(_public(link, legacy.tables, notes), link.place, valid, notes))
+    parts.append(_checked(variables.bindings(legacy.assignments, legacy.nfdhcpd), "[bindings]", valid, notes))
+    return "\n\n".join("\n".join(part) for part in parts) + "\n", notes
+
+
+def _checked(lines: list[str], place: str, valid: Callable[[str], str | None], notes: list[Note]) -> list[str]:
+    wrong = valid("\n".join(lines))
+    if wrong is None:
+        return lines
+    notes.append(Note(place=place, fate=Fate.LOST, what=f"{lines[0]} is not right: {wrong}"))
+    return [f"# {line}" for line in lines]
+
+
+def _pool(pool: Pool) -> list[str]:
+    return [
+        f"[private {pool.prefix}]",
+        f"bridges = {pool.first}-{pool.last}",
+        f"uplink = vlan {pool.uplink} +{pool.offset}",
+    ]
+
+
+def _public(link: Link, tables: Mapping[str, int], notes: list[Note]) -> list[str]:
+    name, number = _named(link.table, tables)
+    if number is None:
+        what = f"the table {link.table or 'of ' + link.uplink} has no number in /etc/iproute2/rt_tables"
+        notes.append(Note(place=link.place, fate=Fate.LOST, what=what))
+    lines = [
+        f"[public {name}]",
+        f"table = {'' if number is None else number}",
+        f"uplink = {link.uplink}",
+        f"subnets = {_list(link.subnets)}",
+    ]
+    lines += [f"gateways = {_list(link.gateways)}"] if link.gateways else []
+    return [*lines, f"arp-source = {link.arp_source}"] if link.arp_source else lines
+
+
+def _named(table: str, tables: Mapping[str, int]) -> tuple[str, int | None]:
+    """Name and number of TABLE, which is written as either. A NIC may have either as its link."""
+    if not table.isdigit():
+        return table or "unknown", tables.get(table)
+    return next((name for name, number in tables.items() if number == int(table)), f"table{table}"), int(table)
+
+
+def _list(words: Iterable[str]) -> str:
+    return " ".join(words)

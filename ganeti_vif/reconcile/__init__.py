@@ -1,0 +1,1 @@
+"""The whole node: what should be here, what is, and the way from one to the other."""

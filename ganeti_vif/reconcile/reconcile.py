@@ -1,0 +1,61 @@
+"""The whole node set up or reconciled, and its neighbours told what they would else find out too late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ganeti_vif.config.model import Config, Private
+from ganeti_vif.engine.difference import Change
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.lifecycle.announce import announce
+from ganeti_vif.reconcile import setup
+from ganeti_vif.reconcile import survey as whole
+from ganeti_vif.reconcile.moves import moved
+from ganeti_vif.reconcile.setup import Progress
+from ganeti_vif.reconcile.survey import Survey
+from ganeti_vif.system import lock
+from ganeti_vif.system.node import Node
+
+
+def reconcile(config: Config, node: Node) -> Survey:
+    """Make NODE what it should be, and announce the NICs whose link has moved to another uplink or table.
+
+    Raises Failure if something could not be done. The caller holds the locks `node` and `nics`.
+    """
+    found = whole.reconcile(config, node)
+    for nic in found.moved:
+        if not nic.elsewhere:
+            announce(nic, config, node)
+    return found
+
+
+def set_up(
+    private: tuple[Private, ...],
+    config: Config,
+    node: Node,
+    *,
+    dry_run: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> tuple[list[Change], list[Failure]]:
+    """Set up the networks PRIVATE and the public links of CONFIG. Returns the changes and what could not be set up.
+
+    If a public link moves on which NICs live, the whole node is reconciled instead: the link's marks and theirs, its
+    routes and theirs change together, or they would be cut off. Raises Failure; the caller holds the lock `node`.
+    """
+    consumer = config.bindings.consumer
+    planned, refused = setup.setup(private, config.public, node, consumer=consumer, dry_run=True)
+    if links := moved(config.public, planned):
+        found = whole.survey(config, node)
+        if _named(links, found):
+            if dry_run:
+                return list(found.changes), found.trouble
+            with lock.held("nics"):
+                found = reconcile(config, node)
+            return list(found.changes), found.trouble
+    if dry_run:
+        return planned, refused
+    return setup.setup(private, config.public, node, consumer=consumer, progress=progress)
+
+
+def _named(links: Iterable[str], found: Survey) -> bool:
+    return any(nic.link in links for nic in found.nics)

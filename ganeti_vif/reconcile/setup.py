@@ -1,0 +1,282 @@
+"""Setting up and tearing down what a node needs before any VM: private networks and public links.
+
+Each private network and each public link is a unit: it is set up whole or not at all, and one that cannot be set up
+does not keep the others from it. At boot, a node with 99 good networks is better than one with none.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ganeti_vif.config.model import Consumer, Private, Profile, Public
+from ganeti_vif.engine.apply import apply, clear
+from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.difference import Change, Remove, difference, subject
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.interruption import RUN
+from ganeti_vif.engine.marks import ADOPTED_GROUP
+from ganeti_vif.engine.objects import Key, Link, Route, Rule
+from ganeti_vif.engine.state import Object, State, state
+from ganeti_vif.guard.profile import subchain
+from ganeti_vif.kernel import sysctl
+from ganeti_vif.kernel.netlink.links import Devices
+from ganeti_vif.system.node import Node, identity
+from host_setup import private as private_networks
+from host_setup import public as public_links
+from host_setup.nfdhcpd import module, queues
+from host_setup.private import MADE, OURS, networks, obstacle, seclusion
+
+Progress = Callable[[int, int], None]
+
+TOGETHER = 64
+"""How many devices are removed at once: enough to be fast, few enough to let others have the kernel's lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A private network or a public link, with all that it needs. LEAVING is what was its own and is so no more."""
+
+    name: str
+    wanted: State
+    leaving: State = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Layout:
+    """What should be here, unit by unit, and what cannot be, with the reason. BASE comes before all units."""
+
+    base: State = field(default_factory=dict)
+    units: list[Unit] = field(default_factory=list)
+    refused: list[Failure] = field(default_factory=list)
+
+    @property
+    def wanted(self) -> dict[Key, Object]:
+        parts = [self.base, *(unit.wanted for unit in self.units)]
+        return state(thing for part in parts for thing in part.values())
+
+    @property
+    def leaving(self) -> dict[Key, Object]:
+        return state(thing for unit in self.units for thing in unit.leaving.values())
+
+    def exchanged(self, actual: State) -> Iterator[tuple[Unit, tuple[Change, ...]]]:
+        """The units that get something else in the place of what they had, with what that takes: each by itself, for
+        between the removal and the making its guests are cut off."""
+        for unit in self.units:
+            if gone := unit.leaving.keys() & actual.keys():
+                kept = {key: thing for key, thing in actual.items() if key not in gone}
+                yield unit, (*difference({}, actual, gone), *difference(unit.wanted, kept))
+
+
+def layout(
+    private: Iterable[Private],
+    public: Iterable[Public],
+    devices: Devices,
+    node: str,
+    advertised: Collection[str] = (),
+    consumer: Consumer = Consumer.RESPONDER,
+) -> Layout:
+    """What these networks and links need on a node with these DEVICES.
+
+    NODE tells it from other nodes; ADVERTISED are the devices that would lose their router: public.obstacle().
+    CONSUMER reads the bindings: a real NFDHCPD has needs of its own.
+    """
+    queued = consumer is Consumer.NFDHCPD
+    links = {name: device.link for name, device in devices.by_name.items()}
+    ports = {bridge: [port.link for port in members] for bridge, members in devices.ports().items()}
+    result = Layout()
+    masters = {name: device.master for name, device in devices.by_name.items() if device.master}
+    for family in private:
+        try:
+            for network in networks(family, links):
+                if failure := obstacle(network, links, ports, masters):
+                    result.refused.append(failure)
+                    continue
+                wanted = private_networks.desired(network, links, node, queued=queued)
+                leaving = private_networks.leaving(network, links, ports)
+                result.units.append(Unit(network.bridge, state(wanted), state(leaving)))
+        except Failure as reason:
+            result.refused.append(reason)
+    bridged = bool(result.units)
+    if bridged or _in_our_care(links):
+        # Before any bridge: each is out of the node's reach from the moment it exists.
+        result.base = state(seclusion())
+    for link in public:
+        if failure := public_links.obstacle(link, links, advertised):
+            result.refused.append(failure)
+        else:
+            result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
+    if queued:
+        result.units.append(Unit("NFDHCPD", state(queues())))
+        if bridged:
+            # A unit of its own: where it cannot be loaded, routed guests are heard all the same.
+            result.units.append(Unit("NFDHCPD on bridges", state([module()])))
+    return result
+
+
+def _in_our_care(links: Mapping[str, Link]) -> set[str]:
+    """The bridges that carry one of our marks, whether the configuration names them or flags once did."""
+    return {name for name, link in links.items() if link.kind == "bridge" and link.group in OURS}
+
+
+def setup(
+    private: tuple[Private, ...],
+    public: tuple[Public, ...],
+    node: Node,
+    *,
+    consumer: Consumer = Consumer.RESPONDER,
+    dry_run: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> tuple[list[Change], list[Failure]]:
+    """Make what is missing and repair what drifted. Returns the changes and what could not be set up.
+
+    The caller holds the lock `node`.
+    """
+    devices = node.devices()
+    plan = layout(private, public, devices, identity(), node.advertised_to(), consumer)
+    actual = node.read([*plan.wanted.values(), *plan.leaving.values()], devices)
+    exchanged = list(plan.exchanged(actual))
+    plan.units = [unit for unit in plan.units if not any(unit is one for one, _ in exchanged)]
+    changes = list(difference(plan.wanted, actual))
+    if not dry_run:
+        try:
+            _apply(changes, node, progress)
+        except Failure:
+            changes = _one_by_one(plan, node, progress)
+    for unit, one in exchanged:
+        try:
+            if not dry_run:
+                apply(one, node)
+            changes += one
+        except Failure as failure:
+            plan.refused.append(failure.about(unit.name))
+    return changes, plan.refused
+
+
+def unusable(profiles: Iterable[Profile], node: Node) -> list[Failure]:
+    """What is wrong with each of PROFILES that no NIC could have."""
+    found = []
+    for profile in profiles:
+        try:
+            if profile.trouble:
+                raise profile.trouble
+            if profile.rules:
+                node.verify(subchain(profile))
+        except Failure as failure:
+            found.append(failure)
+    return found
+
+
+def _apply(changes: Sequence[Change], node: Node, progress: Progress) -> None:
+    """All CHANGES in one go, ordered by kind over all networks: all devices, then all switches, then all ports, …
+
+    Interrupted, what is made stays: to take 4000 networks back takes longer than to make them, each thing is good
+    without those after it, and the next setup makes the rest.
+
+    Not only because it is one undo: a bridge that is up sends every new device of the node through multicast
+    snooping and IPv6 once more, so 4000 networks made one after the other take five times as long.
+    """
+    count = itertools.count()
+    apply(changes, node, lambda change: progress(next(count), len(changes)), keep=True)
+
+
+def _one_by_one(plan: Layout, node: Node, progress: Progress) -> list[Change]:
+    """Something could not be done, and everything was taken back: find out what it was, and set up all the rest."""
+    actual = node.read(plan.wanted.values())
+    done = list(difference(plan.base, actual))
+    apply(done, node)
+    for count, unit in enumerate(plan.units):
+        progress(count, len(plan.units))
+        changes = difference(unit.wanted, actual)
+        try:
+            apply(changes, node)
+            done += changes
+        except Failure as failure:
+            plan.refused.append(failure.about(unit.name))
+    return done
+
+
+def teardown(
+    private: tuple[Private, ...],
+    public: tuple[Public, ...],
+    node: Node,
+    *,
+    queued: bool = False,
+    dry_run: bool = False,
+    progress: Progress = lambda done, total: None,
+) -> tuple[list[Change], list[Failure]]:
+    """Take away what setup made. Refuses, with the names of their taps, networks and links that VMs still use.
+
+    QUEUED: the chain of NFDHCPD's queues stays, for other networks need it. What was there before us stays, without our
+    mark; sysctls stay. The caller holds the lock `node`. Raises Interrupted between two changes: the next teardown does
+    the rest.
+    """
+    devices = node.devices()
+    refused = [*_bridges_in_use(private, devices), *_links_in_use(public, node)]
+    if refused:
+        return [], refused
+    links = {name: device.link for name, device in devices.by_name.items()}
+    ports = devices.ports()
+    # With each bridge the uplink that it has, whatever the configuration says of it by now.
+    names = {name for family in private for name in family.devices} | {
+        port.name for family in private for bridge in family.bridges for port in ports.get(bridge, [])
+    }
+    ours = state(links[name] for name in names & links.keys() if links[name].group in MADE)
+    for link in public:
+        things = public_links.desired(link, False)
+        ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
+    released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
+    last = set[Key]()
+    if not _in_our_care(links) - names:
+        base = state([*seclusion(), *([] if queued else queues())])
+        ours, last = ours | base, set(base)
+    desired = state(released)
+    changes = list(difference(desired, node.read([*ours.values(), *released]), ours))
+    if not dry_run:
+        leaving = [c.actual.name for c in changes if isinstance(c, Remove) and isinstance(c.actual, Link)]
+        rest = [c for c in changes if not (isinstance(c, Remove) and isinstance(c.actual, Link))]
+        clear([c for c in rest if subject(c).key not in last], node)
+        _remove(leaving, node, progress)
+        clear([c for c in rest if subject(c).key in last], node)  # no bridge is without it for a moment
+        node.forget_tables()
+    return changes, []
+
+
+def _remove(names: Sequence[str], node: Node, progress: Progress) -> None:
+    """Remove the devices with these NAMES. Raises Failure, and Interrupted."""
+    with RUN.busy():
+        for start in range(0, len(names), TOGETHER):
+            RUN.due()
+            progress(start, len(names))
+            node.remove_devices(names[start : start + TOGETHER])
+            RUN.standing += len(names[start : start + TOGETHER])
+
+
+def _bridges_in_use(private: Iterable[Private], devices: Devices) -> Iterator[Failure]:
+    ports = devices.ports()
+    for family in private:
+        own = set(family.devices)
+        for bridge in family.bridges:
+            if taps := sorted(port.name for port in ports.get(bridge, []) if port.link.is_tap):
+                yield Failure(
+                    f"{bridge} has taps on it: {', '.join(taps)}",
+                    "note: stop or migrate their instances first: ganeti-vif status names them",
+                )
+            for port in ports.get(bridge, []):
+                if port.name not in own and not port.link.is_tap and port.link.group not in OURS:
+                    kind = port.link.kind or "device"
+                    yield Failure(
+                        f"{bridge} has the port {port.name} ({kind}), which ganeti-vif did not make",
+                        f"ip link set {port.name} nomaster",
+                    )
+
+
+def _links_in_use(public: Iterable[Public], node: Node) -> Iterator[Failure]:
+    for link in public:
+        taps = {route.device for route in node.routes_of_ours() if route.table == link.table} - {link.uplink, None}
+        if taps:
+            yield Failure(
+                f"the public link {link.name} has routes to taps: {', '.join(sorted(map(str, taps)))}",
+                "note: stop or migrate their instances first: ganeti-vif status names them",
+            )

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One frame from a guest, and what it is answered.
+
+The frame comes from in front of the tap's filter, so whose it is is checked here: its Ethernet source and its DHCP
+hardware address are the guest's, its IPv6 source is link-local, or its own, or none yet.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ganeti_vif.nic.announcement import ETH_P_ARP, ETH_P_IPV6, IPPROTO_ICMPV6
+from ganeti_vif.responder import dhcp4, dhcp6, packet, router
+from ganeti_vif.responder.packet import ANY6, Datagram
+from ganeti_vif.responder.service import Service
+
+SPOOFED, IGNORED = "spoofed", "ignored"
+
+
+class Answer(NamedTuple):
+    """HEARD and SAID are names of messages, for counters; a frame if there is something to say.
+
+    HEARD may also be: spoofed (somebody else's address in it); ignored (well-formed, but nothing for us).
+    """
+
+    heard: str
+    said: str | None = None
+    frame: bytes | None = None
+
+
+_IGNORED, _SPOOFED = Answer(IGNORED), Answer(SPOOFED)
+_HEARD4 = {kind.value: f"dhcp4_{kind.name.lower()}" for kind in dhcp4.Type}
+_HEARD6 = {kind.value: f"dhcp6_{kind.name.lower()}" for kind in dhcp6.Type}
+
+
+def answer(frame: bytes, service: Service) -> Answer:
+    """What FRAME is answered. Raises Malformed."""
+    kind = packet.kind(frame)
+    if frame[6:12] != service.guest:
+        return _SPOOFED
+    if kind == packet.ETH_P_IP:
+        return _ip(frame, service)
+    if kind == ETH_P_IPV6:
+        return _ip6(frame, service)
+    return _arp(frame, service) if kind == ETH_P_ARP else _IGNORED
+
+
+def _ip(frame: bytes, service: Service) -> Answer:
+    lease = service.lease
+    if lease is None:
+        return _IGNORED
+    datagram = packet.datagram(frame)
+    if datagram.port != dhcp4.SERVER_PORT:
+        return _IGNORED
+    request = dhcp4.parse(datagram.payload)
+    if request.hardware != service.guest:
+        return _SPOOFED
+    kind = dhcp4.reply(request, lease)
+    heard = _HEARD4[request.type]
+    if kind is None:
+        return Answer(heard)
+    return Answer(heard, _HEARD4[kind], dhcp4.frame(kind, request, lease, service.router))
+
+
+def _arp(frame: bytes, service: Service) -> Answer:
+    """Our own address is the only one that we answer for: any other may be another guest's."""
+    asked = packet.arp_target(frame)
+    if asked is None or service.lease is None or not service.lease.own_server or asked[1] != service.lease.server:
+        return _IGNORED
+    reply = packet.arp_reply((service.router, service.guest), (asked[1], asked[0]))
+    return Answer("arp_request", "arp_reply", reply)
+
+
+def _ip6(frame: bytes, service: Service) -> Answer:
+    if service.router6 is None:
+        return _IGNORED
+    datagram = packet.datagram6(frame)
+    source = datagram.source
+    if source[:8] != packet.LINK_LOCAL and source not in (ANY6, service.router6.own):
+        return _SPOOFED
+    if datagram.protocol == IPPROTO_ICMPV6:
+        return _discovery(datagram, service, service.router6)
+    if datagram.port != dhcp6.SERVER_PORT or service.server6 is None or source[:8] != packet.LINK_LOCAL:
+        return _IGNORED
+    request = dhcp6.parse(datagram.payload)
+    replied = dhcp6.reply(request, service.server6)
+    heard = _HEARD6[request.type]
+    if replied is None:
+        return Answer(heard)
+    kind, payload = replied
+    ethernet, addresses = (service.router, service.guest), (service.router6.address, source)
+    said = packet.udp6(ethernet, addresses, (dhcp6.SERVER_PORT, dhcp6.CLIENT_PORT), payload)
+    return Answer(heard, _HEARD6[kind], said)
+
+
+def _discovery(datagram: Datagram, service: Service, ours: router.Router) -> Answer:
+    kind = datagram.payload[0]
+    if kind == router.SOLICIT_ROUTER:
+        return Answer("router_solicitation", "router_advertisement", ours.solicited(service.guest, datagram))
+    if kind == router.SOLICIT_NEIGHBOUR:
+        frame = ours.neighbour(service.guest, datagram)
+        return Answer("neighbour_solicitation", "neighbour_advertisement" if frame else None, frame)
+    return _IGNORED

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""DHCPv6 (RFC 8415) for one guest: name servers when asked for information, and its one address when stateful."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv6Address
+
+from ganeti_vif.config.model import Dhcpv6, Told
+from ganeti_vif.responder.options import names, option6
+from ganeti_vif.responder.packet import Malformed
+from ganeti_vif.responder.router import own_address
+from nfdhcpd_bridge.reading import Reading
+
+CLIENT_PORT, SERVER_PORT = 546, 547
+_HEADER = 4
+
+
+class Type(IntEnum):
+    """Message types (RFC 8415, 7.3)."""
+
+    SOLICIT, ADVERTISE, REQUEST, CONFIRM, RENEW, REBIND, REPLY, RELEASE, DECLINE = range(1, 10)
+    INFORMATION_REQUEST = 11
+
+
+class Code(IntEnum):
+    """Options (RFC 8415, 21; 23 and 24: RFC 3646)."""
+
+    CLIENT_ID, SERVER_ID, IA_NA, IA_TA, IA_ADDRESS, ASKED = 1, 2, 3, 4, 5, 6
+    STATUS, RAPID_COMMIT, NAMESERVERS, SEARCH, IA_PD, REFRESH = 13, 14, 23, 24, 25, 32
+
+
+class Status(IntEnum):
+    """Status codes (RFC 8415, 21.13)."""
+
+    SUCCESS, NO_ADDRESS, NO_BINDING, NOT_ON_LINK, NO_PREFIX = 0, 2, 3, 4, 6
+
+
+_TO_US = {Type.REQUEST, Type.RENEW, Type.RELEASE, Type.DECLINE}
+"""Messages that name their server."""
+_WITH_ADDRESS = {Type.SOLICIT, Type.REQUEST, Type.RENEW, Type.REBIND}
+_STATEFUL = {*_TO_US, Type.SOLICIT, Type.CONFIRM, Type.REBIND}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A client's message. IDENTITIES are its associations in their order: (code, IAID, addresses)."""
+
+    type: int
+    transaction: bytes
+    options: Mapping[int, bytes]
+    identities: tuple[tuple[int, bytes, tuple[bytes, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """What we are to the guest of one tap: ADDRESS is None unless we give it one. INFORMATION by option code."""
+
+    identifier: bytes
+    address: bytes | None
+    times: tuple[int, int, int]
+    information: Mapping[int, bytes]
+
+
+def server(binding: Reading, told: Told, mac: bytes) -> Server | None:
+    """What the configuration has us be, with an identifier made from our MAC; None without DHCPv6 or an IPv6 prefix.
+
+    The MAC of a routed tap is the same on every node, and so is the server that the guest renews with.
+    """
+    if told.dhcpv6 is Dhcpv6.OFF or binding.subnet6 is None:
+        return None
+    own = own_address(binding) if told.dhcpv6 is Dhcpv6.STATEFUL else None
+    servers = b"".join(one.packed for one in told.nameservers if isinstance(one, IPv6Address))
+    information = {Code.NAMESERVERS: servers, Code.SEARCH: names(told.search)}
+    return Server(
+        identifier=struct.pack("!HH", 3, 1) + mac,  # DUID-LL, Ethernet (RFC 8415, 11.4)
+        address=own.packed if own else None,
+        times=(told.renewal_time, told.rebinding_time, told.lease_time),
+        information={code: option6(code, value) for code, value in information.items() if value},
+    )
+
+
+def parse(payload: bytes) -> Request:
+    """The message in a UDP payload. Raises Malformed."""
+    if len(payload) < _HEADER:
+        raise Malformed("shorter than a DHCPv6 message")
+    options: dict[int, bytes] = {}
+    identities = []
+    for code, value in _options(payload, _HEADER):
+        options[code] = value
+        if code in (Code.IA_NA, Code.IA_TA, Code.IA_PD):
+            head = 4 if code == Code.IA_TA else 12
+            if len(value) < head:
+                raise Malformed("a short identity association")
+            inner = [part[:16] for number, part in _options(value, head) if number == Code.IA_ADDRESS]
+            if any(len(address) < 16 for address in inner):
+                raise Malformed("a short address")
+            identities.append((code, value[:4], tuple(inner)))
+    return Request(payload[0], payload[1:4], options, tuple(identities))
+
+
+def _options(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    while at < len(data):
+        if at + 4 > len(data):
+            raise Malformed("a cut option")
+        code, length = struct.unpack_from("!HH", data, at)
+        if at + 4 + length > len(data):
+            raise Malformed(f"option {code} runs past the end")
+        yield code, data[at + 4 : at + 4 + length]
+        at += 4 + length
+
+
+def reply(request: Request, ours: Server) -> tuple[Type, bytes] | None:
+    """The type and the payload of the answer to REQUEST, if it gets one. Raises Malformed."""
+    client, chosen = request.options.get(Code.CLIENT_ID), request.options.get(Code.SERVER_ID)
+    if client is not None and not 3 <= len(client) <= 130:
+        raise Malformed("no client identifier")
+    if request.type == Type.INFORMATION_REQUEST:
+        if request.identities:
+            raise Malformed("a request for information that wants an address")
+        if chosen not in (None, ours.identifier):
+            return None
+        return Type.REPLY, _message(Type.REPLY, request, ours, [])
+    if request.type not in _STATEFUL:
+        raise Malformed(f"message type {request.type}")
+    # A server discards messages that have no client, or name a server where they may not (RFC 8415, 16).
+    if client is None or (chosen is None) == (request.type in _TO_US):
+        raise Malformed("an identifier too few or too many")
+    if ours.address is None or chosen not in (None, ours.identifier):
+        return None
+    if request.type == Type.CONFIRM and not _wanted(request):
+        return None
+    kind = Type.REPLY
+    if request.type == Type.SOLICIT and Code.RAPID_COMMIT not in request.options:
+        kind = Type.ADVERTISE
+    return kind, _message(kind, request, ours, _identities(request, ours, ours.address))
+
+
+def _identities(request: Request, ours: Server, address: bytes) -> Iterator[bytes]:
+    if request.type in _WITH_ADDRESS:
+        given = False
+        for code, identity, had in request.identities:
+            if code == Code.IA_NA and not given:
+                old = b"".join(_address(one, 0) for one in had if one != address)
+                new = _address(address, ours.times[2])
+                yield option6(code, identity + struct.pack("!II", *ours.times[:2]) + new + old)
+                given = True
+            else:
+                missing = Status.NO_PREFIX if code == Code.IA_PD else Status.NO_ADDRESS
+                times = b"" if code == Code.IA_TA else bytes(8)
+                yield option6(code, identity + times + _status(missing))
+        if request.type == Type.SOLICIT and Code.RAPID_COMMIT in request.options:
+            yield option6(Code.RAPID_COMMIT, b"")
+    elif request.type == Type.CONFIRM:
+        yield _status(Status.SUCCESS if _wanted(request) == {address} else Status.NOT_ON_LINK)
+    else:
+        yield _status(Status.SUCCESS)
+
+
+def _wanted(request: Request) -> set[bytes]:
+    return {address for _, _, addresses in request.identities for address in addresses}
+
+
+def _address(address: bytes, lifetime: int) -> bytes:
+    return option6(Code.IA_ADDRESS, address + struct.pack("!II", lifetime, lifetime))
+
+
+def _status(code: Status) -> bytes:
+    return option6(Code.STATUS, struct.pack("!H", code))
+
+
+def _message(kind: Type, request: Request, ours: Server, more: Iterator[bytes] | list[bytes]) -> bytes:
+    parts = [bytes((kind,)) + request.transaction]
+    if client := request.options.get(Code.CLIENT_ID):
+        parts.append(option6(Code.CLIENT_ID, client))
+    parts.append(option6(Code.SERVER_ID, ours.identifier))
+    parts += more
+    listed = request.options.get(Code.ASKED, b"")
+    asked = set(struct.unpack(f"!{len(listed) // 2}H", listed[: len(listed) // 2 * 2]))
+    parts += [encoded for code, encoded in ours.information.items() if not asked or code in asked]
+    if request.type == Type.INFORMATION_REQUEST and Code.REFRESH in asked:
+        parts.append(option6(Code.REFRESH, struct.pack("!I", max(600, ours.times[0]))))
+    return b"".join(parts)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What DHCP tells the guest of one tap: made from its binding and the configuration, encoded once."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import IPv4Address, IPv4Network
+
+from ganeti_vif.config.model import Told
+from ganeti_vif.responder.options import names, option4
+from nfdhcpd_bridge.reading import Reading
+
+SERVER = IPv4Address("169.254.86.73")
+"""Who we are where there is no gateway: a link-local address (RFC 3927) that the guest reaches on its own link, the
+same everywhere, so that it renews its lease with whatever node it lives on. Half of it is a number of ours, "VI"."""
+
+
+class Code(IntEnum):
+    """Options (RFC 2132; 119: RFC 3397; 121: RFC 3442)."""
+
+    NETMASK, ROUTER, NAMESERVERS, HOSTNAME, DOMAIN = 1, 3, 6, 12, 15
+    MTU, BROADCAST, REQUESTED, LEASE_TIME, OVERLOAD, MESSAGE_TYPE = 26, 28, 50, 51, 52, 53
+    SERVER_ID, PARAMETERS, MESSAGE, MAX_SIZE, RENEWAL, REBINDING = 54, 55, 56, 57, 58, 59
+    CLIENT_ID, SEARCH, ROUTES = 61, 119, 121
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The guest's address, and the options that go with it, whole, in the order of their importance.
+
+    TIMES go with every lease; the rest with what the guest asks for. OWN_SERVER: nobody but us has the server's
+    address, so we answer ARP for it.
+    """
+
+    address: bytes
+    server: bytes
+    own_server: bool
+    times: bytes
+    options: Mapping[int, bytes]
+
+
+def lease(binding: Reading, told: Told) -> Lease | None:
+    """What the guest of BINDING gets; None without an IPv4 address."""
+    if not (binding.address and binding.subnet):
+        return None
+    gateway = None if binding.private else binding.gateway
+    times = (
+        (Code.LEASE_TIME, told.lease_time),
+        (Code.RENEWAL, told.renewal_time),
+        (Code.REBINDING, told.rebinding_time),
+    )
+    return Lease(
+        address=binding.address.packed,
+        server=(gateway or SERVER).packed,
+        own_server=gateway is None,
+        times=b"".join(option4(code, struct.pack("!I", seconds)) for code, seconds in times),
+        options={code: option4(code, value) for code, value in _options(binding, gateway, told, binding.subnet)},
+    )
+
+
+def _options(
+    binding: Reading, gateway: IPv4Address | None, told: Told, subnet: IPv4Network
+) -> Iterator[tuple[int, bytes]]:
+    yield Code.NETMASK, subnet.netmask.packed
+    if routes := b"".join(_routes(gateway, subnet)):
+        yield Code.ROUTES, routes
+    if gateway:
+        yield Code.ROUTER, gateway.packed
+    if servers := [server.packed for server in told.nameservers if isinstance(server, IPv4Address)]:
+        yield Code.NAMESERVERS, b"".join(servers)
+    if binding.mtu:
+        yield Code.MTU, binding.mtu.to_bytes(2, "big")
+    host, _, own_domain = (binding.hostname or "").partition(".")
+    if host:
+        yield Code.HOSTNAME, host.encode("ascii")
+    if domain := told.domain or own_domain:
+        yield Code.DOMAIN, domain.encode("ascii")
+    if subnet.prefixlen < 31:
+        yield Code.BROADCAST, subnet.broadcast_address.packed
+    if told.search:
+        yield Code.SEARCH, names(told.search)
+
+
+def _routes(gateway: IPv4Address | None, subnet: IPv4Network) -> Iterator[bytes]:
+    """Routes that the netmask and the router cannot say. A guest that takes them ignores option 3 (RFC 3442)."""
+    if gateway is None:
+        yield b"\x20" + SERVER.packed + bytes(4)
+    elif gateway not in subnet:
+        yield b"\x20" + gateway.packed + bytes(4)
+        yield b"\0" + gateway.packed

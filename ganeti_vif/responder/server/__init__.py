@@ -1,0 +1,1 @@
+"""The process that serves guests: its sockets, its loop, and whom it serves."""

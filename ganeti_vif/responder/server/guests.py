@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The guests that are served: each tap that has a valid binding and exists, whichever of the two comes first.
+
+A guest is served by the present content of its file or not at all: a file that became bad ends its service.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from ganeti_vif.config.model import Config
+from ganeti_vif.engine.failure import Failure, Gone
+from ganeti_vif.kernel.guest_socket import GuestSocket, interesting
+from ganeti_vif.kernel.netlink.link_events import Device, Links
+from ganeti_vif.responder.lease import SERVER
+from ganeti_vif.responder.limit import Bucket
+from ganeti_vif.responder.service import Service, service, told
+from nfdhcpd_bridge import files
+from nfdhcpd_bridge.reading import Invalid, Reading, reading
+
+_PROGRAM = interesting(int(SERVER))
+BURST = 2
+"""Seconds of a guest's rate that it may use up at once."""
+CLOSERS = 64
+"""Threads that close sockets, which is waiting and no work. All of them are busy only when thousands close at once."""
+
+
+class Guest:
+    """One guest: the tap NAME with this INDEX, and what is known of it."""
+
+    __slots__ = ("advertisements", "bucket", "index", "name", "next_advertisement", "service", "socket", "tally")
+
+    def __init__(self, device: Device, given: Service, rate: int) -> None:
+        self.name, self.index = device.name, device.index
+        self.socket = GuestSocket(device.index, _PROGRAM)
+        self.service = given
+        self.bucket = Bucket(rate, rate * BURST)
+        self.tally: Counter[str] = Counter()
+        self.next_advertisement = 0.0
+        self.advertisements = 0
+
+    def send(self, frame: bytes, what: str) -> None:
+        self.tally[what if self.socket.send(frame) else "unsent"] += 1
+
+    def serve(self, given: Service) -> None:
+        """Serve by GIVEN from now on; a router that it knows no more says good-bye."""
+        old, new = self.service.router6, given.router6
+        if old and (new is None or new.address != old.address):
+            self.part()
+        self.service = given
+
+    def part(self) -> None:
+        if self.service.router6:
+            self.send(self.service.router6.advertised(last=True), "router_advertisement")
+
+
+class Guests:
+    """All guests of the node. JOINED and LEFT are called with each guest whose service begins, changes or ends."""
+
+    def __init__(
+        self, config: Config, links: Links, joined: Callable[[Guest], None], left: Callable[[Guest], None]
+    ) -> None:
+        self._config, self._links, self._joined, self._left = config, links, joined, left
+        self._closers = ThreadPoolExecutor(CLOSERS, thread_name_prefix="close")
+        self._stamps: Mapping[str, files.Stamp] = {}
+        self._readings: dict[str, Reading] = {}
+        self._behind: dict[str, set[str]] = {}
+        self.served: dict[str, Guest] = {}
+        self.invalid: dict[str, Invalid] = {}
+        self.unserved: dict[str, str] = {}
+        """Taps with a valid binding that cannot be served, and why. A tap that does not exist is no trouble."""
+        self.unreadable: str | None = None
+        """Why the directory itself cannot be read."""
+
+    @property
+    def bindings(self) -> int:
+        return len(self._readings) + len(self.invalid)
+
+    def configure(self, config: Config) -> None:
+        """Serve everybody by CONFIG from now on."""
+        self._config = config
+        self.read_all()
+        for name in list(self._readings):
+            self._settle(name)
+        for guest in self.served.values():
+            guest.bucket = Bucket(config.responder.rate, config.responder.rate * BURST)
+
+    def read_all(self) -> None:
+        """Read what changed in the whole directory since it was read last."""
+        directory = self._config.bindings.directory
+        self.unreadable = None
+        try:
+            found = files.stamps(directory) if self._config.responds else {}
+        except Failure as failure:
+            self.unreadable, found = failure.what, {}
+        known = self._stamps.keys() | self._readings.keys() | self.invalid.keys()
+        changed = {name for name in found.keys() | known if name not in found or found[name] != self._stamps.get(name)}
+        self._stamps = found
+        self.read(changed)
+
+    def read(self, names: Iterable[str]) -> None:
+        """Read the bindings of these taps."""
+        directory = self._config.bindings.directory
+        for name in names:
+            if name.startswith("."):
+                continue
+            self._forget(name)
+            try:
+                binding = files.binding_of(directory, name) if self._config.responds else None
+                if binding:
+                    self._remember(name, reading(binding.text))
+            except Invalid as invalid:
+                self.invalid[name] = invalid
+            except Failure as failure:
+                self.invalid[name] = Invalid(0, failure.what)
+            self._settle(name)
+
+    def _remember(self, name: str, binding: Reading) -> None:
+        self._readings[name] = binding
+        if binding.router and binding.router != name:
+            self._behind.setdefault(binding.router, set()).add(name)
+
+    def _forget(self, name: str) -> None:
+        self.invalid.pop(name, None)
+        old = self._readings.pop(name, None)
+        if old and old.router in self._behind:
+            self._behind[old.router].discard(name)
+            if not self._behind[old.router]:
+                del self._behind[old.router]
+
+    def follow(self, changed: Iterable[str]) -> None:
+        """Take in that the devices of these names changed."""
+        for name in changed:
+            for tap in (name, *self._behind.get(name, ())):
+                if tap in self._readings or tap in self.served:
+                    self._settle(tap)
+
+    def _settle(self, name: str) -> None:
+        """Begin, change or end the service of the tap NAME as it should be now."""
+        self.unserved.pop(name, None)
+        device, binding, guest = self._links.by_name.get(name), self._readings.get(name), self.served.get(name)
+        if guest and (device is None or binding is None or guest.index != device.index):
+            self._end(guest)
+            guest = None
+        if device is None or binding is None:
+            return
+        given = self._service(binding, device)
+        if guest is None:
+            try:
+                guest = self.served[name] = Guest(device, given, self._config.responder.rate)
+            except Gone:
+                return  # the message that says so is on its way
+            except Failure as failure:
+                self.unserved[name] = failure.what
+                return
+        elif guest.service == given:
+            return
+        guest.serve(given)
+        self._joined(guest)
+
+    def _service(self, binding: Reading, device: Device) -> Service:
+        """What the guest of DEVICE is served. Its router's side is INDEV; else the bridge that it is in."""
+        router = self._links.by_name.get(binding.router) if binding.router else None
+        router = router or self._links.by_index.get(device.master) or device
+        return service(binding, told(binding, self._config), router.mac, routed=router.index == device.index)
+
+    def _end(self, guest: Guest) -> None:
+        del self.served[guest.name]
+        self._left(guest)
+        # Not here: closing waits for all CPUs, and others want to be served.
+        self._closers.submit(guest.socket.close)
+
+    def end_all(self, *, farewell: bool) -> None:
+        """End every service, with a FAREWELL or without a word, and wait until all sockets are closed."""
+        for guest in list(self.served.values()):
+            if farewell:
+                self._end(guest)
+            else:
+                self._closers.submit(guest.socket.close)
+        self._closers.shutdown()

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the guest of one tap is served: all of it made from its binding, the configuration and the router's MAC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ganeti_vif.config.model import Config, Told
+from ganeti_vif.responder import dhcp6, lease, router
+from ganeti_vif.responder.dhcp6 import Server
+from ganeti_vif.responder.lease import Lease
+from ganeti_vif.responder.router import Router
+from nfdhcpd_bridge.reading import Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """GUEST is the guest's MAC and ROUTER ours; a part is None if the binding has nothing for it."""
+
+    guest: bytes
+    router: bytes
+    lease: Lease | None
+    router6: Router | None
+    server6: Server | None
+    ra_period: int
+
+
+def service(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Service:
+    """The service by BINDING, from the MAC of the router's side: of the tap if ROUTED, else of its bridge."""
+    return Service(
+        guest=binding.mac,
+        router=mac,
+        lease=lease.lease(binding, told),
+        router6=router.router(binding, told, mac, routed=routed),
+        server6=dhcp6.server(binding, told, mac),
+        ra_period=told.ra_period,
+    )
+
+
+def told(binding: Reading, config: Config) -> Told:
+    """What guests of BINDING's network are told: by its bridge, or by the public link that has its address."""
+    for private in config.private:
+        if binding.router and binding.router in private.bridges:
+            return private.told
+    addresses = [address for address in (binding.address, router.own_address(binding)) if address]
+    for public in config.public:
+        if any(public.subnet_of(address) for address in addresses):
+            return public.told
+    return config.responder.told

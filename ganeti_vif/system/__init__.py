@@ -1,0 +1,1 @@
+"""What else is on a node: files, sockets, processes, services. One module for each."""

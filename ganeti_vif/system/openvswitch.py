@@ -1,0 +1,64 @@
+"""Ports of Open vSwitch bridges, through ovs-vsctl."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Iterator
+
+from ganeti_vif.engine.difference import Alter, Change, Make, Remove
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import OvsPort
+
+TIMEOUT = 5
+"""Seconds that ovs-vsctl waits for ovs-vswitchd to follow: without a limit it waits for ever, and a VM with it."""
+
+
+def read(wanted: Iterable[OvsPort]) -> Iterator[OvsPort]:
+    """Those of WANTED's devices that are ports of an Open vSwitch bridge."""
+    for port in wanted:
+        bridge = _run("port-to-br", port.device, missing_is_fine=True)
+        if bridge:
+            listing = json.loads(_run("--format=json", "--columns=tag,trunks", "list", "port", port.device))
+            tag, trunks = listing["data"][0]
+            yield OvsPort(
+                device=port.device, bridge=bridge, tag=tag if isinstance(tag, int) else None, trunks=_set(trunks)
+            )
+
+
+def bridge_exists(name: str) -> bool:
+    """Whether Open vSwitch has a bridge NAME. Raises Failure if it cannot be asked."""
+    return name in _run("list-br").split()
+
+
+def perform(change: Change) -> None:
+    """Make CHANGE, in one transaction of ovsdb: a port that another bridge still holds is taken from there."""
+    match change:
+        case Make(OvsPort() as port) | Alter(_, OvsPort() as port):
+            options = [] if port.tag is None else [f"tag={port.tag}"]
+            options += [f"trunks={','.join(map(str, sorted(port.trunks)))}"] if port.trunks else []
+            _run("--if-exists", "del-port", port.device, "--", "add-port", port.bridge, port.device, *options)
+        case Remove(OvsPort() as port):
+            _run("--if-exists", "del-port", port.bridge, port.device)
+        case _:
+            raise NotImplementedError(change)
+
+
+def _set(value: object) -> frozenset[int]:
+    """A set column as ovs-vsctl prints it in JSON: one bare number, or ["set", [numbers]]."""
+    if isinstance(value, list):
+        return frozenset(value[1])
+    return frozenset({value}) if isinstance(value, int) else frozenset()
+
+
+def _run(*arguments: str, missing_is_fine: bool = False) -> str:
+    command = ["ovs-vsctl", f"--timeout={TIMEOUT}", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise Failure("ovs-vsctl is not installed", "apt install openvswitch-switch") from error
+    if done.returncode == 0:
+        return done.stdout.strip()
+    if missing_is_fine and "no port named" in done.stderr:
+        return ""
+    raise Failure(f"Open vSwitch refuses: {done.stderr.strip() or done.returncode}", f"see: {' '.join(command)}")

@@ -1,0 +1,1 @@
+"""QEMU: its processes, what they hold, and what they say."""

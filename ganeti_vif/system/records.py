@@ -1,0 +1,125 @@
+"""The records of the NICs that this node was told about: /run/ganeti-vif/nics/TAP.json; and TAP.origin beside them.
+
+/run is a tmpfs, so records live and die with the taps that they describe.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from ganeti_vif.engine.difference import Alter, Change, Make, Remove
+from ganeti_vif.engine.failure import Failure, Gone
+from ganeti_vif.engine.objects import Origin, Record
+
+DIRECTORY = "/run/ganeti-vif/nics"
+
+
+def read(wanted: Iterable[Record]) -> Iterator[Record]:
+    """Those of WANTED that exist."""
+    yield from (found for record in wanted if (found := record_of(record.tap)))
+
+
+def read_origins(wanted: Iterable[Origin]) -> Iterator[Origin]:
+    """Those of WANTED that exist."""
+    yield from (found for origin in wanted if (found := origin_of(origin.tap)))
+
+
+def stray_origins() -> Iterator[Origin]:
+    """The origins of taps without a record: their writer was killed before or after the record."""
+    with suppress(FileNotFoundError):
+        for file in sorted(os.listdir(DIRECTORY)):
+            tap, suffix = os.path.splitext(file)
+            if suffix == ".origin" and not exists(tap) and (found := origin_of(tap)):
+                yield found
+
+
+def read_all() -> Iterator[Record]:
+    """Every record of this node, and what a killed writer left beside them (its tap begins with a dot).
+
+    Raises Failure if they cannot be read.
+    """
+    try:
+        names = sorted(os.listdir(DIRECTORY))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        what = f"the records in {DIRECTORY} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"see: namei -l {DIRECTORY}") from error
+    for file in names:
+        tap, suffix = os.path.splitext(file)
+        if suffix == ".json" and (found := record_of(tap)):
+            yield found
+
+
+def record_of(tap: str) -> Record | None:
+    """The record of the tap of that name, or None."""
+    text = _text(f"{tap}.json")
+    return None if text is None else Record(tap=tap, text=text)
+
+
+def origin_of(tap: str) -> Origin | None:
+    """The origin of the tap of that name, or None."""
+    text = _text(f"{tap}.origin")
+    return None if text is None else Origin(tap=tap, text=text)
+
+
+def _text(name: str) -> str | None:
+    try:
+        with open(f"{DIRECTORY}/{name}", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        what = f"the record {DIRECTORY}/{name} cannot be read: {os.strerror(error.errno or 0)}"
+        raise Failure(what, f"see: ls -la {DIRECTORY}") from error
+
+
+def exists(tap: str) -> bool:
+    """Whether there is a record of TAP."""
+    return os.path.exists(f"{DIRECTORY}/{tap}.json")
+
+
+def age(tap: str) -> float:
+    """Seconds since the record of TAP was written; a long time if there is none."""
+    try:
+        return max(0.0, time.time() - os.stat(f"{DIRECTORY}/{tap}.json").st_mtime)
+    except FileNotFoundError:
+        return float("inf")
+
+
+def perform(change: Change) -> None:
+    """Write or remove a record or an origin. It appears whole or not at all: written beside, then renamed."""
+    match change:
+        case Make((Record() | Origin()) as wanted) | Alter(_, (Record() | Origin()) as wanted):
+            try:
+                _write(_name(wanted), wanted.text)
+            except OSError as error:
+                what = f"the record {DIRECTORY}/{_name(wanted)} cannot be written: {os.strerror(error.errno or 0)}"
+                raise Failure(what, "see: df /run") from error
+        case Remove((Record() | Origin()) as actual):
+            try:
+                os.unlink(f"{DIRECTORY}/{_name(actual)}")
+            except FileNotFoundError as error:
+                raise Gone(f"there is no record of {actual.tap}", "note: nothing is to be done") from error
+        case _:
+            raise NotImplementedError(change)
+
+
+def _name(thing: Record | Origin) -> str:
+    return f"{thing.tap}.{'json' if isinstance(thing, Record) else 'origin'}"
+
+
+def _write(name: str, text: str) -> None:
+    os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
+    beside = f"{DIRECTORY}/.{name}"
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(beside, f"{DIRECTORY}/{name}")
+    except OSError:
+        if os.path.exists(beside):
+            os.unlink(beside)
+        raise

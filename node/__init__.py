@@ -1,1 +1,0 @@
-"""The whole node: everything that should be here, everything that is, and the way from one to the other."""
