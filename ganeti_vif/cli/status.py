@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ganeti_vif.config.model import Config, Private, Public, VlanUplink, VxlanUplink
 from ganeti_vif.desired import routed
 from ganeti_vif.engine.difference import subject
 from ganeti_vif.engine.failure import remedy
+from ganeti_vif.nic.life import State, now
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.reconcile.survey import Survey
 
@@ -21,7 +22,7 @@ def status(config: Config, found: Survey, daemon: dict[str, Any] | None = None) 
         "daemon": daemon,
         "private": [_private(private, found) for private in config.private],
         "public": [_public(public, found) for public in config.public],
-        "nics": [_nic(nic, found) for nic in found.nics],
+        "nics": [_nic(nic, found, (daemon or {}).get("lives", {})) for nic in found.nics],
         "left_over": [{"instance": nic.instance, "tap": nic.tap, "uuid": nic.uuid} for nic in found.dead],
         "differences": len(found.changes),
         "trouble": [{"what": failure.what, "do": failure.do} for failure in found.trouble],
@@ -67,7 +68,7 @@ def _public(public: Public, found: Survey) -> Row:
     }
 
 
-def _nic(nic: Nic, found: Survey) -> Row:
+def _nic(nic: Nic, found: Survey, lives: Mapping[str, str]) -> Row:
     wanted = found.wanted.get(nic.tap, frozenset())
     binding = next((key for key in wanted if key[0] == "binding"), None)
     differences = sum(subject(change).key in wanted for change in found.changes)
@@ -86,7 +87,14 @@ def _nic(nic: Nic, found: Survey) -> Row:
         "binding": f"{binding[1]}/{binding[2]}" if binding else None,
         "unguarded": nic.grants.unguarded,
         "state": _state(nic, found, differences),
+        "life": _life(nic, found, lives).value,
     }
+
+
+def _life(nic: Nic, found: Survey, lives: Mapping[str, str]) -> State:
+    """Where NIC is in its life: what its record says, or what the daemon knows beyond that."""
+    recorded = State.PENDING if nic.tap in found.pending else State.STANDBY if nic.standby else State.ATTACHED
+    return now(State(lives[nic.tap]), recorded) if nic.tap in lives else recorded
 
 
 def _state(nic: Nic, found: Survey, differences: int) -> str:
@@ -94,7 +102,7 @@ def _state(nic: Nic, found: Survey, differences: int) -> str:
         return "not attached"
     if nic.tap not in found.wanted:
         return "in trouble"
-    if nic.elsewhere and not differences:
+    if nic.standby and not differences:
         return "elsewhere"
     guarded = "unguarded" if nic.grants.unguarded else "ok"
     return _count(differences) if differences else guarded
@@ -126,7 +134,7 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
         ("INSTANCE", "NIC", "TAP", "MODE", "LINK", "ADDRESSES", "BINDING", "STATE"),
         [
             (n["instance"], n["name"] or _shown(n["nic"]), n["tap"], n["mode"], n["link"], *_lists(n["addresses"]))
-            + ("yes" if n["binding"] else "-", n["state"])
+            + ("yes" if n["binding"] else "-", _shown_state(n["state"], n["life"]))
             for n in shown["nics"]
         ],
     )
@@ -141,6 +149,12 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
         yield f"  {remedy(trouble['do'])}"
     if shown["differences"]:
         yield f"{_count(shown['differences'])}: ganeti-vif check lists them, ganeti-vif reconcile mends them"
+
+
+def _shown_state(state: str, life: str) -> str:
+    """The state for the eye: what is wrong, or where the NIC is in its life if it is not simply attached."""
+    well = state in ("ok", "elsewhere", "not attached")
+    return life if well and life != State.ATTACHED.value else state
 
 
 def _shown(number: int | None) -> str:

@@ -201,13 +201,14 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole configuration of a node."""
+    """The whole configuration of a node. VERBOSE if the daemon logs each step in the life of a NIC."""
 
     private: tuple[Private, ...] = ()
     public: tuple[Public, ...] = ()
     bindings: Bindings = Bindings()
     responder: Responder = Responder()
     profiles: tuple[Profile, ...] = ()
+    verbose: bool = False
 
     @property
     def responds(self) -> bool:

@@ -59,6 +59,7 @@ _BINDINGS: Mapping[str, Parser] = {
     "consumer": values.one_of(Consumer),
 }
 _RESPONDER: Mapping[str, Parser] = {"enabled": values.truth, "rate": values.integer(1, 100000), **_TOLD}
+_DAEMON: Mapping[str, Parser] = {"verbose": values.truth}
 EXAMPLES: Mapping[str, str] = {
     "bridges": "1-100,200",
     "mtu": "1500",
@@ -99,6 +100,7 @@ def parse(text: str, path: str = PATH) -> Config:
         public=tuple(_public(s, responder.told) for s in sections if s.kind == "public"),
         bindings=next((_bindings(s) for s in sections if s.kind == "bindings"), Bindings()),
         responder=responder,
+        verbose=any(s.values(_DAEMON, EXAMPLES).get("verbose", False) for s in sections if s.kind == "daemon"),
     )
     for clash in clashes(config):
         section = [s for s in sections if (s.kind, s.word) == (clash.kind, clash.word)][-1]

@@ -11,7 +11,7 @@ from ganeti_vif.engine.failure import Failure
 
 Parser = Callable[[str], Any]
 """Makes a value of its text. Raises ValueError."""
-ALONE = ("bindings", "responder")
+ALONE = ("bindings", "responder", "daemon")
 """Sections that have no name and come once."""
 
 
@@ -23,7 +23,7 @@ class Section:
         self.kind, _, self.word = heading.partition(" ")
         self.word = self.word.strip()
         if self.kind not in ("private", "public", *ALONE) or (self.kind in ALONE) == bool(self.word):
-            there = "there are [private NAME], [public NAME], [bindings], [responder]"
+            there = "there are [private NAME], [public NAME], [bindings], [responder], [daemon]"
             raise self.failure("", f"unknown section [{heading}]", there)
 
     def values(

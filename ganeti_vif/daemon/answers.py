@@ -10,13 +10,15 @@ import json
 import os
 from collections.abc import Mapping
 
-from ganeti_vif.daemon.hand_over import HandOver
-from ganeti_vif.daemon.tending import Tending
+from ganeti_vif.daemon.lives import Lives
+from ganeti_vif.daemon.migrations import Migrations
+from ganeti_vif.daemon.trouble import Trouble
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.ganeti.hook import hook_of
 from ganeti_vif.ganeti.order import order_of
 from ganeti_vif.lifecycle.order import obey
 from ganeti_vif.lifecycle.taps import tap_index
+from ganeti_vif.nic.life import Event
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.system import ask, lock, log, records
 from ganeti_vif.system.complaint import lines
@@ -29,11 +31,12 @@ ALONE: Answer = (ask.ALONE, "")
 
 
 class Answers:
-    """Answers questions about the NICs that TENDING cares for."""
+    """Answers questions about the NICs whose LIVES the daemon knows."""
 
-    def __init__(self, tending: Tending, hand_over: HandOver) -> None:
-        self._tending = tending
-        self._hand_over = hand_over
+    def __init__(self, lives: Lives, migrations: Migrations, trouble: Trouble) -> None:
+        self._lives = lives
+        self._migrations = migrations
+        self._trouble = trouble
 
     def answer(self, question: Question) -> None:
         """Answer QUESTION. Raises Held if that has to wait."""
@@ -57,32 +60,32 @@ class Answers:
         try:
             order = order_of(environment, tap_index)
             if order:
-                with self._tending.locked() as node:
-                    obey(order, self._tending.config, node)
+                with self._lives.locked() as node:
+                    obey(order, self._lives.config, node)
         except lock.Held:
             raise
         except Failure as failure:
             if isinstance(order, Nic) and records.exists(order.tap):
-                self._tending.failed(order.tap, failure)
+                self._lives.failed(order.tap, failure)
             else:
                 log.say(failure.what, log.Level.ERROR)
             return "1", lines(failure)
         if isinstance(order, Nic):
-            self._tending.attached(order)
+            self._lives.happen(order.tap, Event.ORDERED)
         return "0", ""
 
     def _hook(self, environment: Mapping[str, str]) -> Answer:
         hook = hook_of(environment)
         if hook.migration:
-            self._hand_over.begin(hook.migration)
+            self._migrations.begin(hook.migration)
             return "0", ""
         if hook.instance:
-            self._hand_over.end(hook.instance.former_name)
+            self._migrations.end(hook.instance.former_name)
         if hook.instance is None or hooks.ACTIONS.get(hook.name) is not hooks.instance:
             return ALONE
         try:
-            with self._tending.locked() as node:
-                hooks.in_step(hook, hook.instance, self._tending.config, node)
+            with self._lives.locked() as node:
+                hooks.in_step(hook, hook.instance, self._lives.config, node)
         except lock.Held:
             raise
         except Failure as failure:
@@ -92,6 +95,8 @@ class Answers:
         return "0", ""
 
     def _state(self, _: Mapping[str, str]) -> Answer:
-        """`retrying`: what was not attached, by tap. `trouble`: what else cannot be seen or done, `what` and `do`."""
-        tending = self._tending
-        return "0", json.dumps({"pid": os.getpid(), "retrying": tending.retrying, "trouble": tending.trouble.told})
+        """`retrying`: what was not attached, by tap. `lives`: the states of NICs by tap or, if expected, by UUID.
+        `trouble`: what else cannot be seen or done, `what` and `do`."""
+        lives = self._lives
+        told = {"retrying": lives.retrying, "lives": lives.states, "trouble": self._trouble.told}
+        return "0", json.dumps({"pid": os.getpid(), **told})

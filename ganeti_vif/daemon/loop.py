@@ -10,28 +10,17 @@ import time
 from collections import deque
 
 from ganeti_vif.daemon.answers import Answers
-from ganeti_vif.daemon.hand_over import HandOver
-from ganeti_vif.daemon.look import look
-from ganeti_vif.daemon.tasks import (
-    CALM,
-    HELD,
-    PERIOD,
-    SHARE,
-    TURN,
-    Announce,
-    Claim,
-    Expect,
-    Look,
-    Move,
-    Prepare,
-    Task,
-    Tend,
-)
-from ganeti_vif.daemon.tending import Tending
-from ganeti_vif.daemon.timers import Agenda
+from ganeti_vif.daemon.lives import Lives
+from ganeti_vif.daemon.migrations import Migrations
+from ganeti_vif.daemon.survey import look
+from ganeti_vif.daemon.tasks import CALM, HELD, PERIOD, SHARE, TURN, Announce, Expect, Happen, Survey, Task
+from ganeti_vif.daemon.timers import Timers
+from ganeti_vif.daemon.trouble import Trouble
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.kernel import scheduling
-from ganeti_vif.kernel.netlink.events import Changed, Event, Gone
+from ganeti_vif.kernel.netlink.events import Changed, Gone
+from ganeti_vif.kernel.netlink.events import Event as Heard
+from ganeti_vif.nic.life import Event
 from ganeti_vif.reconcile.in_force import InForce
 from ganeti_vif.system import lock, log, records
 from ganeti_vif.system.child import Child
@@ -39,15 +28,16 @@ from ganeti_vif.system.control import Question
 from ganeti_vif.system.node import Node
 
 
-class Duties:
+class Loop:
     """The daemon's state. None of it matters when it dies: all is read again from the node and its records."""
 
     def __init__(self, known: InForce, node: Node) -> None:
-        self._agenda: Agenda[Task] = Agenda()
+        self._timers: Timers[Task] = Timers()
         self._known = known
-        self._tending = Tending(known.config, node, self._agenda)
-        self._hand_over = HandOver(self._tending, node, self._agenda)
-        self._answers = Answers(self._tending, self._hand_over)
+        self._told = Trouble()
+        self._lives = Lives(known.config, node, self._timers)
+        self._migrations = Migrations(self._lives, node, self._timers, self._told)
+        self._answers = Answers(self._lives, self._migrations, self._told)
         self._questions: deque[Question] = deque()
         self._trouble: frozenset[str] = frozenset()
         self._child: Child | None = None
@@ -58,50 +48,49 @@ class Duties:
     def configure(self, known: InForce) -> None:
         """From now on it is the configuration KNOWN that says what the node should be."""
         self._known = known
-        config = self._tending.config = known.config
-        self._tending.migrations.forget_plans()
+        config = self._lives.config = known.config
         uplinks = {public.uplink for public in config.public}
         self._devices = frozenset(name for private in config.private for name in private.devices) | uplinks
-        self._agenda.at(_now(), Look())
+        self._timers.at(_now(), Survey())
 
     @property
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
-        return [*([self._child.descriptor] if self._child else []), *self._tending.migrations.descriptors]
+        return [*([self._child.descriptor] if self._child else []), *self._migrations.descriptors]
 
     def patience(self) -> float:
         """Seconds until there is something to do although nothing was heard."""
-        due = _now() if self._questions else self._agenda.next()
+        due = _now() if self._questions else self._timers.next()
         return max(0.0, max(due, self._held) - _now())
 
-    def hear(self, event: Event) -> None:
+    def hear(self, event: Heard) -> None:
         """Plan what EVENT asks for."""
         match event:
             case Gone(name=name):
-                if records.exists(name) or self._tending.migrations.hears(name):
-                    self._agenda.at(_now(), Tend(name))
+                if records.exists(name) or self._lives.knows(name):
+                    self._timers.at(_now(), Happen(name, Event.CHANGED))
                     self._try_again()
                 if name in self._devices:
-                    self._look_soon()
+                    self._survey_soon()
             case Changed(device=None):
-                self._look_soon()
+                self._survey_soon()
             case Changed(device=str(name)):
                 self._changed(name)
 
     def _changed(self, device: str) -> None:
-        if device in self._tending.retrying:
+        if device in self._lives.retrying:
             return  # most likely our own attempt; it has its turn
         if records.exists(device):
-            self._agenda.at(_now() + CALM, Tend(device))
+            self._timers.at(_now() + CALM, Happen(device, Event.CHANGED))
             return
         if device in self._devices:
-            self._look_soon()
+            self._survey_soon()
         self._try_again()
 
     def _try_again(self) -> None:
         """Something came or went that may be what a NIC waits for that could not be attached."""
-        for tap in self._tending.retrying:
-            self._agenda.at(_now() + CALM, Tend(tap))
+        for tap in self._lives.retrying:
+            self._timers.at(_now() + CALM, Happen(tap, Event.CHANGED))
 
     def ask(self, question: Question) -> None:
         """Answer QUESTION when its turn comes."""
@@ -110,13 +99,13 @@ class Duties:
     def work(self) -> None:
         """Do what is due, questions and tasks in turn, until nothing is or the TURN is over."""
         if self._child and self._child.done():
-            self._looked(self._child)
-        for heard in set(self._tending.migrations.heard(_now())):
-            self._agenda.at(_now(), heard)
+            self._surveyed(self._child)
+        for heard in set(self._migrations.heard()):
+            self._timers.at(_now(), heard)
         end = _now() + TURN
         try:
             while self._held <= _now() < end:
-                task = self._agenda.take(_now())
+                task = self._timers.take(_now())
                 if task:
                     self._do(task)
                 if self._questions:
@@ -127,56 +116,50 @@ class Duties:
         except lock.Held:
             self._held = _now() + HELD
         try:
-            scheduling.ensure_urgent(urgent=self._tending.migrations.under_way)
+            scheduling.ensure_urgent(urgent=self._migrations.under_way)
         except Failure as failure:
-            self._tending.trouble.say("real time", failure)
+            self._told.say("real time", failure)
 
     def _do(self, task: Task) -> None:
         """Raises Held; then the task stays to be done."""
         try:
             match task:
-                case Tend(tap=tap):
-                    self._tending.tend(tap)
+                case Happen(tap=tap, event=event, nic=nic):
+                    self._lives.happen(tap, event, nic)
                 case Announce(nic=nic):
-                    self._tending.announce(nic)
+                    self._lives.announce(nic)
                 case Expect():
-                    self._hand_over.expect()
-                case Prepare(nic=nic):
-                    self._hand_over.prepare(nic)
-                case Claim(tap=tap):
-                    self._hand_over.claim(tap)
-                case Move(tap=tap, here=here):
-                    self._hand_over.move(tap, here=here)
-                case Look():
-                    self._look()
+                    self._migrations.expect()
+                case Survey():
+                    self._survey()
         except lock.Held:
-            self._agenda.at(_now(), task)
+            self._timers.at(_now(), task)
             raise
         except Exception as error:  # a bug of ours must not cost the other NICs their daemon
             log.say(f"bug: {task}: {error!r}", log.Level.ERROR)
 
-    def _look_soon(self) -> None:
-        self._agenda.at(max(_now() + CALM, self._earliest), Look())
+    def _survey_soon(self) -> None:
+        self._timers.at(max(_now() + CALM, self._earliest), Survey())
 
-    def _look(self) -> None:
+    def _survey(self) -> None:
         if self._child:
-            self._agenda.at(_now() + CALM, Look())
+            self._timers.at(_now() + CALM, Survey())
             return
         known, first = self._known, self._first
         self._began, self._first = _now(), False
         self._child = Child(lambda: look(known, at_once=first))
 
-    def _looked(self, child: Child) -> None:
+    def _surveyed(self, child: Child) -> None:
         self._child = None
         now = _now()
         self._earliest = now + SHARE * (now - self._began)
-        self._agenda.at(now + PERIOD, Look())
+        self._timers.at(now + PERIOD, Survey())
         answer = child.answer()
         if answer is None:
             died = Failure("the process that looked at the node died", "see: systemctl status ganeti-vifd")
-            self._tending.trouble.say("the look", died)
+            self._told.say("the survey", died)
             return
-        self._tending.trouble.say("the look", *(Failure(what, do) for what, do in answer["unable"]))
+        self._told.say("the survey", *(Failure(what, do) for what, do in answer["unable"]))
         for line in answer["repaired"]:
             log.say(f"repaired: {line}", log.Level.WARNING)
         trouble = frozenset(answer["trouble"])
@@ -184,7 +167,7 @@ class Duties:
             log.say(line, log.Level.ERROR)
         self._trouble = trouble
         for tap in answer["tend"]:
-            self._agenda.at(now, Tend(tap))
+            self._timers.at(now, Happen(tap, Event.CHANGED))
 
 
 def _now() -> float:

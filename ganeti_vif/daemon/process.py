@@ -18,7 +18,7 @@ import daemon
 
 from ganeti_vif.cli.configuration import tell_daemons
 from ganeti_vif.cli.flags import add_common
-from ganeti_vif.daemon.loop import Duties
+from ganeti_vif.daemon.loop import Loop
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.kernel.netlink import changes as netlink
 from ganeti_vif.kernel.netlink.events import Changed, Event, Events
@@ -39,18 +39,19 @@ SUCCESSION = 2.0
 """Seconds for the lock of a predecessor that was killed: a process that it had forked soon lets go of it."""
 
 
-def serve(known: InForce, path: str, signals: socket.socket) -> None:
+def serve(known: InForce, path: str, signals: socket.socket, *, verbose: bool = False) -> None:
     """Until SIGTERM or SIGINT. SIGNALS gives the number of each signal as a byte; PATH is the configuration's."""
     with Events() as events, Control() as control, Node() as node, ExitStack() as stack:
-        duties = Duties(known, node)
+        loop = Loop(known, node)
+        log.verbose = verbose or known.config.verbose
         bindings = stack.enter_context(Watch(known.config.bindings.directory))
         systemd.notify("READY=1")
         while True:
             poll = select.poll()
             sockets = (one.fileno() for one in (signals, *events.sockets, bindings))
-            for descriptor in (*sockets, *control.descriptors(), *duties.descriptors):
+            for descriptor in (*sockets, *control.descriptors(), *loop.descriptors):
                 poll.register(descriptor, select.POLLIN)
-            poll.poll(1000 * min(duties.patience(), control.patience(), (systemd.watchdog_seconds() or PERIOD) / 2))
+            poll.poll(1000 * min(loop.patience(), control.patience(), (systemd.watchdog_seconds() or PERIOD) / 2))
             systemd.notify("WATCHDOG=1")
             numbers = _waiting(signals)
             if signal.SIGTERM in numbers or signal.SIGINT in numbers:
@@ -59,14 +60,15 @@ def serve(known: InForce, path: str, signals: socket.socket) -> None:
             latest = _latest(known, path, asked=signal.SIGHUP in numbers)
             if latest is not known:
                 known = latest
-                duties.configure(known)
+                loop.configure(known)
+                log.verbose = verbose or known.config.verbose
                 stack.close()
                 bindings = stack.enter_context(Watch(known.config.bindings.directory))
             for event in (*events.read(), *_changes(bindings)):
-                duties.hear(event)
+                loop.hear(event)
             for question in control.questions():
-                duties.ask(question)
-            duties.work()
+                loop.ask(question)
+            loop.work()
 
 
 def _latest(known: InForce, path: str, *, asked: bool) -> InForce:
@@ -125,7 +127,7 @@ def main(arguments: list[str]) -> int:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)
             # Under the lock: a second daemon, which ends at it, must not put an edit in force for the first.
-            serve(_first(given.config), given.config, ours)
+            serve(_first(given.config), given.config, ours, verbose=given.verbose)
     except Failure as failure:
         complain(failure)
         return 1
@@ -144,5 +146,6 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="ganeti-vifd", description="Keeps the networks of a Ganeti node in step.")
     add_common(top)
     top.add_argument("--reload", action="store_true", help="have the daemon that runs work by the file, and end")
+    top.add_argument("--verbose", action="store_true", help="log each step in the life of each NIC")
     top.add_argument("--foreground", action="store_true", help="do not detach, as systemd wants it")
     return top

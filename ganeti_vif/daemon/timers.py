@@ -11,7 +11,7 @@ Task = TypeVar("Task", bound=Hashable)
 
 
 @dataclass(slots=True)
-class Agenda(Generic[Task]):
+class Timers(Generic[Task]):
     """Tasks by the moment from which they are due. Moments are seconds of any clock that never goes back."""
 
     _due: dict[Task, float] = field(default_factory=dict)

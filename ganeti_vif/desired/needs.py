@@ -48,11 +48,11 @@ def needs(nic: Nic, config: Config, context: Context) -> Needs:
 
                 shared.append(heard(nic.link))
         case Mode.ROUTED:
-            own += (thing for thing in routed.needs(nic, context) if not (nic.elsewhere and only_here(nic, thing)))
+            own += (thing for thing in routed.needs(nic, context) if not (nic.standby and only_here(nic, thing)))
             shared += public.desired(context.public, context.force_forwarding) if context.public else ()
         case Mode.OPENVSWITCH:
             own += openvswitch.needs(nic, context)
-    if not nic.elsewhere:
+    if not nic.standby:
         own += _binding(nic, config, context)
     return Needs(state(own), state(shared))
 

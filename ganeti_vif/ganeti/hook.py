@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from zlib import crc32
 
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.ganeti.environment import network_of, nic_of, tags
@@ -45,6 +46,11 @@ class Migration:
     source: str
     target: str
     nics: tuple[Nic, ...]
+
+    @property
+    def id(self) -> str:
+        """What both nodes' logs call it: made of what the hook says on both of them."""
+        return f"{crc32(' '.join((self.instance, self.source, self.target)).encode()):08x}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Hearing frames on a device, before any filter of ours (packet(7))."""
+"""Capturing frames on a device, before any filter of ours (packet(7))."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ROUNDS = 64
 """Frames at once: a guest that never rests must not keep its listener from everything else."""
 
 
-class Ear:
+class Capture:
     """A socket that hears what comes in by DEVICE: gratuitous ARP, RARP, IPv6's advertisements, or all.
 
     Raises Failure.

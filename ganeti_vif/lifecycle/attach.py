@@ -74,7 +74,7 @@ def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False) 
         raise failure
     wanted = needs(nic, config, context).all
     former = former_owner(nic.tap)
-    unmoved = former is not None and replace(former, elsewhere=nic.elsewhere) == nic
+    unmoved = former is not None and replace(former, standby=nic.standby) == nic
     before = dict(removable(former, config, node, context if unmoved else None)) if former else {}
     if former and is_same(nic, former):
         actual = node.read([*wanted.values(), *before.values(), *places(nic.tap)])

@@ -48,7 +48,7 @@ def remember(nic: Nic, config: Config, node: Node) -> None:
         if former:
             detach(former, config, node)
         node.perform(Make(pending))
-    elif former.elsewhere:
+    elif former.standby:
         own = dict(removable(former, config, node))  # the record first: if we die, it is still told of
         own.pop(("origin", nic.tap), None)
         node.perform(Alter(own.pop(pending.key), pending))

@@ -35,5 +35,5 @@ def let_go(nic: Nic, config: Config, node: Node, *, plan: tuple[Change, ...] | N
 def let_go_plan(nic: Nic, config: Config, node: Node) -> tuple[Change, ...]:
     """What it takes to speak for NIC no more."""
     own = needs(nic, config, context_of(nic, config, node)).own.values()
-    told = Alter(record_of(nic), record_of(replace(nic, elsewhere=True)))
+    told = Alter(record_of(nic), record_of(replace(nic, standby=True)))
     return (told, *(Remove(thing) for thing in own if only_here(nic, thing)))

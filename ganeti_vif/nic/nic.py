@@ -45,8 +45,8 @@ class Network:
 class Nic:
     """A NIC and the tap that it has at the moment. (TAP, INDEX, UUID) is its identity: tap names are reused.
 
-    TAP_MAC is the MAC that its tap keeps, if it was adopted with another than attach gives. ELSEWHERE if its guest
-    runs on another node: it is on its way to this one, or has left.
+    TAP_MAC is the MAC that its tap keeps, if it was adopted with another than attach gives. STANDBY if its guest
+    runs on another node: the guest is on its way to this node, or has left it.
     """
 
     instance: str
@@ -63,7 +63,7 @@ class Nic:
     tags: frozenset[str] = frozenset()
     network: Network | None = field(default=None)
     tap_mac: str | None = None
-    elsewhere: bool = False
+    standby: bool = False
     grants: Grants = Grants()
 
     @property

@@ -17,12 +17,14 @@ from ganeti_vif.nic.tags import Grants
 VERSION = 1
 PENDING = "pending"
 """Marks the record of a NIC that Ganeti told us of and that could not be attached: it has no claim to anything yet."""
+STANDBY = "elsewhere"
+"""What a record calls a NIC on standby. Earlier versions wrote it so, and may read it again."""
 
 
 def record_of(nic: Nic, *, pending: bool = False) -> Record:
     """The record of NIC. Equal NICs have equal records: sets are sorted. PENDING if it could not be attached."""
     values = {"version": VERSION} | ({PENDING: True} if pending else {}) | _plain(nic)
-    for name in ("tap_mac", "elsewhere"):
+    for name in ("tap_mac", STANDBY):
         if not values[name]:
             del values[name]  # an older version, installed again, does not know it
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
@@ -36,6 +38,7 @@ def nic_of(record: Record) -> Nic:
         if values.pop("version") != VERSION:
             raise ValueError("it is of another version")
         values.pop(PENDING, None)
+        values["standby"] = values.pop(STANDBY, False)
         network = values.pop("network")
         nic = Nic(
             **_typed(values, _NIC),
@@ -94,7 +97,8 @@ def _plain(value: Any) -> Any:
         case Nic(grants=grants):
             # Without grants it is as it was before there were any: an upgrade makes no record differ.
             left_out = {"grants"} if grants == Grants() else set()
-            return {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.name not in left_out}
+            names = [field.name for field in fields(value) if field.name not in left_out]
+            return {STANDBY if name == "standby" else name: _plain(getattr(value, name)) for name in names}
         case Network() | Vlans() | Grants():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case _:

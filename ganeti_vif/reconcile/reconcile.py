@@ -24,7 +24,7 @@ def reconcile(config: Config, node: Node) -> Survey:
     """
     found = whole.reconcile(config, node)
     for nic in found.moved:
-        if not nic.elsewhere:
+        if not nic.standby:
             announce(nic, config, node)
     return found
 

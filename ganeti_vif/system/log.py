@@ -18,6 +18,9 @@ from ganeti_vif.engine.failure import one_line
 SOCKET = "/dev/log"
 FILE = "/var/log/ganeti/vif.log"
 
+verbose = False
+"""Whether lines of level DEBUG are logged."""
+
 last_resort: TextIO | None = None
 """Where lines go that FILE does not take: a daemon that is not root and has no syslog has its standard error."""
 
@@ -28,10 +31,13 @@ class Level(IntEnum):
     ERROR = syslog.LOG_ERR
     WARNING = syslog.LOG_WARNING
     INFO = syslog.LOG_INFO
+    DEBUG = syslog.LOG_DEBUG
 
 
 def say(line: str, level: Level = Level.INFO) -> None:
     """Log LINE. Never raises: a full disk must not keep a VM from its network."""
+    if level is Level.DEBUG and not verbose:
+        return
     line = one_line(line)
     if os.path.exists(SOCKET):
         syslog.openlog("ganeti-vif", syslog.LOG_PID, syslog.LOG_DAEMON)

@@ -25,7 +25,7 @@ from dying import NOTHING, SIGNALS, forked, manage, well  # first: it finds the 
 from kill_scenes import SCENES, Scene
 
 import ganeti_vif.system.node
-from ganeti_vif.daemon.loop import Duties
+from ganeti_vif.daemon.loop import Loop
 from ganeti_vif.reconcile.in_force import in_force
 from ganeti_vif.system import lock
 
@@ -38,13 +38,13 @@ def shot() -> snapshot.Snapshot:
 def successor() -> int:
     """A daemon that starts, until it has looked at the node and done what came of that."""
     with ganeti_vif.system.node.Node() as node:
-        duties = Duties(in_force(), node)
-        duties.work()
-        while duties._child:
-            select.select(duties.descriptors, [], [])
-            duties.work()
-        while duties.patience() == 0:
-            duties.work()
+        loop = Loop(in_force(), node)
+        loop.work()
+        while loop._child:
+            select.select(loop.descriptors, [], [])
+            loop.work()
+        while loop.patience() == 0:
+            loop.work()
     return 0
 
 

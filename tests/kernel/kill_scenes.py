@@ -16,15 +16,14 @@ from dying import Tap, forked, manage, script, well  # first: it finds the produ
 import ganeti_vif.cli.command_line
 import ganeti_vif.entry.vif_script
 import ganeti_vif.system.node
-from ganeti_vif.daemon.hand_over import HandOver
-from ganeti_vif.daemon.look import look
-from ganeti_vif.daemon.loop import Duties
-from ganeti_vif.daemon.tasks import Task
-from ganeti_vif.daemon.tending import Tending
-from ganeti_vif.daemon.timers import Agenda
+from ganeti_vif.daemon.lives import Lives
+from ganeti_vif.daemon.loop import Loop
+from ganeti_vif.daemon.survey import look
+from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.engine.chains import table_of
 from ganeti_vif.kernel.netlink.events import Event, Gone
 from ganeti_vif.lifecycle.recorded import recorded
+from ganeti_vif.nic.life import Event as Happening
 from ganeti_vif.reconcile.in_force import in_force
 from ganeti_vif.system.ask import PROTOCOL
 from ganeti_vif.system.control import Question
@@ -191,13 +190,13 @@ class Daemon(Scene):
     def served(self, events: list[Event], questions: list[Question], met: Callable[[], bool]) -> int:
         """It does what EVENTS and QUESTIONS ask for, until that is MET."""
         with ganeti_vif.system.node.Node() as node:
-            duties = Duties(in_force(), node)
+            loop = Loop(in_force(), node)
             for event in events:
-                duties.hear(event)
+                loop.hear(event)
             for question in questions:
-                duties.ask(question)
+                loop.ask(question)
             while not met():
-                duties.work()
+                loop.work()
                 time.sleep(0.001)
         return 0
 
@@ -237,10 +236,12 @@ class HandedOver(Daemon):
     def moved(self, here: bool) -> int:
         assert self.tap
         with ganeti_vif.system.node.Node() as node:
-            agenda: Agenda[Task] = Agenda()
-            HandOver(Tending(in_force().config, node, agenda), node, agenda).move(self.tap.name, here=here)
+            lives = Lives(in_force().config, node, Timers())
+            events = (Happening.SPOKE, Happening.RELEASED) if here else (Happening.DEPARTS, Happening.CLAIMED)
+            for event in events:
+                lives.happen(self.tap.name, event)
         nic = recorded(self.tap.name)
-        return 0 if nic and nic.elsewhere != here else 1
+        return 0 if nic and nic.standby != here else 1
 
     def verb(self) -> int:
         return self.moved(self.here)

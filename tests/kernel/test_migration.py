@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,12 +11,12 @@ from contextlib import ExitStack
 import pytest
 
 from ganeti_vif.daemon.tasks import AGAIN
-from tests.lab import PacketSocket, Tap
+from tests.lab import Node, PacketSocket, Tap
 
 from .actions import answer, arp, attach, complaint, differences, link, manage, udp, vif_script
 from .environment import GATEWAY, mac, public, public6, routed
 from .migration_site import BEYOND, LIES, ROUTER, Site, arriving, connected, hook, link_of, moving, state, still, urgent
-from .vifd import until
+from .vifd import said, until
 
 
 @pytest.fixture
@@ -267,3 +268,40 @@ def test_an_announcement_by_somebody_else_takes_no_address_from_a_guest_that_sta
     site.router.send(lie)
     assert site.asked() == {"node1"}
     assert state(site.source) == "ok"
+
+
+def test_each_step_is_logged_with_one_id_on_both_nodes(site: Site, stack: ExitStack) -> None:
+    for node in (site.source, site.target):
+        with open(node.path("/etc/ganeti-vif/ganeti-vif.conf"), "a", encoding="utf-8") as file:
+            file.write("\n[daemon]\nverbose = yes\n")
+        manage(node, "setup")
+        until(lambda: "configuration read again" in said(node), "the daemon's new configuration")  # noqa: B023
+    before, arrival = moving(site, stack)
+    arrival.speak()
+    until(lambda: state(site.target) == "ok", "the answers for it")
+    until(lambda: state(site.source) == "elsewhere", "the source's leave")
+    before.close()
+    until(lambda: state(site.source) is None, "the end of it on the source")
+    gone, came = (steps(node) for node in (site.source, site.target))
+    assert [step for step, _ in gone] == [
+        "unknown -> attached: ordered",
+        "attached -> leaving: departs",
+        "leaving -> standby: claimed",
+        "standby -> unknown: gone",
+    ]
+    assert [step for step, _ in came] == [
+        "unknown -> expected: coming",
+        "expected -> standby: came",
+        "standby -> claiming: spoke",
+        "claiming -> attached: released",
+    ]
+    ids = {one for _, one in (*gone, *came) if one}
+    assert len(ids) == 1
+    assert all(one for _, one in came), "each step on the target is of this migration"
+    arrival.die()
+
+
+def steps(node: Node) -> list[tuple[str, str | None]]:
+    """The steps in the life of the guest's NIC that NODE's log tells, each with the id of its migration."""
+    pattern = r"debug: vm5\.example\.com NIC 0 \(\w+\): (\w+ -> \w+: \w+)(?:; migration ([0-9a-f]{8}))?$"
+    return [(found[1], found[2]) for found in re.finditer(pattern, said(node), re.MULTILINE)]

@@ -7,14 +7,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from ganeti_vif.daemon.migrations import Migrations
-from ganeti_vif.daemon.tasks import Claim
-from ganeti_vif.daemon.trouble import Trouble
 from ganeti_vif.desired.routed import TAP_MAC
+from ganeti_vif.kernel.capture import Capture
 from tests.lab import PATIENCE, Node, PacketSocket, Tap
 from tests.lab.frames import FramePort
 
@@ -126,17 +124,20 @@ def test_nothing_of_the_new_owner_meets_the_former_ones_state(
     }
 
 
-def test_who_waits_for_the_guest_of_a_tap_hears_the_next_one_of_its_name(ready: Node, tap: MakeTap) -> None:
-    """Although it was not told yet that the former one went."""
-    waiting = Migrations(Trouble())
+def test_a_capture_on_a_tap_that_went_says_that_it_is_deaf_to_the_next_one_of_its_name(
+    ready: Node, tap: MakeTap
+) -> None:
+    """The daemon may not have been told yet that the former one went."""
     one = tap(ready)
-    ready.inside(lambda: waiting.listen(one.name))
-    one.close()
-    one.wait_gone()
-    again = tap(ready)
-    assert again.name == one.name
-    ready.inside(lambda: waiting.listen(again.name))
-    ip(ready, f"link set {again.name} up")
-    again.send(frame(routed, LATER, "here"))
-    until(lambda: list(waiting.heard(time.monotonic())) == [Claim(again.name)], "its first frame")
-    waiting.forget(again.name)
+    with closing(ready.inside(lambda: Capture(one.name))) as former:
+        assert not former.deaf
+        one.close()
+        one.wait_gone()
+        again = tap(ready)
+        assert again.name == one.name
+        assert former.deaf
+        ip(ready, f"link set {again.name} up")
+        with closing(ready.inside(lambda: Capture(again.name))) as later:
+            again.send(frame(routed, LATER, "here"))
+            until(lambda: any(b"here" in heard for heard in later.frames()), "its first frame")
+        assert list(former.frames()) == []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from samples import BRIDGED, PUBLIC, ROUTED, assert_golden, nic_of
@@ -109,6 +110,34 @@ def test_a_nic_that_could_not_be_attached_says_so() -> None:
     nics = status(CONFIG, found)["nics"]
     assert [nic["state"] for nic in nics] == ["ok", "not attached", "in trouble"]
     assert found.findings[0] == f"not attached: {found.nics[1].whom}, to pvn1; NIC {found.nics[1].uuid}"
+
+
+@pytest.mark.parametrize(
+    ("standby", "known", "life", "shown"),
+    [
+        (False, {}, "attached", "ok"),
+        (False, {"tap0": "leaving"}, "leaving", "leaving"),
+        (True, {}, "standby", "standby"),
+        (True, {"tap0": "claiming"}, "claiming", "claiming"),
+        (True, {"tap0": "leaving"}, "standby", "standby"),
+    ],
+)
+def test_where_a_nic_is_in_its_life_is_shown_where_nothing_is_wrong(
+    standby: bool, known: dict[str, str], life: str, shown: str
+) -> None:
+    """What the daemon says counts as far as the record does not say another thing."""
+    found = survey()
+    found.nics[0] = replace(found.nics[0], standby=standby)
+    node = status(CONFIG, found, {"pid": 1, "retrying": {}, "lives": known})
+    assert node["nics"][0]["life"] == life
+    (row,) = (line for line in table(node | {"responder": None}) if "tap0" in line)
+    assert row.endswith(f" {shown}")
+
+
+def test_a_nic_that_could_not_be_attached_is_pending() -> None:
+    found = survey()
+    found.pending = {"tap1"}
+    assert status(CONFIG, found)["nics"][1]["life"] == "pending"
 
 
 def test_a_node_without_anything_shows_that_it_has_no_daemon() -> None:

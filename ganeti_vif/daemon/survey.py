@@ -52,12 +52,12 @@ def look(known: InForce, *, at_once: bool = False) -> dict[str, Any]:
             found.changes = ()
     young = {nic.tap for nic in found.nics if records.age(nic.tap) < YOUNG}
     unattached = {nic.tap for nic in found.nics if nic.tap not in found.wanted}
-    elsewhere = {nic.tap for nic in found.nics if nic.elsewhere}
+    standby = {nic.tap for nic in found.nics if nic.standby}
     return {
         "repaired": [finding(change) for change in found.changes],
         "trouble": [failure.what for failure in found.trouble],
         "unable": _plain(unable),
-        "tend": sorted(young | unattached | elsewhere | found.pending),
+        "tend": sorted(young | unattached | standby | found.pending),
     }
 
 
