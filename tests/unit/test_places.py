@@ -72,6 +72,15 @@ def test_the_readme_lists_the_rooms_in_their_order() -> None:
     assert re.findall(r"^  ([a-z]+)/ ", layout, re.MULTILINE) == inside
 
 
+def test_the_readmes_samples_are_of_one_run() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (process,) = re.findall(r"^daemon: process (\d+)$", text, re.MULTILINE)
+    assert re.findall(r" ganeti-vif\[(\d+)\]: ", text) == [process]
+    (bridges,) = re.findall(r"^bridges = (\S+)$", text, re.MULTILINE)
+    assert re.search(rf"^pvn +{bridges} ", text, re.MULTILINE)
+    assert len(set(re.findall(r"^[A-Z][a-z]{2} \d+ ", text, re.MULTILINE))) == 1
+
+
 def test_the_path_of_a_nic_numbers_its_files() -> None:
     numbers = [
         int(number) for number in re.findall(r"^ *(?:\| +)*(\d+) [a-z]", section("The path of a NIC"), re.MULTILINE)
