@@ -53,11 +53,14 @@ def here(text: str) -> str:
 
 
 def typed(machine: Machine, command: Command, *, status: int = 0) -> list[str]:
-    """Type COMMAND on MACHINE, where it ends with STATUS and prints what is shown, if that is; what it prints."""
+    """Type COMMAND on MACHINE. It must end with STATUS, and print what the document shows for it. Returns what it prints.
+
+    Its output is in the report of a failure, and with `pytest -s` on the screen: the documents' samples come from there."""
     print(f"# {command.text}")
     TOUCHED.add(command.place)
     done = machine.try_("sh", "-c", f"exec 2>&1; {here(command.text)}")
     assert done.returncode == status, done.stdout
+    print(done.stdout, end="")
     printed = done.stdout.splitlines()
     if command.output:
         assert unlike(command.output, printed) is None, f"{command.place}: {command.output}\nprinted: {done.stdout}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a guest may try and must not get through, and what it must: as data, for the matrix and for docs/guard.md."""
+"""What a guest may try and must not get through, and what it must: as data, for test_attacks.py and for tools/attacks."""
 
 from __future__ import annotations
 

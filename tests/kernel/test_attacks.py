@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The matrix: every attack from every kind of tap is dropped for its reason and reaches nobody; what is legitimate passes.
 
-docs/guard.md has the same table; the last test here compares them. GUARD_TABLE=write writes it.
+docs/attacks.md lists both; tools/attacks makes it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -22,13 +21,12 @@ from tests.lab import Node, PacketSocket, Tap, wire
 
 from .actions import attach, ip, manage, udp
 from .attacks import ATTACKS, LEGITIMATE, Cast
-from .conftest import ROOT, installed, quick
+from .conftest import installed, quick
 from .environment import BEYOND, CONFIG, GATEWAY, GATEWAY6, NODE_ADDRESS, bridged, private, public, public6, routed
 from .forging import BROADCAST, ether
 
 TAP_MAC = "fe:00:56:49:46:01"
 JUMBO = CONFIG.replace("bridges = 1-3", "bridges = 1-3\nmtu = 9000")
-DOCUMENT = ROOT / "docs" / "guard.md"
 WITNESS = """
 add table inet witness
 add chain inet witness seen {{ type filter hook prerouting priority -450; }}
@@ -256,21 +254,3 @@ def test_another_networks_multicast_does_not_reach_a_private_filtered_tap(lab: L
         assert not any(b"from next door" in one for one in heard[0])
         stranger.send(udp("aa:00:02:00:00:07", BROADCAST, private(7), "224.0.0.251", "a word"))
         lab.ears[1].expect(lambda frame: b"a word" in frame, "it passes where nothing is filtered")
-
-
-def table() -> str:
-    """The table of docs/guard.md."""
-    attacks = [f"| {name} | {reason} |" for name, (_, reason) in ATTACKS.items()]
-    rows = ["| attack | dropped as |", "|---|---|", *attacks, "", "| what is legitimate | |", "|---|---|"]
-    return "\n".join([*rows, *(f"| {name} | passes |" for name in LEGITIMATE)])
-
-
-def test_the_document_has_the_table() -> None:
-    begin, end = "<!-- attacks -->\n", "\n<!-- end -->"
-    text = DOCUMENT.read_text(encoding="utf-8")
-    head, _, rest = text.partition(begin)
-    found, _, tail = rest.partition(end)
-    if os.environ.get("GUARD_TABLE") == "write":
-        DOCUMENT.write_text(head + begin + table() + end + tail, encoding="utf-8")
-        return
-    assert found == table()

@@ -121,7 +121,7 @@ def test_the_daemon_takes_a_guest_over_in_its_cell(suite: str, boot: Boot, stack
     mouth = os.dup(tap.fd)
     Instance(node, "vm5.example.com", [(tap, routed(tap.name))], None, "-incoming", "defer")
     until(lambda: "its guest is on another node" in journal(node), "the readiness for it")
-    assert " elsewhere" in sh(node, "ganeti-vif status")
+    assert " standby" in sh(node, "ganeti-vif status")
     os.write(mouth, RARP)
     until(lambda: f"({tap.name}): attached to routed public" in journal(node), "the answers for it")
     assert tap.name in sh(node, "ip route show table 222")

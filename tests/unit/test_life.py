@@ -103,7 +103,7 @@ def test_what_a_transition_does_is_what_its_states_say(
         assert E.FORGET in effects or RECORDED[state] is S.UNKNOWN
 
 
-@pytest.mark.parametrize("recorded", set(RECORDED.values()), ids=lambda state: state.value)
+@pytest.mark.parametrize("recorded", dict.fromkeys(RECORDED.values()), ids=lambda state: state.value)
 @pytest.mark.parametrize("remembered", State)
 def test_the_record_is_right_where_it_says_another_thing(remembered: State, recorded: State) -> None:
     assert RECORDED[now(remembered, recorded)] is recorded
