@@ -25,10 +25,12 @@ from ganeti_vif.engine.failure import Failure, Gone
 from ganeti_vif.engine.marks import PROTOCOL
 from ganeti_vif.engine.objects import (
     Binding,
+    BridgeNetfilter,
     BridgePort,
     BridgeVlan,
     Key,
     Link,
+    Module,
     Network,
     Origin,
     OvsPort,
@@ -123,7 +125,10 @@ class MemoryNode(Node):
         """All that is on the node. A sysctl that has the kernel's value is not named."""
         found: dict[Key, Object] = {link.key: link for link in self._links.values()}
         found |= {k: t for k, t in self.things.items() if not (isinstance(t, Sysctl) and t.value == "0")}
-        files: list[Record | Origin] = [*records.read_all(), *(o for r in records.read_all() if (o := records.origin_of(r.tap)))]
+        files: list[Record | Origin] = [
+            *records.read_all(),
+            *(o for r in records.read_all() if (o := records.origin_of(r.tap))),
+        ]
         return found | {thing.key: thing for thing in [*files, *records.stray_origins()]}
 
     def has(self, *kinds: type) -> list[Object]:
@@ -148,9 +153,12 @@ class MemoryNode(Node):
         return Devices({name: self._device(name) for name in self._links if name in wanted})
 
     def _device(self, name: str) -> Device:
-        port = self.things.get(("port", name))
+        port, netfilter = self.things.get(("port", name)), self.things.get(("bridge netfilter", name))
         return Device(
-            self._links[name], ("up", name) in self.things, port.bridge if isinstance(port, BridgePort) else None
+            self._links[name],
+            ("up", name) in self.things,
+            port.bridge if isinstance(port, BridgePort) else None,
+            netfilter if isinstance(netfilter, BridgeNetfilter) else None,
         )
 
     def taps(self) -> dict[str, int]:
@@ -170,6 +178,8 @@ class MemoryNode(Node):
                 return records.origin_of(thing.tap)
             case Sysctl():
                 return self.things.get(thing.key, replace(thing, value="0"))
+            case BridgeNetfilter():
+                return self.things.get(thing.key, replace(thing, iptables=False, ip6tables=False))
         return self.things.get(thing.key)
 
     def routes_over(self, networks: Iterable[Network], table: int, mark: int) -> list[Route]:
@@ -196,7 +206,9 @@ class MemoryNode(Node):
                     found += [thing] if protocol == PROTOCOL else []
                 case Binding():
                     found += [thing] if thing.directory == directory and is_ours(thing.text) else []
-                case Link() | Sysctl() | Up() | BridgePort() | BridgeVlan() | TrunkVlan() | OvsPort():
+                case Link() | Sysctl() | Module() | Up() | BridgePort() | BridgeVlan() | TrunkVlan() | OvsPort():
+                    pass
+                case BridgeNetfilter():
                     pass
                 case _:
                     found.append(thing)
@@ -251,7 +263,7 @@ class MemoryNode(Node):
             raise Failure(f"no bridge {thing.bridge}", "nothing")
         if isinstance(thing, Route) and thing.device and ("up", thing.device) not in self.things:
             raise Failure(f"{thing.device} is down", "nothing")
-        if not isinstance(thing, Sysctl):
+        if not isinstance(thing, Sysctl | BridgeNetfilter):
             assert (there is None) == isinstance(change, Make), f"{change}, but there is {there}"
         self.things[thing.key] = thing
 

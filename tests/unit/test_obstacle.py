@@ -74,7 +74,12 @@ REFUSED: dict[str, tuple[Nic, Context, str, str]] = {
         "eth1 cannot be its tap: it is its link",
         TAPS,
     ),
-    "a card": (BRIDGE, context(BRIDGE, tap=tap(BRIDGE, kind=None, tun=None)), "tap0 is no tap but a network card", TAPS),
+    "a card": (
+        BRIDGE,
+        context(BRIDGE, tap=tap(BRIDGE, kind=None, tun=None)),
+        "tap0 is no tap but a network card",
+        TAPS,
+    ),
     "no Ethernet": (
         BRIDGE,
         context(BRIDGE, tap=tap(BRIDGE, tun="tun")),
