@@ -1,4 +1,4 @@
-# demo, test, test-e2e, test-package, test-kernels, lint, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
+# demo, test, test-e2e, test-package, test-kernels, lint, mutants, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
 PYTHON = /usr/bin/python3
 DESTDIR =
 
@@ -12,7 +12,7 @@ KERNELS = $(DEB) $(TEST) mmdebstrap e2fsprogs
 E2E = $(TEST) $(DEB) mmdebstrap
 LINT = python3-venv
 
-.PHONY: demo test test-e2e test-package test-kernels test-kernels-short lint deb bench install clean
+.PHONY: demo test test-e2e test-package test-kernels test-kernels-short lint mutants deb bench install clean
 
 demo:
 	@tools/apt-needs $(DEMO)
@@ -37,6 +37,17 @@ build/lint/bin/ruff:
 	@tools/apt-needs $(LINT)
 	$(PYTHON) -m venv build/lint
 	build/lint/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1
+
+# Plants faults in the modules that decide whose a tap is and what a guest may do, and tells which of them no unit test
+# notices. One module: make mutants FAULTS='ganeti_vif.desired.obstacle*'
+mutants: build/mutants/bin/mutmut
+	@tools/apt-needs $(TEST)
+	build/mutants/bin/python tools/mutants $(FAULTS)
+
+build/mutants/bin/mutmut:
+	@tools/apt-needs $(LINT)
+	$(PYTHON) -m venv --system-site-packages build/mutants
+	build/mutants/bin/pip install --quiet --disable-pip-version-check mutmut==3.8.1
 
 deb:
 	@tools/apt-needs $(DEB)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The filter of each kind of NIC, rule for rule and in its order, as nft gets it: golden/guard-NAME.txt.
+
+What the rules let through is judged elsewhere: by described packets in test_guard.py, by real ones in tests/kernel. Here
+no rule, no word and no reason changes without being read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from samples import BRIDGED, ROUTED, assert_golden, nic_of
+
+from ganeti_vif.guard import guard, tap_filter
+from ganeti_vif.guard.rules import Verdict
+from ganeti_vif.nic.nic import Nic
+
+OPEN_NETWORK = "vif:any-link-local"
+NICS: dict[str, tuple[Nic, int | None, bool]] = {
+    "routed": (nic_of(ROUTED), 0x564900DE, False),
+    "routed-ipv4": (nic_of(ROUTED, NETWORK_UUID=None), None, False),
+    "routed-ipv6": (nic_of(ROUTED, IP=None), 0x564900DE, False),
+    "bridged": (nic_of(BRIDGED), None, False),
+    "bridged-ipv4": (nic_of(BRIDGED, NETWORK_SUBNET6=None, NETWORK_GATEWAY6=None), None, False),
+    "of-any-address": (nic_of(BRIDGED, IP=None, NETWORK_UUID=None), None, False),
+    "of-any-link-local": (nic_of(BRIDGED), None, True),
+    "granted": (nic_of(BRIDGED, TAGS="vif:0:address:10.9.0.8/29 vif:0:address:fd00:9::8/125 vif:0:mac:aa:00:09:00:00:01"), None, False),
+    "trunk": (nic_of(BRIDGED, VLAN=":10:20"), None, False),
+    "unguarded": (nic_of(BRIDGED, TAGS="vif:0:unguarded"), 7, False),
+    "unguarded-trunk": (nic_of(BRIDGED, TAGS="vif:0:unguarded", VLAN=":10:20", NETWORK_TAGS="nfdhcpd"), None, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NICS)
+def test_the_whole_filter_of_a_nic(name: str) -> None:
+    nic, mark, any_link_local = NICS[name]
+    found = guard.rules(nic, mark, any_link_local=any_link_local)
+    chain = tap_filter.ingress(nic, mark, any_link_local=any_link_local)
+    verdicts = [rule.verdict.name if isinstance(rule.verdict, Verdict) else "MARK" for rule in found]
+    assert len(verdicts) == len(chain.rules)
+    lines = [f"{verdict} {rule.reason}: {rule.text}" for verdict, rule in zip(verdicts, chain.rules, strict=True)]
+    assert_golden(f"guard-{name}", lines)
+
+
+def test_a_network_tag_and_the_configuration_open_the_same() -> None:
+    tagged = nic_of(BRIDGED, NETWORK_TAGS=f"{BRIDGED['NETWORK_TAGS']} {OPEN_NETWORK}")
+    assert tagged.grants.any_link_local
+    assert guard.rules(tagged) == guard.rules(nic_of(BRIDGED), any_link_local=True)
+    assert guard.rules(tagged) != guard.rules(nic_of(BRIDGED))
+
+
+def test_a_routed_nic_without_an_address_sends_nothing_of_that_version() -> None:
+    nothing = replace(nic_of(ROUTED, NETWORK_UUID=None), ip=None)
+    accepted = [rule for rule in guard.rules(nothing) if rule.verdict is Verdict.ACCEPT]
+    assert [rule.reason for rule in accepted] == ["RARP announcement"]
