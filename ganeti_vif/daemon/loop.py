@@ -12,7 +12,9 @@ from collections import deque
 from ganeti_vif.daemon.answers import Answers
 from ganeti_vif.daemon.hand_over import HandOver
 from ganeti_vif.daemon.look import look
+from ganeti_vif.daemon.share import share
 from ganeti_vif.daemon.tasks import (
+    AFTER_ROUTED,
     CALM,
     HELD,
     PERIOD,
@@ -24,6 +26,7 @@ from ganeti_vif.daemon.tasks import (
     Look,
     Move,
     Prepare,
+    Share,
     Task,
     Tend,
 )
@@ -31,7 +34,7 @@ from ganeti_vif.daemon.tending import Tending
 from ganeti_vif.daemon.timers import Agenda
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.kernel import scheduling
-from ganeti_vif.kernel.netlink.events import Changed, Event, Gone
+from ganeti_vif.kernel.netlink.events import Changed, Event, Gone, Unfiltered
 from ganeti_vif.reconcile.in_force import InForce
 from ganeti_vif.system import lock, log, records
 from ganeti_vif.system.child import Child
@@ -45,6 +48,7 @@ class Duties:
     def __init__(self, known: InForce, node: Node) -> None:
         self._agenda: Agenda[Task] = Agenda()
         self._known = known
+        self._node = node
         self._tending = Tending(known.config, node, self._agenda)
         self._hand_over = HandOver(self._tending, node, self._agenda)
         self._answers = Answers(self._tending, self._hand_over)
@@ -87,6 +91,8 @@ class Duties:
                 self._look_soon()
             case Changed(device=str(name)):
                 self._changed(name)
+            case Unfiltered(device=device):
+                self._unfiltered(device)
 
     def _changed(self, device: str) -> None:
         if device in self._tending.retrying:
@@ -97,6 +103,15 @@ class Duties:
         if device in self._devices:
             self._look_soon()
         self._try_again()
+
+    def _unfiltered(self, device: str | None) -> None:
+        """Somebody flushed the ruleset, most likely. That does not wait for calm: guests are cut off by it, or open."""
+        if device and records.exists(device):
+            if device not in self._tending.retrying:
+                self._agenda.at(_now() + (0.0 if self._tending.is_routed(device) else AFTER_ROUTED), Tend(device))
+        elif device is None or device in self._devices:
+            self._agenda.at(_now(), Share())
+            self._look_soon()
 
     def _try_again(self) -> None:
         """Something came or went that may be what a NIC waits for that could not be attached."""
@@ -147,6 +162,8 @@ class Duties:
                     self._hand_over.claim(tap)
                 case Move(tap=tap, here=here):
                     self._hand_over.move(tap, here=here)
+                case Share():
+                    share(self._known, self._node)
                 case Look():
                     self._look()
         except lock.Held:

@@ -13,6 +13,8 @@ PERIOD = 60.0
 """Seconds between two looks at the whole node when nothing is heard."""
 CALM = 0.2
 """Seconds from a change to the look that it causes: changes come in bursts."""
+AFTER_ROUTED = 0.05
+"""Seconds by which a routed NIC is before others when their filters are gone: without its own it has no network."""
 SHARE = 10
 """A look that took t seconds is followed by at least SHARE * t without one, so that a busy node is not kept busier."""
 LONGEST = 60.0
@@ -40,6 +42,11 @@ class Announce:
 
     nic: Nic
     after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Make again what all NICs share: the public links, and what keeps private networks off the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +81,4 @@ class Move:
     here: bool
 
 
-Task = Tend | Announce | Look | Expect | Prepare | Claim | Move
+Task = Tend | Announce | Share | Look | Expect | Prepare | Claim | Move

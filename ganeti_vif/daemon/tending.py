@@ -83,6 +83,13 @@ class Tending:
                 log.say(f"{nic.whom}: repaired: {finding(change)}", log.Level.WARNING)
         self.plan_announcements(nic)
 
+    def is_routed(self, tap: str) -> bool:
+        """Whether the record of TAP says that its NIC is routed."""
+        with suppress(Failure):  # a damaged record: whoever tends it says so
+            nic = recorded(tap)
+            return nic is not None and nic.mode is Mode.ROUTED
+        return False
+
     def attached(self, nic: Nic) -> None:
         """NIC was attached, as Ganeti asked. It is announced when Ganeti has its answer."""
         self._said.pop(nic.tap, None)
