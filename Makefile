@@ -102,6 +102,7 @@ install:
 	install -m 644 etc/drop-ins/networkd.conf $(USR)/systemd/networkd.conf.d/ganeti-vif.conf
 	install -m 644 etc/drop-ins/networkd.network $(USR)/systemd/network/05-ganeti-vif.network
 	install -m 644 etc/drop-ins/udev.link $(USR)/systemd/network/05-ganeti-vif.link
+	install -D -m 644 etc/drop-ins/udev.rules $(USR)/udev/rules.d/85-ganeti-vif.rules
 	install -m 644 etc/drop-ins/NetworkManager.conf $(USR)/NetworkManager/conf.d/ganeti-vif.conf
 	set -e; for script in kvm-vif-bridge $(foreach mode,$(MODES),network/$(mode)/up network/$(mode)/down); do \
 		install -D -m 755 kvm-vif-bridge $(SHARE)/scripts/$$script; \

@@ -35,6 +35,11 @@ def heard(bridge: str) -> BridgeNetfilter:
     return BridgeNetfilter(bridge=bridge, iptables=True, ip6tables=True)
 
 
+def left_alone(bridge: str) -> BridgeNetfilter:
+    """What a BRIDGE of ours is without that: the node's own rules are nothing to its guests."""
+    return BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False)
+
+
 def unheard(
     bridge: str, netfilter: BridgeNetfilter | None, guests: Sequence[str], *, four: bool, six: bool
 ) -> Failure | None:

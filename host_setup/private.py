@@ -13,9 +13,9 @@ from ganeti_vif.config.model import VXLAN_PORT, Private, Uplink, VlanUplink, Vxl
 from ganeti_vif.engine.chains import Chain, FilterRule
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
-from ganeti_vif.engine.objects import ETHERNET_MTU, BridgePort, Link, Sysctl, Up
+from ganeti_vif.engine.objects import ETHERNET_MTU, BridgeNetfilter, BridgePort, Link, Sysctl, Up
 from ganeti_vif.engine.state import Object
-from host_setup.nfdhcpd import heard
+from host_setup.nfdhcpd import heard, left_alone
 
 _FACTS = ("kind", "lower", "vlan", "vni")
 MADE = (GROUP, LEAVING_GROUP)
@@ -64,9 +64,17 @@ def _mtu(private: Private, links: Mapping[str, Link]) -> int:
     return private.mtu or largest
 
 
-def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str, *, queued: bool = False) -> Iterator[Object]:
+def desired(
+    network: PrivateNetwork,
+    links: Mapping[str, Link],
+    node: str,
+    *,
+    queued: bool = False,
+    netfilter: BridgeNetfilter | None = None,
+) -> Iterator[Object]:
     """What NETWORK needs. NODE is something that tells this node from others: the bridge's MAC comes from it. QUEUED
-    if a real NFDHCPD is to hear its guests."""
+    if a real NFDHCPD is to hear its guests; if not, a bridge that we made is not left as one that is heard, which
+    NETFILTER tells, as far as the kernel knows that of the bridge."""
     yield Link(
         name=network.bridge,
         kind="bridge",
@@ -83,6 +91,8 @@ def desired(network: PrivateNetwork, links: Mapping[str, Link], node: str, *, qu
     )
     if queued:
         yield heard(network.bridge)
+    elif netfilter and (netfilter.iptables or netfilter.ip6tables) and links[network.bridge].group in MADE:
+        yield left_alone(network.bridge)
     yield Sysctl(path=f"net/ipv6/conf/{network.bridge}/disable_ipv6", value="1")
     # 8: answer no ARP request for any address of this node (kernel doc ip-sysctl).
     yield Sysctl(path=f"net/ipv4/conf/{network.bridge}/arp_ignore", value="8")

@@ -6,7 +6,7 @@ import argparse
 import configparser
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from ganeti_vif.cli.importing import stanzas
@@ -27,10 +27,11 @@ from ganeti_vif.lifecycle.recorded import recorded_nics
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.reconcile import responding, services
 from ganeti_vif.reconcile.in_force import in_force, unapplied
-from ganeti_vif.system import processes, settings, tables, units, xtables
+from ganeti_vif.system import processes, settings, tables, udev, units, xtables
 from ganeti_vif.system.node import Node
 
 DHCP_SERVER_PORT = 67
+NETWORKD, NETWORK_MANAGER = "systemd-networkd", "NetworkManager"
 MODULES = ("bridge", "tun", "nf_tables", "8021q", "vxlan", "br_netfilter")
 
 
@@ -61,17 +62,17 @@ def facts(config: Config) -> Facts:
     """What the checks are about, read from this node."""
     nics = tuple(recorded_nics())
     with Node() as node:
-        devices = frozenset(node.devices().by_name)
+        devices = {name: device.index for name, device in node.devices().by_name.items()}
         routes = [route for public in config.public for route in node.routes_on_link(public.uplink)]
         rules = [PolicyRule(version=v, device=d, priority=p) for v, d, p in node.incoming_rules()]
     return Facts(
         config=config,
         nics=nics,
-        devices=devices,
+        devices=frozenset(devices),
         sysctls=_sysctls(config, nics),
         modules={name: modules.available(name) for name in MODULES},
         networkd=_networkd(),
-        unmanaged=_unmanaged(),
+        unmanaged=_unmanaged(devices),
         ifupdown2=settings.exists("/usr/share/ifupdown2"),
         stanzas=stanzas(),
         xtables=tuple(XtablesRule(program=p, table=t, rule=r) for p, t, r in xtables.rules()),
@@ -117,7 +118,7 @@ def _yes(text: str | None) -> bool:
 
 def _networkd() -> Networkd | None:
     """None if it does not run."""
-    if not settings.exists("/run/systemd/netif/state"):
+    if not processes.named([NETWORKD]):  # /run/systemd/netif outlives it
         return None
     known: dict[str, str] = {}
     main = settings.layered(settings.SYSTEMD, ".", "networkd.conf")
@@ -144,9 +145,10 @@ def _networkd() -> Networkd | None:
     return Networkd(settings=known, files=tuple(files))
 
 
-def _unmanaged() -> tuple[str, ...] | None:
-    """None if NetworkManager does not run. A key with + adds to what was before (NetworkManager.conf(5))."""
-    if not settings.exists("/run/NetworkManager"):
+def _unmanaged(devices: Mapping[str, int]) -> tuple[str, ...] | None:
+    """None if NetworkManager does not run. A key with + adds to what was before (NetworkManager.conf(5)); of single
+    DEVICES udev says so (NM_UNMANAGED, NetworkManager(8))."""
+    if not processes.named([NETWORK_MANAGER]):  # /run/NetworkManager outlives it
         return None
     patterns: list[str] = []
     texts = settings.layered(settings.NETWORK_MANAGER, "conf.d", ".conf")
@@ -156,4 +158,5 @@ def _unmanaged() -> tuple[str, ...] | None:
         for key, value in parser["keyfile"].items() if parser.has_section("keyfile") else ():
             if key.rstrip("+").strip() == "unmanaged-devices":
                 patterns = [*(patterns if key.endswith("+") else ()), *(value or "").replace(",", ";").split(";")]
-    return tuple(pattern.strip() for pattern in patterns if pattern.strip())
+    known = (pattern.strip() for pattern in patterns if pattern.strip())
+    return (*known, *udev.marked(devices, "NM_UNMANAGED=1"))

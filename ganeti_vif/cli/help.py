@@ -40,8 +40,9 @@ HELP: Mapping[str, Help] = {
         },
     ),
     "teardown": Help(
-        text="Removes the bridges, VLAN and VXLAN devices, routes, policy rules and filters that setup made. As long "
-        "as a guest uses one of the networks that are meant, nothing is removed, and its tap is named. Spared are "
+        text="Removes the bridges, VLAN and VXLAN devices, routes, policy rules and filters that setup made: all, "
+        "also those that the file has no more, or those that --private names. As long as a guest uses one of the "
+        "networks that are meant, nothing is removed, and its tap is named. Spared are "
         "bridges that were there before setup (they lose our mark), the uplinks themselves, switches of the kernel "
         "(sysctl), bindings, and the configuration file: setup, the next boot and the next start of the daemon make "
         "again what it says. What is named by --private must not be in force: change the file before, and run setup.",

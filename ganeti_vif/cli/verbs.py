@@ -84,8 +84,9 @@ def tear_down(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         private, public = _released(given)
         # A part goes, and NFDHCPD serves the rest.
         queued = given.private is not None and _configured(given).bindings.consumer is Consumer.NFDHCPD
+        others = given.private is None
         changes, refused = setup.teardown(
-            private, public, node, queued=queued, dry_run=given.dry_run, progress=bar.show
+            private, public, node, queued=queued, others=others, dry_run=given.dry_run, progress=bar.show
         )
         if not refused and given.private is None and not given.dry_run:
             put_down(given.config)

@@ -12,14 +12,29 @@ from collections import deque
 from ganeti_vif.daemon.answers import Answers
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
+from ganeti_vif.daemon.share import share
 from ganeti_vif.daemon.survey import look
-from ganeti_vif.daemon.tasks import CALM, HELD, PERIOD, SHARE, TURN, Announce, Expect, Happen, Survey, Task
+from ganeti_vif.daemon.tasks import (
+    AFTER_ROUTED,
+    CALM,
+    HELD,
+    PERIOD,
+    SHARE,
+    TURN,
+    Announce,
+    Expect,
+    Happen,
+    Share,
+    Survey,
+    Task,
+)
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.daemon.trouble import Trouble
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.kernel import scheduling
-from ganeti_vif.kernel.netlink.events import Changed, Gone
+from ganeti_vif.kernel.netlink.events import Changed, Gone, Unfiltered
 from ganeti_vif.kernel.netlink.events import Event as Heard
+from ganeti_vif.lifecycle.recorded import is_routed
 from ganeti_vif.nic.life import Event
 from ganeti_vif.reconcile.in_force import InForce
 from ganeti_vif.system import lock, log, records
@@ -34,6 +49,7 @@ class Loop:
     def __init__(self, known: InForce, node: Node) -> None:
         self._timers: Timers[Task] = Timers()
         self._known = known
+        self._node = node
         self._told = Trouble()
         self._lives = Lives(known.config, node, self._timers)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
@@ -76,6 +92,8 @@ class Loop:
                 self._survey_soon()
             case Changed(device=str(name)):
                 self._changed(name)
+            case Unfiltered(device=device):
+                self._unfiltered(device)
 
     def _changed(self, device: str) -> None:
         if device in self._lives.retrying:
@@ -86,6 +104,16 @@ class Loop:
         if device in self._devices:
             self._survey_soon()
         self._try_again()
+
+    def _unfiltered(self, device: str | None) -> None:
+        """Somebody most likely flushed the ruleset. That does not wait for calm: guests are cut off by it, or open."""
+        if device and records.exists(device):
+            if device not in self._lives.retrying:
+                after = 0.0 if is_routed(device) else AFTER_ROUTED
+                self._timers.at(_now() + after, Happen(device, Event.CHANGED))
+        elif device is None or device in self._devices:
+            self._timers.at(_now(), Share())
+            self._survey_soon()
 
     def _try_again(self) -> None:
         """Something came or went that may be what a NIC waits for that could not be attached."""
@@ -130,6 +158,8 @@ class Loop:
                     self._lives.announce(nic)
                 case Expect():
                     self._migrations.expect()
+                case Share():
+                    share(self._known, self._node)
                 case Survey():
                     self._survey()
         except lock.Held:

@@ -15,6 +15,8 @@ PERIOD = 60.0
 """Seconds between two surveys of the whole node when nothing is heard."""
 CALM = 0.2
 """Seconds from a change to the work that it causes: changes come in bursts."""
+AFTER_ROUTED = 0.05
+"""Seconds by which a routed NIC comes before others when filters are gone: without its own filter it has no network."""
 SHARE = 10
 """A survey that took t seconds is followed by at least SHARE * t without one: a busy node is not kept busier."""
 LONGEST = 60.0
@@ -47,6 +49,11 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """Make again what all NICs share: the public links, and what keeps private networks away from the node."""
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
     """Survey the whole node, and mend what is not as it should be."""
 
@@ -56,7 +63,7 @@ class Expect:
     """See whether the taps of a guest are here that is on its way."""
 
 
-Task = Happen | Announce | Survey | Expect
+Task = Happen | Announce | Share | Survey | Expect
 
 
 def retry_after(attempts: int) -> float:

@@ -135,7 +135,7 @@ class Facts:
     modules: Mapping[str, bool | None] = field(default_factory=dict)
     networkd: Networkd | None = None
     unmanaged: tuple[str, ...] | None = None
-    """Patterns of devices that NetworkManager leaves alone; None if it does not run."""
+    """Patterns and names of devices that NetworkManager leaves alone; None if it does not run."""
     ifupdown2: bool = False
     stanzas: tuple[Stanza, ...] = ()
     xtables: tuple[XtablesRule, ...] = ()

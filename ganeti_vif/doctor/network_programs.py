@@ -75,6 +75,8 @@ def network_manager(facts: Facts) -> Iterator[Finding]:
     """NetworkManager takes taps out of their bridges when it manages them."""
     for device in _ours(facts) if facts.unmanaged is not None else ():
         assert facts.unmanaged is not None
+        if device in _uplinks(facts) and device not in facts.devices:
+            continue  # when setup makes it, udev says whose it is
         patterns = [one.removeprefix("interface-name:").removeprefix("=") for one in facts.unmanaged]
         if not any(fnmatchcase(device, pattern) for pattern in patterns):
             yield Finding(
@@ -92,8 +94,12 @@ def _ours(facts: Facts) -> list[str]:
     names = ["tap0"]
     for private in facts.config.private:
         names += [f"{private.prefix}{private.numbers[0]}"]
-        names += [private.uplink.port(private.numbers[0])] if private.uplink else []
-    return names
+    return [*names, *_uplinks(facts)]
+
+
+def _uplinks(facts: Facts) -> list[str]:
+    """One uplink of each family that has one."""
+    return [private.uplink.port(private.numbers[0]) for private in facts.config.private if private.uplink]
 
 
 def _stem(device: str) -> str:

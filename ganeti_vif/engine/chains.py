@@ -11,6 +11,8 @@ from ganeti_vif.engine.objects import Key
 
 BELOW = "-profile"
 """Ends the name of a device's subchain, which is in the table of the chain that jumps to it."""
+SCRATCH = "scratch-"
+"""Begins the name of a chain that no packet passes, and that is there for a moment only."""
 
 
 def table_of(family: str, chain: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import nic_of
 from ganeti_vif.system import records
 
@@ -33,3 +35,11 @@ def recorded_nics() -> list[Nic]:
         except Failure:
             continue
     return nics
+
+
+def is_routed(tap: str) -> bool:
+    """Whether the record of TAP says that its NIC is routed. A record that cannot be read does not say so."""
+    with suppress(Failure):  # whoever attaches or detaches it reports that
+        nic = recorded(tap)
+        return nic is not None and nic.mode is Mode.ROUTED
+    return False

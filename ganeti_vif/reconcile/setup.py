@@ -93,7 +93,9 @@ def layout(
                 if failure := obstacle(network, links, ports, masters):
                     result.refused.append(failure)
                     continue
-                wanted = private_networks.desired(network, links, node, queued=queued)
+                bridge = devices.by_name.get(network.bridge)
+                netfilter = bridge.netfilter if bridge else None
+                wanted = private_networks.desired(network, links, node, queued=queued, netfilter=netfilter)
                 leaving = private_networks.leaving(network, links, ports)
                 result.units.append(Unit(network.bridge, state(wanted), state(leaving)))
         except Failure as reason:
@@ -203,25 +205,29 @@ def teardown(
     node: Node,
     *,
     queued: bool = False,
+    others: bool = False,
     dry_run: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[list[Change], list[Failure]]:
     """Take away what setup made. Refuses, with the names of their taps, networks and links that VMs still use.
 
-    QUEUED: the chain of NFDHCPD's queues stays, for other networks need it. What was there before us stays, without our
-    mark; sysctls stay. The caller holds the lock `node`. Raises Interrupted between two changes: the next teardown does
-    the rest.
+    QUEUED: the chain of NFDHCPD's queues stays, for other networks need it. OTHERS that carry our mark go too: they
+    were configured once, or made by flags. What was there before us stays, without our mark; sysctls stay. The caller
+    holds the lock `node`. Raises Interrupted between two changes: the next teardown does the rest.
     """
     devices = node.devices()
-    refused = [*_bridges_in_use(private, devices), *_links_in_use(public, node)]
-    if refused:
-        return [], refused
     links = {name: device.link for name, device in devices.by_name.items()}
     ports = devices.ports()
+    bridges = dict.fromkeys(bridge for family in private for bridge in family.bridges)
+    own = {name for family in private for name in family.devices}
+    if others:
+        bridges |= dict.fromkeys(sorted(_in_our_care(links)))
+        own |= {name for name, link in links.items() if link.group in OURS}
+    refused = [*_bridges_in_use(bridges, own, devices), *_links_in_use(public, node)]
+    if refused:
+        return [], refused
     # With each bridge the uplink that it has, whatever the configuration says of it by now.
-    names = {name for family in private for name in family.devices} | {
-        port.name for family in private for bridge in family.bridges for port in ports.get(bridge, [])
-    }
+    names = own | {port.name for bridge in bridges for port in ports.get(bridge, [])}
     ours = state(links[name] for name in names & links.keys() if links[name].group in MADE)
     for link in public:
         things = public_links.desired(link, False)
@@ -253,23 +259,21 @@ def _remove(names: Sequence[str], node: Node, progress: Progress) -> None:
             RUN.standing += len(names[start : start + TOGETHER])
 
 
-def _bridges_in_use(private: Iterable[Private], devices: Devices) -> Iterator[Failure]:
+def _bridges_in_use(bridges: Iterable[str], own: Collection[str], devices: Devices) -> Iterator[Failure]:
     ports = devices.ports()
-    for family in private:
-        own = set(family.devices)
-        for bridge in family.bridges:
-            if taps := sorted(port.name for port in ports.get(bridge, []) if port.link.is_tap):
+    for bridge in bridges:
+        if taps := sorted(port.name for port in ports.get(bridge, []) if port.link.is_tap):
+            yield Failure(
+                f"{bridge} has taps on it: {', '.join(taps)}",
+                "note: stop or migrate their instances first: ganeti-vif status names them",
+            )
+        for port in ports.get(bridge, []):
+            if port.name not in own and not port.link.is_tap and port.link.group not in OURS:
+                kind = port.link.kind or "device"
                 yield Failure(
-                    f"{bridge} has taps on it: {', '.join(taps)}",
-                    "note: stop or migrate their instances first: ganeti-vif status names them",
+                    f"{bridge} has the port {port.name} ({kind}), which ganeti-vif did not make",
+                    f"ip link set {port.name} nomaster",
                 )
-            for port in ports.get(bridge, []):
-                if port.name not in own and not port.link.is_tap and port.link.group not in OURS:
-                    kind = port.link.kind or "device"
-                    yield Failure(
-                        f"{bridge} has the port {port.name} ({kind}), which ganeti-vif did not make",
-                        f"ip link set {port.name} nomaster",
-                    )
 
 
 def _links_in_use(public: Iterable[Public], node: Node) -> Iterator[Failure]:

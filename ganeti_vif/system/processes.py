@@ -30,9 +30,20 @@ def listeners(port: int) -> list[tuple[int, str]]:
 
 
 def named(names: Iterable[str]) -> list[tuple[int, str]]:
-    """Process id and name of each process that is called one of NAMES, itself or the script that it runs."""
+    """Process id and name of each process of this network that is called one of NAMES, itself or the script that it
+    runs. A container's are not this network's."""
     wanted = set(names)
-    return [(pid, name) for pid, name in _all() if name in wanted or wanted & _words(pid)]
+    return [(pid, name) for pid, name in _all() if (name in wanted or wanted & _words(pid)) and _is_here(pid)]
+
+
+def _is_here(pid: int) -> bool:
+    """Whether the process lives in this network namespace, as far as that may be seen: else it is told of."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
+    except DIED:
+        return False
+    except PermissionError:
+        return True
 
 
 def _all() -> Iterator[tuple[int, str]]:

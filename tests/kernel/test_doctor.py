@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -132,11 +134,31 @@ def test_ifupdown2_is_told_to_leave_taps_alone(fresh: Node, condoned: str) -> No
     assert f"bridge-ports-condone-regex {wanted}\n" in fresh.path("/etc/network/interfaces").read_text()
 
 
-def test_networkd_and_network_manager_are_told_to_leave_ours_alone(fresh: Node) -> None:
-    """Neither runs here: of their files and of the directories by which they are seen, all is as it would be."""
-    fresh.run(
-        ["mkdir", "-p", "/run/systemd/netif/state", "/run/NetworkManager", "/etc/systemd/network", "/usr/local/bin"]
-    )
+@contextmanager
+def running(node: Node, *programs: str) -> Iterator[None]:
+    """Meanwhile processes of these names run on NODE: they do nothing."""
+    with ExitStack() as stack:
+        for program in programs:
+            node.run(["sh", "-c", f"mkdir -p /usr/local/lib && cp /bin/sleep /usr/local/lib/{program}"])
+            process = stack.enter_context(node.popen([f"/usr/local/lib/{program}", "infinity"]))
+            stack.callback(process.kill)
+        yield
+
+
+def test_network_programs_that_were_stopped_manage_nothing(fresh: Node) -> None:
+    """Their directories in /run are there until the next boot."""
+    fresh.run(["sh", "-c", "mkdir -p /run/systemd/netif /run/NetworkManager; touch /run/systemd/netif/state"])
+    fresh.run(["sh", "-c", "rm /usr/lib/systemd/network*/*ganeti-vif.* /usr/lib/NetworkManager/conf.d/ganeti-vif.conf"])
+    with running(fresh, "NetworkManager"):
+        assert any("NetworkManager manages" in line for line in findings(fresh))
+        assert not any("networkd" in line for line in findings(fresh))
+    assert not any("NetworkManager" in line for line in findings(fresh))
+
+
+def test_networkd_and_network_manager_are_told_to_leave_ours_alone(fresh: Node, stack: ExitStack) -> None:
+    """Neither runs here: of their files and of the names by which they are seen, all is as it would be."""
+    fresh.run(["mkdir", "-p", "/etc/systemd/network", "/usr/local/bin"])
+    stack.enter_context(running(fresh, "systemd-networkd", "NetworkManager"))
     for program in ("systemctl", "networkctl"):
         fresh.run(
             ["sh", "-c", f"printf '#!/bin/sh\\n' > /usr/local/sbin/{program}; chmod 755 /usr/local/sbin/{program}"]

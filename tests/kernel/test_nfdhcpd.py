@@ -136,6 +136,25 @@ def test_the_rules_come_back_and_go_with_the_configuration(served: Node) -> None
     assert differences(served) == []
 
 
+def test_bridges_are_themselves_again_without_it(served: Node, tap: MakeTap) -> None:
+    """What they forward is no affair of the node's rules any more, where setup had made it so."""
+    ip(served, "link add br0 type bridge nf_call_iptables 1")
+    attach(served, bridged(tap(served).name))
+
+    def heard(bridge: str) -> tuple[int, int]:
+        found = link(served, bridge)["linkinfo"]["info_data"]
+        return found["nf_call_iptables"], found["nf_call_ip6tables"]
+
+    assert heard("pvn1") == (1, 1)
+    configure(served, CONFIG)
+    assert "ip link set pvn1 type bridge nf_call_iptables 0 nf_call_ip6tables 0" in manage(
+        served, "reconcile", "--dry-run"
+    )
+    manage(served, "reconcile")
+    assert [heard(bridge) for bridge in ("pvn1", "pvn3", "br0")] == [(0, 0), (0, 0), (1, 0)]
+    assert differences(served) == []
+
+
 SWITCH = "net/bridge/bridge-nf-call-iptables"
 MODULE = "/proc/sys/net/bridge"
 MODPROBE = f"""#!/bin/sh

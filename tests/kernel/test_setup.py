@@ -17,7 +17,7 @@ from ganeti_vif.engine.failure import remedy
 from tests.lab import PATIENCE, Node, wait_for
 
 from .actions import attach, complaint, differences, ip, link, manage, names, ping, run, shot, sysctl, vif_script
-from .conftest import MakeTap, Plug, configure
+from .conftest import MakeTap, Plug, apply, configure
 from .environment import CONFIG, GATEWAY, bridged, public, routed
 from .snapshot import anew
 
@@ -200,6 +200,24 @@ def test_a_mistake_is_told_before_anything_is_changed(node: Node, config: str, s
     assert done.returncode == 1
     assert says in complaint(done)
     assert shot(node) == before
+
+
+def test_teardown_takes_what_is_not_configured_any_more_too(node: Node, tap: MakeTap) -> None:
+    """Bridges, their uplinks, and nothing while a guest uses one of them; what was there before us only loses our mark."""
+    ip(node, "link add pvn3 type bridge", "link add br9 type bridge")
+    apply(node, CONFIG.replace("bridges = 1-3", "bridges = 1-3\nuplink = vxlan eth1 +10000"))
+    before = names(node) - {"pvn1", "pvn2", "vx10001", "vx10002", "vx10003"}
+    one = tap(node)
+    attach(node, bridged(one.name, link="pvn2"))
+    apply(node, CONFIG.replace("bridges = 1-3", "bridges = 1"))
+    assert "pvn2" in complaint(run(node, "teardown")) and {"pvn1", "pvn2", "pvn3"} <= names(node)
+    one.close()
+    one.wait_gone()
+    manage(node, "detach", one.name)
+    manage(node, "teardown")
+    assert names(node) == before
+    assert link(node, "pvn3").get("group", "default") == "default"
+    assert "ganeti_vif" not in node.run(["nft", "list", "ruleset"]).stdout
 
 
 def test_teardown_refuses_while_guests_live_and_names_their_taps(ready: Node, tap: MakeTap) -> None:

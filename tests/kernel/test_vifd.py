@@ -73,6 +73,21 @@ class TestWhileItRuns:
         until(lambda: "repaired:" in said(ready).rpartition("attached")[2], "a repair")
         until(lambda: clean(ready), "the whole of it")
 
+    def test_what_all_nics_share_is_filtered_again_at_once(self, ready: Node, tap: MakeTap) -> None:
+        """Not by a look, which finds it late and waits for whoever has a NIC in hand."""
+        one = tap(ready)
+        attach(ready, routed(one.name))
+        assert clean(ready)
+        holding = ["flock", "/run/ganeti-vif/nics.lock", "sh", "-c", "echo held; read _"]
+        with ready.popen(holding, stdin=subprocess.PIPE) as holder:
+            assert holder.stdout and holder.stdout.readline() == "held\n"
+            ready.run(["nft", "flush", "ruleset"])
+            until(
+                lambda: differences(ready) == [f"missing: filter chain netdev {one.name}-in"], "all but the NIC's own"
+            )
+            holder.communicate("")
+        until(lambda: clean(ready), "the NIC's own")
+
     def test_an_announcement_is_repeated(self, ready: Node, gateway: Node, tap: MakeTap) -> None:
         def gratuitous(frame: bytes) -> bool:
             found = arp_of(frame)

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
 
-from tests.kernel.environment import bridged, openvswitch, private
+from tests.kernel.environment import bridged, openvswitch, private, routed
 
 from .machine import Machine
 from .node import CONFIG, PRIVATE_GATEWAY, REPAIRED, SECOND, UPLINK, Guest, clean, differences, set_up, sh
@@ -36,9 +37,16 @@ def alone(guest: Guest, address: str) -> bool:
     return ", 0 received" in guest.sh(f"ping -n -c 3 -i 0.5 -W 5 {address}", check=False)
 
 
-def test_a_kernel_with_modules_serves_nfdhcpd_bridged_guests_too(node: Machine) -> None:
+def netfilter(node: Machine) -> str:
+    """What the bridge pvn1 says of itself."""
+    return sh(node, "ip -d link show pvn1")
+
+
+def test_a_kernel_with_modules_serves_nfdhcpd_bridged_guests_too(node: Machine, guest: MakeGuest) -> None:
     """br_netfilter is a module that nobody has loaded: setup does, and hands their questions to the queues."""
     assert "br_netfilter" not in sh(node, "lsmod")
+    asking = "while :; do busybox udhcpc -i eth0 -n -q -t 1 -T 1 -s /bin/true; rdisc6 -r 1 -w 500 eth0; done"
+    jobs = []
     try:
         set_up(
             node,
@@ -48,10 +56,22 @@ def test_a_kernel_with_modules_serves_nfdhcpd_bridged_guests_too(node: Machine) 
         )
         assert differences(node) == []
         assert sh(node, "cat /proc/sys/net/bridge/bridge-nf-call-iptables") == "0\n"
-        assert "nf_call_iptables 1" in sh(node, "ip -d link show pvn1")
+        assert "nf_call_iptables 1" in netfilter(node)
+        one, other = guest(node, 61), guest(node, 62)
+        one.attach(bridged(one.tap, 61))
+        other.attach(routed(other.tap, 62))
+        nfdhcpd = node.start(["/usr/bin/python3", "/mnt/inside/queues.py", "4", "42", "43"])
+        jobs = [node.start(["ip", "netns", "exec", vm.name, "sh", "-c", asking]) for vm in (one, other)]
+        told = nfdhcpd.wait()
+        ways = f"pvn1 {one.tap}", f"{other.tap} -"
+        assert sorted(told.stdout.splitlines()) == sorted(f"{queue} {way}" for queue in (42, 43) for way in ways), told
     finally:
+        for job in jobs:
+            job.signal(signal.SIGKILL)
+            job.wait()
         set_up(node, CONFIG)
         clean(node)
+    assert "nf_call_iptables 0" in netfilter(node)
 
 
 def test_a_vlan_aware_bridge_keeps_vlans_apart(node: Machine, guest: MakeGuest) -> None:

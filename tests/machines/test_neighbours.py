@@ -15,7 +15,22 @@ from tests.kernel.environment import private, public
 
 from .conftest import COSTS
 from .machine import Machine, name_of
-from .node import REPAIRED, SECOND, UPLINK, Guest, Pings, answers, clean, differences, doctor, heed, sh, write
+from .node import (
+    CONFIG,
+    REPAIRED,
+    SECOND,
+    UPLINK,
+    Guest,
+    Pings,
+    answers,
+    clean,
+    differences,
+    doctor,
+    heed,
+    set_up,
+    sh,
+    write,
+)
 
 MANAGEMENT = name_of("mgmt")
 File = Callable[[str, str], None]
@@ -98,21 +113,27 @@ def test_networkd_that_manages_the_vlans_is_told_of(node: Machine, file: File) -
 
 
 def test_network_manager(node: Machine) -> None:
-    """It manages VLAN uplinks, whose names the package cannot know, until one does what the doctor says."""
+    """VLAN uplinks have names that the package cannot know: udev tells NetworkManager whose they are."""
+    devices = ["tap5", "tap6", "pvn1", f"{UPLINK}.2991"]
     with running(node, "NetworkManager"):
         sh(
             node,
             f"nmcli connection add type ethernet con-name office ifname {MANAGEMENT} ipv4.method auto ipv6.method disabled",
         )
         sh(node, "nm-online -q -t 300")
-        assert heed(node) == [f"NetworkManager manages {UPLINK}.2991 and devices like it"]
         assert doctor(node) == []
-        clean(node)
         with undisturbed(node, "NetworkManager, restarted"):
             sh(node, "systemctl restart NetworkManager; nm-online -q -t 300; nmcli connection reload")
+        # and a network that is made while it runs
+        set_up(node, CONFIG.replace("bridges = 1-3", "bridges = 1-4"))
+        clean(node)
+        devices += ["pvn4", f"{UPLINK}.2994"]
         states = dict(line.split(":")[:2] for line in sh(node, "nmcli -t -f DEVICE,STATE device").splitlines())
-        assert {states[name] for name in ("tap5", "tap6", "pvn1", f"{UPLINK}.2991")} == {"unmanaged"}
+        assert {name: states[name] for name in devices} == dict.fromkeys(devices, "unmanaged")
         assert doctor(node) == []
+    set_up(node, CONFIG)
+    sh(node, "ganeti-vif teardown --private pvn=4")
+    clean(node)
 
 
 def test_ifupdown(node: Machine) -> None:

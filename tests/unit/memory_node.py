@@ -51,7 +51,7 @@ from ganeti_vif.system import openvswitch, records, tables
 from ganeti_vif.system.node import Node
 from nfdhcpd_bridge.binding import is_ours
 
-STANDBY = "elsewhere"
+STANDBY = "standby"
 """The field of a Nic that says that its guest runs on another node."""
 HANG_ON_A_DEVICE = (BridgePort, BridgeVlan, TrunkVlan, Up, Route, ProxyNeighbour, Chain)
 """What the kernel takes away with its device."""

@@ -34,12 +34,14 @@ from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.predecessors.interfaces import Option, Stanza
 
 CONFIG = Config(private=(Private(prefix="pvn", numbers=(1, 2)),), public=(PUBLIC,))
+VLANS = replace(CONFIG, private=(Private(prefix="pvn", numbers=(1,), uplink=VlanUplink("eth1", 9)),))
 NFDHCPD = replace(CONFIG, bindings=Bindings(consumer=Consumer.NFDHCPD))
 OURS = NetworkFile(path="/usr/lib/systemd/network/05-ganeti-vif.network", names=("tap*", "pvn*", "vx*"), unmanaged=True)
 BROAD = NetworkFile(path="/etc/systemd/network/20-all.network", names=("e*", "tap*"), unmanaged=False, proxy_ndp=True)
 LEAVES_ALONE = Networkd(
     settings={"ManageForeignRoutes": "no", "ManageForeignRoutingPolicyRules": "no"}, files=(OURS, BROAD)
 )
+ALONE = ("interface-name:tap*", "interface-name:pvn*")
 VIFD = Daemon(name="ganeti-vifd", loss="nobody repairs", runs=True, enabled=True)
 WELL = Facts(
     config=CONFIG,
@@ -47,7 +49,7 @@ WELL = Facts(
     sysctls={"net/ipv4/conf/all/rp_filter": "2", "net/bridge/bridge-nf-call-iptables": "0"},
     modules={"bridge": True, "tun": True, "nf_tables": None, "8021q": False, "vxlan": False},
     networkd=LEAVES_ALONE,
-    unmanaged=("interface-name:tap*", "interface-name:pvn*"),
+    unmanaged=ALONE,
     tables={"rt_pub": 222, "main": 254},
     calls=Calls(scripts=dict.fromkeys(SCRIPTS, True), hooks=dict.fromkeys(HOOKS, HOOK)),
     daemons=(VIFD,),
@@ -102,8 +104,7 @@ TAPS = {"nics": (nic("tap0"),)}
         ({"daemons": (replace(VIFD, runs=False),)}, "ganeti-vifd does not run", "restart"),
         ({"modules": {"bridge": False}}, "no module bridge", "linux-image"),
         (
-            {"config": replace(CONFIG, private=(Private(prefix="pvn", numbers=(1,), uplink=VlanUplink("eth1", 9)),))}
-            | {"networkd": None, "unmanaged": None},
+            {"config": VLANS, "networkd": None, "unmanaged": None},
             "no module 8021q, which the VLAN uplinks",
             "linux-image",
         ),
@@ -126,6 +127,11 @@ TAPS = {"nics": (nic("tap0"),)}
             r"20-all.network.d/ganeti-vif.conf",
         ),
         ({"unmanaged": ("interface-name:tap*",)}, "NetworkManager manages pvn1", r"interface-name:pvn\*"),
+        (
+            {"config": VLANS, "networkd": None, "modules": {}, "devices": WELL.devices | {"eth1.10"}},
+            "NetworkManager manages eth1.10",
+            r"interface-name:eth1\.",
+        ),
         (
             {"ifupdown2": True, "stanzas": (bridge(("bridge_ports", "eth0")),)}
             | {"nics": (nic("tap0", Mode.BRIDGED, "br0"),)},
@@ -190,6 +196,10 @@ def test_a_conflict_is_found_and_the_fix_is_said(changes: dict[str, Any], what: 
         {"sysctls": STRICT | {"net/ipv4/conf/all/rp_filter": "2"}},
         {"networkd": None},
         {"unmanaged": None},
+        # its uplink is udev's to tell of, or is not there yet
+        {"config": VLANS, "networkd": None, "modules": {}}
+        | {"devices": WELL.devices | {"eth1.10"}, "unmanaged": (*ALONE, "eth1.10")},
+        {"config": VLANS, "networkd": None, "modules": {}},
         {"calls": Calls(ganeti=False, scripts={"kvm-vif-bridge": None}, hooks={"watcher": None})},
         {"config": NFDHCPD, "nfdhcpd": (Process(pid=7, name="nfdhcpd"),)}
         | {"sysctls": {"net/bridge/bridge-nf-call-iptables": "1"}},
@@ -246,11 +256,17 @@ def test_the_settings_of_others_are_read_as_they_read_them(monkeypatch: pytest.M
         "networkd.conf.d": [("/usr/lib/x.conf", "[Network]\nManageForeignRoutes=no\n[DHCPv4]\nDUIDType=x\n")],
         "conf.d": [("/usr/lib/a.conf", "[keyfile]\nunmanaged-devices+=interface-name:tap*;interface-name:pvn*\n")],
     }
-    monkeypatch.setattr(doctor.settings, "exists", lambda path: True)
+    running = {"systemd-networkd", "NetworkManager"}
+    monkeypatch.setattr(doctor.processes, "named", lambda names: [(7, name) for name in names if name in running])
     monkeypatch.setattr(doctor.settings, "layered", lambda layers, below, suffix: files.get(below, []))
     monkeypatch.setattr(doctor.settings, "text", lambda path: "[keyfile]\nunmanaged-devices=mac:00:11:22:33:44:55\n")
     networkd = doctor._networkd()
     assert networkd
     assert networkd.settings["ManageForeignRoutes"] == "no"
     assert [(file.names, file.unmanaged) for file in networkd.files] == [(("tap*", "pvn*"), True), ((), False)]
-    assert doctor._unmanaged() == ("mac:00:11:22:33:44:55", "interface-name:tap*", "interface-name:pvn*")
+    assert doctor._unmanaged({}) == ("mac:00:11:22:33:44:55", *ALONE)
+    known = {"/run/udev/data/n5": "I:1\nE:ID_NET_DRIVER=8021q\nE:NM_UNMANAGED=1\n", "/run/udev/data/n6": "I:2\n"}
+    monkeypatch.setattr(doctor.settings, "text", known.get)
+    assert doctor._unmanaged({"eth1.9": 5, "eth1": 6, "eth2": 7}) == (*ALONE, "eth1.9")
+    running.clear()
+    assert (doctor._networkd(), doctor._unmanaged({})) == (None, None), "their directories in /run outlive them"

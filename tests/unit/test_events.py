@@ -9,7 +9,7 @@ import pytest
 
 from ganeti_vif.engine.marks import PROTOCOL, TABLE
 from ganeti_vif.kernel.netlink import events
-from ganeti_vif.kernel.netlink.events import Changed, Event, Events, Gone
+from ganeti_vif.kernel.netlink.events import Changed, Event, Events, Gone, Unfiltered
 from ganeti_vif.kernel.netlink.links import AF_BRIDGE, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU
 from ganeti_vif.kernel.netlink.query import attribute
 from ganeti_vif.kernel.netlink.routing import FRA_PROTOCOL
@@ -78,24 +78,31 @@ def test_routes_and_rules_are_heard_of_if_they_are_ours(heard: Events, protocol:
 
 
 @pytest.mark.parametrize(
-    ("table", "chain", "event"),
+    ("table", "chain", "device"),
     [
-        (TABLE, "profiles", Changed(None)),
-        (TABLE, "eth1-node", Changed(None)),
-        (f"{TABLE}-3", "tap0-in", Changed("tap0")),
-        (f"{TABLE}-3", "tap0-out-profile", Changed("tap0")),
-        (f"{TABLE}-63", "eth1.5-out", Changed("eth1.5")),
-        (f"{TABLE}-0", "a-b-in", Changed("a-b")),
-        (f"{TABLE}-1", "scratch-17", Changed(None)),
-        (f"{TABLE}s", "tap0-in", None),
-        ("filter", "tap0-in", None),
+        (TABLE, "profiles", None),
+        (TABLE, "eth1-node", None),
+        (f"{TABLE}-3", "tap0-in", "tap0"),
+        (f"{TABLE}-3", "tap0-out-profile", "tap0"),
+        (f"{TABLE}-63", "eth1.5-out", "eth1.5"),
+        (f"{TABLE}-0", "a-b-in", "a-b"),
     ],
 )
-def test_of_which_device_a_filter_was_is_in_the_name_of_its_chain(table: str, chain: str, event: Event | None) -> None:
+def test_of_which_device_a_filter_was_is_in_the_name_of_its_chain(table: str, chain: str, device: str | None) -> None:
+    """A chain that goes was taken from us; of one that is written anew the rules go, and that is told otherwise."""
     where, name = bytes(4) + attribute(NFTA_TABLE, table.encode() + b"\0"), chain.encode() + b"\0"
-    assert events._filter_event(events.NFT_DELCHAIN, where + attribute(NFTA_CHAIN_NAME, name)) == event
-    assert events._filter_event(events.NFT_DELRULE, where + attribute(NFTA_RULE_CHAIN, name)) == event
+    assert events._filter_event(events.NFT_DELCHAIN, where + attribute(NFTA_CHAIN_NAME, name)) == Unfiltered(device)
+    assert events._filter_event(events.NFT_DELRULE, where + attribute(NFTA_RULE_CHAIN, name)) == Changed(device)
     assert events._filter_event(10 << 8 | 6, where + attribute(NFTA_RULE_CHAIN, name)) is None
+
+
+@pytest.mark.parametrize(
+    ("table", "chain"), [(f"{TABLE}-1", "scratch-17"), (f"{TABLE}s", "tap0-in"), ("filter", "tap0-in")]
+)
+def test_chains_of_others_and_those_of_a_moment_are_no_news(table: str, chain: str) -> None:
+    where, name = bytes(4) + attribute(NFTA_TABLE, table.encode() + b"\0"), chain.encode() + b"\0"
+    assert events._filter_event(events.NFT_DELCHAIN, where + attribute(NFTA_CHAIN_NAME, name)) is None
+    assert events._filter_event(events.NFT_DELRULE, where + attribute(NFTA_RULE_CHAIN, name)) is None
 
 
 def test_messages_of_one_datagram_are_taken_apart() -> None:

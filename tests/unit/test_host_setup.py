@@ -13,12 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import PUBLIC, assert_golden, proper, words
 
-from ganeti_vif.config.model import Private, Uplink, VlanUplink, VxlanUplink
+from ganeti_vif.config.model import Consumer, Private, Uplink, VlanUplink, VxlanUplink
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.difference import difference
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
-from ganeti_vif.engine.objects import BridgePort, Link, Route, Rule, Sysctl, Up
+from ganeti_vif.engine.objects import BridgeNetfilter, BridgePort, Link, Route, Rule, Sysctl, Up
 from ganeti_vif.engine.state import Object, state
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Device, Devices
@@ -239,6 +239,25 @@ def test_one_network_that_cannot_be_does_not_keep_the_others_from_it() -> None:
         True,
         2,
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "on", "consumer", "wanted"),
+    [
+        (GROUP, True, Consumer.NFDHCPD, [True]),
+        (GROUP, True, Consumer.RESPONDER, [False]),
+        (GROUP, False, Consumer.RESPONDER, []),
+        (ADOPTED_GROUP, True, Consumer.RESPONDER, []),
+    ],
+)
+def test_a_bridge_is_heard_by_netfilter_only_for_nfdhcpd_if_we_made_it(
+    group: int, on: bool, consumer: Consumer, wanted: list[bool]
+) -> None:
+    found = devices((Link(name="pvn1", kind="bridge", group=group), None))
+    netfilter = BridgeNetfilter(bridge="pvn1", iptables=on, ip6tables=on)
+    found.by_name["pvn1"] = replace(found.by_name["pvn1"], netfilter=netfilter)
+    result = layout([replace(family(), numbers=(1,))], [], found, "node1", consumer=consumer)
+    assert [one.iptables for one in result.wanted.values() if isinstance(one, BridgeNetfilter)] == wanted
 
 
 def test_the_seclusion_comes_before_any_bridge_and_only_where_there_is_one() -> None:

@@ -185,8 +185,8 @@ def test_a_binding_says_where_its_nic_is_and_what_it_has() -> None:
 
 def test_a_binding_lies_in_the_directory_of_the_configuration_under_the_name_of_the_tap() -> None:
     nic = nic_of(BRIDGED)
-    elsewhere = replace(CONFIG, bindings=Bindings(directory="/b"))
-    assert ("binding", "/b", "tap0") in needs(nic, elsewhere, context(nic)).own
+    others = replace(CONFIG, bindings=Bindings(directory="/b"))
+    assert ("binding", "/b", "tap0") in needs(nic, others, context(nic)).own
 
 
 def test_the_mtu_is_that_of_the_bridge_or_of_the_uplink() -> None:

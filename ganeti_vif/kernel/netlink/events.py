@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ganeti_vif.engine.chains import BELOW
+from ganeti_vif.engine.chains import BELOW, SCRATCH
 from ganeti_vif.engine.marks import PROTOCOL, TABLE
 from ganeti_vif.kernel.netlink.links import (
     AF_BRIDGE,
@@ -72,7 +72,14 @@ class Changed:
     device: str | None
 
 
-Event = Gone | Changed
+@dataclass(frozen=True, slots=True)
+class Unfiltered:
+    """A whole filter chain of ours is gone: DEVICE's; or, without one, a chain that many share."""
+
+    device: str | None
+
+
+Event = Gone | Changed | Unfiltered
 
 
 class Events:
@@ -214,5 +221,9 @@ def _filter_event(kind: int, payload: bytes) -> Event | None:
     if table != TABLE:
         return None
     chain = text(found[NFTA_CHAIN_NAME if kind == NFT_DELCHAIN else NFTA_RULE_CHAIN])
-    device, _, direction = chain.removesuffix(BELOW).rpartition("-")
-    return Changed(device if device and direction in ("in", "out") else None)
+    if chain.startswith(SCRATCH):
+        return None
+    name, _, direction = chain.removesuffix(BELOW).rpartition("-")
+    device = name if name and direction in ("in", "out") else None
+    # Rules go whenever a chain is written anew; a chain that goes is nobody's way to change it.
+    return Unfiltered(device) if kind == NFT_DELCHAIN else Changed(device)

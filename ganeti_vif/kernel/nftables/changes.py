@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import nftables
 
-from ganeti_vif.engine.chains import Chain, FilterRule, MapElement, VerdictMap, table_of
+from ganeti_vif.engine.chains import SCRATCH, Chain, FilterRule, MapElement, VerdictMap, table_of
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove, subject
 from ganeti_vif.engine.failure import Failure, Gone
 from ganeti_vif.engine.marks import TABLE
@@ -159,7 +159,7 @@ class Nftables:
 
     def _translate(self, family: str, unknown: Mapping[Shape, FilterRule]) -> dict[Shape, Translation | None]:
         """Let libnftables put the examples of these shapes into a chain that no packet passes, and read it."""
-        scratch = f"scratch-{os.getpid()}"
+        scratch = f"{SCRATCH}{os.getpid()}"
         table = table_of(family, scratch)
         where = f"{family} {table} {scratch}"
         lines = [f"add table {family} {table}", f"add chain {where}", f"flush chain {where}"]

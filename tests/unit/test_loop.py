@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the daemon plans when it hears of something, and in which order it is due."""
+
+from __future__ import annotations
+
+import pytest
+
+from ganeti_vif.config.model import Config
+from ganeti_vif.daemon import loop
+from ganeti_vif.daemon.tasks import AFTER_ROUTED, CALM, Happen, Share, Survey, Task
+from ganeti_vif.kernel.netlink.events import Changed, Event, Unfiltered
+from ganeti_vif.nic.life import Event as Happening
+from ganeti_vif.reconcile.in_force import InForce
+from ganeti_vif.system.node import Node
+
+NOW = 100.0
+ROUTED, BRIDGED = "tap1", "tap0"
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> loop.Loop:
+    """The daemon of a node with two NICs, at rest: its first survey has begun."""
+    monkeypatch.setattr(loop, "_now", lambda: NOW)
+    monkeypatch.setattr(loop.records, "exists", lambda tap: tap in (ROUTED, BRIDGED))
+    one = loop.Loop(InForce(Config(), None), Node())
+    monkeypatch.setattr(loop, "is_routed", lambda tap: tap == ROUTED)
+    assert due(one, NOW) == [Survey()]
+    return one
+
+
+def due(daemon: loop.Loop, moment: float) -> list[Task]:
+    """What is to be done until MOMENT, in its order."""
+    found = []
+    while (task := daemon._timers.take(moment)) is not None:
+        found.append(task)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("event", "first", "then"),
+    [
+        (Unfiltered(ROUTED), [Happen(ROUTED, Happening.CHANGED)], []),
+        (Changed(ROUTED), [], [Happen(ROUTED, Happening.CHANGED)]),
+        (Unfiltered(None), [Share()], [Survey()]),
+        (Changed(None), [], [Survey()]),
+        (Unfiltered("tap9"), [], []),
+    ],
+)
+def test_filters_that_are_gone_do_not_wait_for_calm(
+    daemon: loop.Loop, event: Event, first: list[Task], then: list[Task]
+) -> None:
+    daemon.hear(event)
+    assert (due(daemon, NOW), due(daemon, NOW + CALM)) == (first, then)
+
+
+def test_routed_guests_whose_filters_are_gone_come_first(daemon: loop.Loop) -> None:
+    """Nothing reaches them without, and a bridged one's network goes on."""
+    for event in (Unfiltered(None), Unfiltered(BRIDGED), Unfiltered(ROUTED)):
+        daemon.hear(event)
+    assert due(daemon, NOW + AFTER_ROUTED) == [
+        Share(),
+        Happen(ROUTED, Happening.CHANGED),
+        Happen(BRIDGED, Happening.CHANGED),
+    ]
