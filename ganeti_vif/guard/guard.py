@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Network
 
 from ganeti_vif.engine.objects import Network
+from ganeti_vif.guard.offload import LIE
 from ganeti_vif.guard.rules import (
     ARP_HEADER,
     ARP_OPERATION,
@@ -34,6 +35,7 @@ from ganeti_vif.guard.rules import (
     IP_OFFSET,
     IP_SOURCE,
     IP_SOURCE_BITS,
+    MARK,
     ND_OPTION_MAC,
     ND_TARGET,
     PROTOCOL,
@@ -88,6 +90,7 @@ def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) ->
     if nic.grants.unguarded:
         return (_control(), *_own_prefix(nic), *_vlans(nic, ETHER_TYPE), *marking, _accept("unguarded: whatever else"))
     return (
+        _drop("checksum that would change it", equal(MARK, LIE)),
         _control(),
         *marking,
         *_usual(nic),

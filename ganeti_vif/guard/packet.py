@@ -25,17 +25,19 @@ from ganeti_vif.guard.guard import (
     SOLICITATION,
     VLAN,
 )
+from ganeti_vif.guard.offload import LIE
 from ganeti_vif.guard.rules import Field, Packet, mac_number
 from ganeti_vif.nic.nic import Nic
 
 KEYS = (
     *("mac", "to-mac", "vlan", "ether", "arp", "rarp", "sender", "sender-mac", "target"),
-    *("from", "to", "proto", "sport", "dport", "type", "fragment", "nd-mac", "nd-target", "length"),
+    *("from", "to", "proto", "sport", "dport", "type", "fragment", "nd-mac", "nd-target", "length", "checksum"),
 )
 UDP, FRAGMENT_HEADER, ICMP6 = 17, 44, 58
 PROTOCOLS = {"icmp": 1, "igmp": IGMP, "tcp": 6, "udp": UDP, "esp": 50, "ah": 51, "icmp6": ICMP6}
 OPERATIONS = {"request": 1, "reply": 2}
 FRAGMENTS = ("no", "first", "later")
+CHECKSUMS = ("own", "elsewhere")
 SOMEBODY = {4: "192.0.2.1", 6: "2001:db8::1"}
 """Where a packet goes of which nothing else is said (RFC 5737, RFC 3849)."""
 
@@ -113,8 +115,17 @@ def _packet(said: _Description, nic: Nic) -> Packet:
         found[rules.PROTOCOL] = said.number("ether", 0xFFFF, 0)
     else:
         found |= _ip(said, nic)
+    found |= _offload(said)
     found[rules.ETHER_TYPE] = VLAN if "vlan" in said else found[rules.PROTOCOL]
     return {field.name: value for field, value in found.items()}
+
+
+def _offload(said: _Description) -> dict[Field, int]:
+    """What guard/offload.py makes of a checksum that is left to the node."""
+    where = said.given.get("checksum", "own")
+    if where not in CHECKSUMS:
+        raise ValueError(f"checksum={where} is none of: {', '.join(CHECKSUMS)}")
+    return {rules.MARK: LIE} if where == "elsewhere" else {}
 
 
 def _arp(said: _Description, nic: Nic) -> dict[Field, int]:

@@ -24,6 +24,7 @@ class Form(Enum):
     NUMBER = "number"
     ETHERTYPE = "ethertype"
     HEXADECIMAL = "hexadecimal"
+    MARK = "mark"
     MAC = "mac"
     IPV4 = "ipv4"
     IPV6 = "ipv6"
@@ -53,6 +54,8 @@ IP6_SOURCE_BITS = Field("ip6.source", "@nh,64", 128, Form.HEXADECIMAL)
 IP6_NEXT = Field("ip6.next", "@nh,48", 8, Form.HEXADECIMAL)
 """What follows IPv6's first header."""
 UDP_DESTINATION_BITS = Field("udp.destination", "@th,16", 16, Form.HEXADECIMAL)
+MARK = Field("mark", "meta mark", 32, Form.MARK)
+"""What guard/offload.py found: no frame comes from a tap with any mark but that one."""
 PROTOCOL = Field("protocol", "meta protocol", 16, Form.ETHERTYPE)
 """What is in the frame, within its VLAN tag."""
 ARP_HEADER = Field("arp.header", "@nh,0", 48, Form.HEXADECIMAL)
@@ -142,6 +145,8 @@ def written(field: Field, value: int) -> str:
             return str(value)
         case Form.ETHERTYPE:
             return _ETHERTYPES.get(value, f"{value:#06x}")
+        case Form.MARK:
+            return f"{value:#010x}"
         case Form.HEXADECIMAL:
             return _hexadecimal(value, field.width)
         case Form.MAC:
