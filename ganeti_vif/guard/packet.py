@@ -116,6 +116,7 @@ def _packet(said: _Description, nic: Nic) -> Packet:
     else:
         found |= _ip(said, nic)
     found |= _offload(said)
+    found[rules.ETHER_GROUP] = found[rules.ETHER_DESTINATION] >> 40 & 1
     found[rules.ETHER_TYPE] = VLAN if "vlan" in said else found[rules.PROTOCOL]
     return {field.name: value for field, value in found.items()}
 
@@ -165,12 +166,18 @@ def _ip(said: _Description, nic: Nic) -> dict[Field, int]:
     found = upper | {
         rules.PROTOCOL: IPV6,
         rules.IP6_SOURCE: int(source),
+        rules.IP6_SOURCE_MIDDLE: _middle(source),
         rules.IP6_DESTINATION: int(destination),
         rules.UPPER: protocol,
         rules.IP6_LENGTH: said.number("length", 0xFFFF, 32 if rules.ND_OPTION_MAC in upper else 16),
     }
     more = {rules.IP6_NEXT: protocol} if fragment == "no" else {rules.IP6_FRAGMENT: 1, rules.IP6_NEXT: FRAGMENT_HEADER}
     return found | more
+
+
+def _middle(address: Address) -> int:
+    """The 16 bits in the middle of ADDRESS's interface identifier."""
+    return int(address) >> 24 & 0xFFFF
 
 
 def _version(said: _Description, nic: Nic) -> int:
@@ -193,7 +200,8 @@ def _upper(said: _Description, protocol: int) -> dict[Field, int]:
         return {}
     found = {rules.ICMP6_TYPE: said.number("type", 255, 128)}
     if found[rules.ICMP6_TYPE] in (SOLICITATION, ADVERTISEMENT):
-        found[rules.ND_TARGET] = int(said.address("nd-target", IPv6Address(SOMEBODY[6])))
+        target = said.address("nd-target", IPv6Address(SOMEBODY[6]))
+        found[rules.ND_TARGET], found[rules.ND_TARGET_MIDDLE] = int(target), _middle(target)
     if "nd-mac" in said:
         found[rules.ND_OPTION_MAC] = found[rules.RS_OPTION_MAC] = said.mac("nd-mac", "")
     return found
