@@ -21,6 +21,7 @@ from ganeti_vif.guard.rules import (
     ARP_SENDER,
     ARP_SENDER_MAC,
     ARP_TARGET,
+    DHCP_CHADDR,
     ETHER_DESTINATION,
     ETHER_GROUP,
     ETHER_SOURCE,
@@ -61,6 +62,7 @@ from ganeti_vif.guard.rules import (
     equal,
     leading,
     mac_number,
+    outside,
     unlike,
     within,
 )
@@ -74,6 +76,8 @@ ARP_OF_IPV4_OVER_ETHERNET = 0x000108000604
 """Hardware type 1 with 6 bytes, protocol type 0x0800 with 4."""
 REVERSE_REQUEST = 3
 IGMP, TCP, UDP = 2, 6, 17
+DHCP = 67, 68
+"""The ports of server and client."""
 MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
 AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
@@ -102,6 +106,7 @@ def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) ->
         *_groups(),
         *marking,
         *_usual(nic),
+        *_dhcp(nic),
         *control.rules(nic),
         _foreign_mac(nic),
         *_ipv4(nic),
@@ -156,11 +161,13 @@ def _usual(nic: Nic) -> Iterator[GuardRule]:
     in the frame: nft would make one load of the two, and Linux before 6.6 (6.1.61) looks for the type of a tagged frame
     in the wrong place then (af84f9e447a6, "nft_payload: rebuild vlan header on h_proto access").
     """
-    # By the destination alone: a client does not look at the port that an answer comes from.
-    yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, 68), equal(UPPER, UDP), equal(IP_OFFSET, 0))
     own_mac = equal(ETHER_SOURCE, mac_number(nic.mac))
     if (source := _first(nic, 4, IP_SOURCE_BITS)) is not None:
-        usual = between(UPPER, TCP, UDP), below(IP_DESTINATION_BITS, int(MULTICAST_IPV4.network_address))
+        usual = (
+            between(UPPER, TCP, UDP),
+            outside(UDP_DESTINATION_BITS, *DHCP),
+            below(IP_DESTINATION_BITS, int(MULTICAST_IPV4.network_address)),
+        )
         yield _accept("IPv4" if source else ANY_IPV4, equal(ETHER_TYPE, IPV4), *source, *usual, own_mac)
     if (source := _first(nic, 6, IP6_SOURCE_BITS)) is not None:
         reason = "IPv6" if source else ANY_IPV6
@@ -168,6 +175,16 @@ def _usual(nic: Nic) -> Iterator[GuardRule]:
         yield _accept(reason, *this, equal(IP6_NEXT, TCP), own_mac)
         one = leading(IP6_DESTINATION_BITS, 0xFF, 8, negated=True)
         yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546), one, own_mac)
+
+
+def _dhcp(nic: Nic) -> Iterator[GuardRule]:
+    """Nobody is a server, and nobody asks in another's name: a server would give it the leases of many, or take back
+    others'. By the destination alone: a client does not look at the port that an answer comes from."""
+    this = equal(UPPER, UDP), equal(IP_OFFSET, 0)
+    server, client = DHCP
+    yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, client), *this)
+    others = _none_of(DHCP_CHADDR, map(mac_number, nic.macs))
+    yield _drop("DHCP of another MAC", equal(UDP_DESTINATION_BITS, server), *this, *others)
 
 
 def _first(nic: Nic, version: int, field: Field) -> list[Match] | None:

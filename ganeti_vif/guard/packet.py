@@ -31,7 +31,20 @@ from ganeti_vif.nic.nic import Nic
 
 KEYS = (
     *("mac", "to-mac", "vlan", "ether", "arp", "rarp", "sender", "sender-mac", "target"),
-    *("from", "to", "proto", "sport", "dport", "type", "fragment", "nd-mac", "nd-target", "length", "checksum"),
+    *(
+        "from",
+        "to",
+        "proto",
+        "sport",
+        "dport",
+        "type",
+        "fragment",
+        "nd-mac",
+        "nd-target",
+        "length",
+        "checksum",
+        "chaddr",
+    ),
 )
 UDP, FRAGMENT_HEADER, ICMP6 = 17, 44, 58
 PROTOCOLS = {"icmp": 1, "igmp": IGMP, "tcp": 6, "udp": UDP, "esp": 50, "ah": 51, "icmp6": ICMP6}
@@ -190,10 +203,11 @@ def _version(said: _Description, nic: Nic) -> int:
 def _upper(said: _Description, protocol: int) -> dict[Field, int]:
     """The fields of the transport header."""
     if protocol == UDP:
-        return {
+        ports = {
             rules.UDP_SOURCE: said.number("sport", 0xFFFF, 4000),
             rules.UDP_DESTINATION: said.number("dport", 0xFFFF, 4000),
         }
+        return ports | ({rules.DHCP_CHADDR: said.mac("chaddr", "")} if "chaddr" in said else {})
     if protocol == IGMP:
         return {rules.IGMP_TYPE: said.number("type", 255, 0x16)}
     if protocol != ICMP6:

@@ -86,6 +86,8 @@ UPPER = Field("upper", "meta l4proto", 8)
 """What an IP packet carries, behind the extension headers: hop-by-hop and destination options, routing, fragment."""
 UDP_SOURCE = Field("udp.source", "udp sport", 16)
 UDP_DESTINATION = Field("udp.destination", "udp dport", 16)
+DHCP_CHADDR = Field("dhcp.chaddr", "@th,288", 48, Form.HEXADECIMAL)
+"""Whom a DHCP client says to be (RFC 2131, 2), behind eight bytes of UDP."""
 ICMP6_TYPE = Field("icmp6.type", "icmpv6 type", 8)
 ND_TARGET = Field("nd.target", "@th,64", 128, Form.HEXADECIMAL)
 """The target of a neighbour solicitation or advertisement (RFC 4861, 4.3 and 4.4)."""
@@ -127,6 +129,11 @@ def unlike(field: Field, value: int) -> Match:
 def between(field: Field, low: int, high: int) -> Match:
     """FIELD is one of LOW to HIGH."""
     return Match(field, low, high, f"{_words(field)} {low}-{high}")
+
+
+def outside(field: Field, low: int, high: int) -> Match:
+    """FIELD is there and none of LOW to HIGH."""
+    return Match(field, low, high, f"{_words(field)} != {low}-{high}", negated=True)
 
 
 def below(field: Field, value: int) -> Match:

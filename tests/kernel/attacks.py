@@ -90,6 +90,11 @@ class Cast:
         return ether(self.mac, to, 0x86DD, ip6(source, target, ICMP6, message, *extensions))
 
 
+def asked(chaddr: str) -> bytes:
+    """The fixed part of a DHCP client's message (RFC 2131, 2)."""
+    return struct.pack("!BBBBIHH16x", 1, 1, 6, 0, 7, 0, 0) + octets(chaddr).ljust(16, b"\0") + bytes(192)
+
+
 Build = Callable[[Cast], bytes]
 ATTACKS: dict[str, tuple[Build, str]] = {}
 """What is tried: by its name, how, and the reason for which it is dropped."""
@@ -191,6 +196,14 @@ attack(
     DHCP,
     lambda c: ether(c.mac, c.to, 0x0800, ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 67, 68, bytes(56)), more=True)),
 )
+for name, to in (("all", BROADCAST), ("one host", "")):
+    attack(
+        f"a DHCP client's question of another MAC, to {name}",
+        "DHCP of another MAC",
+        lambda c, to=to: ether(  # type: ignore[misc]
+            c.mac, to or c.to, 0x0800, ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 68, 67, asked(c.other_mac)))
+        ),
+    )
 QUERIER = "multicast router or querier"
 attack(
     "an IGMP query",
@@ -505,6 +518,10 @@ legitimate(
 legitimate(
     "a later IPv4 fragment that looks like DHCP",
     lambda c: ether(c.mac, c.to, 0x0800, ip4(c.ip, c.other, UDP, struct.pack("!HH", 67, 68) * 20, offset=1472)),
+)
+legitimate(
+    "a DHCP client's renewal",
+    lambda c: ether(c.mac, c.to, 0x0800, ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 68, 67, asked(c.mac)))),
 )
 legitimate(
     "multicast DNS over IPv4", lambda c: c.v4(c.ip, target="224.0.0.251", to="01:00:5e:00:00:fb", ports=(5353, 5353))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import threading
 
 import pytest
@@ -232,6 +234,28 @@ def test_a_routed_guest_reaches_the_world_and_not_the_node(ready: Node, plug: Pl
 def _link_local(node: Node, device: str) -> str:
     words = node.run(["ip", "-6", "-o", "addr", "show", "dev", device, "scope", "link"]).stdout.split()
     return words[words.index("inet6") + 1].partition("/")[0]
+
+
+@pytest.mark.parametrize(("version", "port"), [(4, 67), (6, 547)])
+def test_a_server_of_the_node_s_own_networks_hears_no_routed_guest(
+    ready: Node, plug: Plug, version: int, port: int
+) -> None:
+    """It is a server for DHCP at the node's address; what guests ask everybody is heard where it is served."""
+    guest = routed_guest(ready, plug)
+    address = NODE_ADDRESS if version == 4 else NODE_ADDRESS6
+    before = dropped_at_the_node(ready)
+    guest.inside(lambda: send_datagram(address, port))
+    assert dropped_at_the_node(ready) == before + 1
+
+
+def send_datagram(address: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.sendto(b"DISCOVER", (address, port))
+
+
+def dropped_at_the_node(node: Node) -> int:
+    chain = node.run(["nft", "list", "chain", "inet", "ganeti_vif", "eth1-node"]).stdout
+    return int(re.findall(r"counter packets (\d+)", chain)[-1])
 
 
 def test_node_access_opens_the_node_and_closes_it_again(node: Node, plug: Plug) -> None:

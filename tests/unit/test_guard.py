@@ -42,7 +42,7 @@ def test_no_rule_has_an_anonymous_set_and_all_count(name: str) -> None:
 
 
 def test_a_filter_has_few_rules() -> None:
-    assert len(tap_filter.ingress(NICS["routed"], 1).rules) <= 60
+    assert len(tap_filter.ingress(NICS["routed"], 1).rules) <= 61
 
 
 @pytest.mark.parametrize("given", [ROUTED, BRIDGED])
