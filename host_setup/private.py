@@ -216,6 +216,24 @@ def _port_obstacle(
     return None
 
 
+def tunnels(private: Iterable[Private]) -> Iterator[Chain]:
+    """Frames for private networks come in by their own uplink's device: the kernel takes VXLAN from any device, and
+    learns the sender as a tunnel end. Told by the VNI, for somebody else on this node may have tunnels of his own."""
+    for family in private:
+        if isinstance(family.uplink, VxlanUplink) and family.numbers:
+            vnis = f"{family.uplink.offset + family.numbers[0]}-{family.uplink.offset + family.numbers[-1]}"
+            match = f'iifname != "{family.uplink.device}" udp dport {VXLAN_PORT} @th,96,24 {vnis}'
+            yield Chain(
+                family="inet",
+                name=f"{family.prefix}-tunnels",
+                hook="input",
+                device=None,
+                priority=-300,
+                policy="accept",
+                rules=(FilterRule(f"{match} counter drop", "a tunnel by another device than the uplink's"),),
+            )
+
+
 def seclusion() -> Iterator[Object]:
     """Nothing that comes in by a private bridge reaches the node itself, and nothing is routed in or out.
 

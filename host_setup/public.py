@@ -133,15 +133,16 @@ def _way_to_the_node(public: Public) -> Chain:
 
     What comes in by the uplink carries the mark too; there it may be for an address of the node's own. Everything else
     leaves at the first rule. Neighbour discovery, membership reports and questions for addresses are the node's part
-    as a router; of ICMP it gets the errors that its own packets cause. With `node-access` the chain is empty.
+    as a router; of ICMP it gets the errors that its own packets cause. Questions of DHCP go to whoever serves this
+    link, and not to the node's addresses: a server there is another network's. With `node-access` the chain is empty.
     """
     rules = [
         FilterRule(f"meta mark != {public.mark:#010x} accept", "not from a guest"),
         FilterRule(f"iifname {public.uplink} accept", "not from a guest"),
         FilterRule("icmpv6 type 130-136 accept", "neighbour discovery"),
         FilterRule("icmpv6 type 143 accept", "multicast listeners"),
-        FilterRule("udp dport 67 accept", "DHCP"),
-        FilterRule("udp dport 547 accept", "DHCPv6"),
+        FilterRule("ip daddr 255.255.255.255 udp dport 67 accept", "DHCP"),
+        FilterRule("ip6 daddr ff02::1:2 udp dport 547 accept", "DHCPv6"),
         FilterRule("icmp type 3 accept", "ICMP errors"),
         FilterRule("icmp type 11-12 accept", "ICMP errors"),
         FilterRule("icmpv6 type 1-4 accept", "ICMP errors"),

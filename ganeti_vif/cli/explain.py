@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 from typing import Any
 
@@ -12,6 +12,8 @@ from ganeti_vif.desired.needs import needs
 from ganeti_vif.desired.obstacle import obstacle
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import OffloadCheck
+from ganeti_vif.engine.state import Object
 from ganeti_vif.guard import guard
 from ganeti_vif.guard.packet import described
 from ganeti_vif.guard.rules import decision
@@ -45,7 +47,8 @@ def _is(nic: Nic, whom: str) -> bool:
 def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
     context = context_of(nic, config, node)
     failure = obstacle(nic, context)
-    chains = [thing for thing in needs(nic, config, context).own.values() if isinstance(thing, Chain)]
+    own = needs(nic, config, context).own.values()
+    chains = [thing for thing in own if isinstance(thing, Chain)]
     return {
         "instance": nic.instance,
         "nic": nic.number,
@@ -58,11 +61,18 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
         "addresses": [str(network) for version in (4, 6) for network in nic.networks(version)],
         "link_local": "any" if context.any_link_local or nic.grants.any_link_local else str(nic.link_local),
         "unguarded": nic.grants.unguarded,
+        "offload": _offload(own, node),
         "profile": nic.grants.profile,
         "trouble": failure.what if failure else None,
         "chains": [_chain(chain, node) for chain in chains],
         "packet": _verdict(nic, packet, context) if packet else None,
     }
+
+
+def _offload(own: Iterable[Object], node: Node) -> bool | None:
+    """Whether it is checked where checksums go that the guest leaves to the node; None if that is not wanted."""
+    wanted = [thing for thing in own if isinstance(thing, OffloadCheck)]
+    return [*node.read(wanted).values()] == wanted if wanted else None
 
 
 def _chain(chain: Chain, node: Node) -> Row:
@@ -101,6 +111,8 @@ def told(shown: Row) -> Iterator[str]:
         yield f"  addresses   {' '.join(nic['addresses']) or 'those of its choice'}"
         yield f"  link-local  {nic['link_local']}"
         yield f"  guard       {'off, by a tag (unguarded)' if nic['unguarded'] else 'on'}"
+        if nic["offload"] is not None:
+            yield f"  checksums   {'checked' if nic['offload'] else 'NOT checked: see: ganeti-vif check'}"
         if nic["profile"]:
             yield f"  profile     {nic['profile']}"
         if nic["trouble"]:

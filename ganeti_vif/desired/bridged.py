@@ -15,6 +15,7 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
     """What NIC needs on a bridge, in no particular order."""
     # The bridge's MTU, so that the bridge does not shrink to the tap's (ganeti issue 257).
     yield Link(name=nic.tap, mac=nic.tap_mac or port_mac(nic.mac), mtu=context.bridge.mtu if context.bridge else None)
+    yield from tap_filter.offload(nic)
     yield tap_filter.ingress(nic, any_link_local=context.any_link_local)
     apart = "private-filtered" in nic.network_tags
     yield from tap_filter.egress(

@@ -15,6 +15,7 @@ from ganeti_vif.nic.nic import Nic
 def needs(nic: Nic, context: Context) -> Iterator[Object]:
     """What NIC needs on an Open vSwitch bridge."""
     yield Link(name=nic.tap, mac=nic.tap_mac or port_mac(nic.mac))
+    yield from tap_filter.offload(nic)
     yield tap_filter.ingress(nic, any_link_local=context.any_link_local)
     yield from tap_filter.egress(nic, False, None, profile.egress(nic, context.profile))
     yield Sysctl(path=f"net/ipv6/conf/{nic.tap}/disable_ipv6", value="1")

@@ -29,6 +29,7 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
         mac=nic.tap_mac or TAP_MAC,
         mtu=context.uplink.mtu if context.uplink else None,
     )
+    yield from tap_filter.offload(nic)
     yield tap_filter.ingress(nic, public.mark if public else None, any_link_local=context.any_link_local)
     gateway = gateway_of(nic, public, 4)
     if gateway and not _asked_by_its_gateway(nic, public, gateway):

@@ -17,6 +17,7 @@ from ganeti_vif.engine.objects import (
     BridgeVlan,
     Link,
     Module,
+    OffloadCheck,
     Origin,
     OvsPort,
     ProxyNeighbour,
@@ -74,6 +75,9 @@ def _make(wanted: Object) -> Iterator[str]:
         case BridgeNetfilter():
             flags = f"nf_call_iptables {int(wanted.iptables)} nf_call_ip6tables {int(wanted.ip6tables)}"
             yield f"ip link set {wanted.bridge} type bridge {flags}"
+        case OffloadCheck(device=device):
+            yield f"tc qdisc replace dev {device} clsact"
+            yield f"# and a program of ours, which tc has no words for: tc filter show dev {device} ingress"
         case Sysctl(path=path, value=value):
             yield f"sysctl -w {dotted(path)}={value}"
         case BridgePort(device=device, bridge=bridge):
@@ -133,6 +137,8 @@ def _remove(actual: Object) -> Iterator[str]:
             yield f"rm {place(actual)}"
         case BridgeNetfilter(bridge=bridge):
             yield from _make(BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False))
+        case OffloadCheck(device=device):
+            yield f"tc filter del dev {device} ingress pref 1"
         case Module(name=name):
             yield f"# the module {name} stays loaded"
         case Sysctl(path=path):

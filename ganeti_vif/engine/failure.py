@@ -39,6 +39,10 @@ class Gone(Failure):
     """The object went away, or never was: success for whoever wants it removed."""
 
 
+class Lacking(Failure):
+    """The kernel cannot do it at all, nor will it before it is another: who can do without says so and goes on."""
+
+
 def one_line(text: str) -> str:
     """TEXT without control characters: values from outside end up in logs that are read by line, in ASCII.
 

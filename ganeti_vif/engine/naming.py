@@ -14,6 +14,7 @@ from ganeti_vif.engine.objects import (
     BridgeVlan,
     Link,
     Module,
+    OffloadCheck,
     Origin,
     OvsPort,
     ProxyNeighbour,
@@ -76,7 +77,7 @@ def finding(change: Change) -> str:
             return f"missing: {name(thing)}"
         case Remove():
             return f"left over: {name(thing)}"
-        case Alter(_, Chain() | Binding() | Record() | Origin()):
+        case Alter(_, Chain() | Binding() | Record() | Origin() | OffloadCheck()):
             return f"different: {name(thing)}"
         case Alter(actual, wanted):
             fields = unmet(wanted, actual)
@@ -111,6 +112,8 @@ def name(thing: Object) -> str:
             return f"kernel module {thing.name}"
         case BridgeNetfilter():
             return f"br_netfilter on {thing.bridge}"
+        case OffloadCheck():
+            return f"check of checksum offload on {thing.device}"
         case Sysctl():
             return f"sysctl {dotted(thing.path)}"
         case BridgePort():

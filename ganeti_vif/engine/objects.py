@@ -115,6 +115,19 @@ class BridgeNetfilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OffloadCheck:
+    """What comes in by DEVICE passes a PROGRAM (BPF instructions) that marks frames whose checksum the kernel would
+    finish in a wrong place. Of another version's program as it was found, nothing is known but that it is another."""
+
+    device: str
+    program: bytes
+
+    @property
+    def key(self) -> Key:
+        return ("offload check", self.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sysctl:
     """A file below /proc/sys: PATH as `net/ipv4/conf/tap0/proxy_arp`."""
 

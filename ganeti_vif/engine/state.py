@@ -14,6 +14,7 @@ from ganeti_vif.engine.objects import (
     Key,
     Link,
     Module,
+    OffloadCheck,
     Origin,
     OvsPort,
     ProxyNeighbour,
@@ -30,6 +31,7 @@ Object = (
     | Record
     | Module
     | Link
+    | OffloadCheck
     | VerdictMap
     | Subchain
     | Chain
@@ -52,6 +54,7 @@ ORDER: tuple[type, ...] = (
     Record,
     Module,
     Link,
+    OffloadCheck,
     VerdictMap,
     Subchain,
     Chain,

@@ -10,32 +10,40 @@ rule uses an anonymous set: with a thousand NICs, sets make libnftables take sec
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from ganeti_vif.engine.objects import Network
+from ganeti_vif.guard import control
+from ganeti_vif.guard.offload import LIE
 from ganeti_vif.guard.rules import (
     ARP_HEADER,
     ARP_OPERATION,
     ARP_SENDER,
     ARP_SENDER_MAC,
     ARP_TARGET,
+    DHCP_CHADDR,
     ETHER_DESTINATION,
+    ETHER_GROUP,
     ETHER_SOURCE,
     ETHER_TYPE,
     ICMP6_TYPE,
-    IGMP_TYPE,
     IP6_DESTINATION,
+    IP6_DESTINATION_BITS,
     IP6_FRAGMENT,
     IP6_LENGTH,
     IP6_NEXT,
     IP6_SOURCE,
     IP6_SOURCE_BITS,
+    IP6_SOURCE_MIDDLE,
     IP_DESTINATION,
+    IP_DESTINATION_BITS,
     IP_OFFSET,
     IP_SOURCE,
     IP_SOURCE_BITS,
+    MARK,
     ND_OPTION_MAC,
     ND_TARGET,
+    ND_TARGET_MIDDLE,
     PROTOCOL,
     RARP_OPERATION,
     RARP_SENDER_MAC,
@@ -49,27 +57,33 @@ from ganeti_vif.guard.rules import (
     Mark,
     Match,
     Verdict,
+    below,
     between,
     equal,
     leading,
     mac_number,
+    outside,
     unlike,
     within,
 )
-from ganeti_vif.nic.nic import Mode, Nic
+from ganeti_vif.nic.nic import Mode, Nic, eui64
 
 ARP, IPV4, IPV6, RARP, VLAN, SERVICE_VLAN = 0x0806, 0x0800, 0x86DD, 0x8035, 0x8100, 0x88A8
 BRIDGE_GROUPS = 0x0180C2
 """The first half of the group addresses that bridges keep for themselves (IEEE 802.1Q, table 8-1)."""
+IPV4_GROUPS, IPV6_GROUPS, EVERYBODY = 0x01005E, 0x3333, 0xFFFFFFFFFFFF
 ARP_OF_IPV4_OVER_ETHERNET = 0x000108000604
 """Hardware type 1 with 6 bytes, protocol type 0x0800 with 4."""
 REVERSE_REQUEST = 3
-IGMP, TCP, UDP, MEMBERSHIP_QUERY = 2, 6, 17, 0x11
-MLD_QUERY, MLD_REPORT, MLD_DONE, MLD2_REPORT = 130, 131, 132, 143
+IGMP, TCP, UDP = 2, 6, 17
+DHCP = 67, 68
+"""The ports of server and client."""
+MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
 AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
-LINK_LOCAL = IPv6Network("fe80::/10")
-MULTICAST = IPv6Network("ff00::/8")
+LINK_LOCAL, LINK_LOCAL_SUBNET = IPv6Network("fe80::/10"), IPv6Network("fe80::/64")
+MADE_OF_A_MAC = 0xFFFE
+MULTICAST_IPV4, MULTICAST = IPv4Network("224.0.0.0/4"), IPv6Network("ff00::/8")
 LINK_MULTICAST = IPv6Network("ff02::/16")
 LONGEST_ND, LONGEST_RS = 32, 16
 """Bytes of a neighbour or router solicitation with one option, a link-layer address (RFC 4861, 4.6.1)."""
@@ -88,9 +102,12 @@ def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) ->
     if nic.grants.unguarded:
         return (_control(), *_own_prefix(nic), *_vlans(nic, ETHER_TYPE), *marking, _accept("unguarded: whatever else"))
     return (
-        _control(),
+        _drop("checksum that would change it", equal(MARK, LIE)),
+        *_groups(),
         *marking,
         *_usual(nic),
+        *_dhcp(nic),
+        *control.rules(nic),
         _foreign_mac(nic),
         *_ipv4(nic),
         *_arp(nic),
@@ -113,6 +130,18 @@ def _control() -> GuardRule:
     return _drop("bridge control (spanning tree, LACP, LLDP)", leading(ETHER_DESTINATION, BRIDGE_GROUPS, 24))
 
 
+def _groups() -> Iterator[GuardRule]:
+    """Of groups of stations only everybody and IP's (RFC 1112, 6.4; RFC 2464, 7): switches act upon others (CDP, VTP,
+    PTP), whatever is in such a frame."""
+    group = equal(ETHER_GROUP, 1)
+    yield _drop("bridge control (spanning tree, LACP, LLDP)", group, leading(ETHER_DESTINATION, BRIDGE_GROUPS, 24))
+    none = (
+        leading(ETHER_DESTINATION, prefix, bits, negated=True)
+        for prefix, bits in ((IPV4_GROUPS, 24), (IPV6_GROUPS, 16), (EVERYBODY, 48))
+    )
+    yield _drop("group that is not IP's (CDP, PTP)", group, *none)
+
+
 def _foreign_mac(nic: Nic) -> GuardRule:
     return _drop("foreign MAC", *_none_of(ETHER_SOURCE, map(mac_number, nic.macs)))
 
@@ -132,17 +161,30 @@ def _usual(nic: Nic) -> Iterator[GuardRule]:
     in the frame: nft would make one load of the two, and Linux before 6.6 (6.1.61) looks for the type of a tagged frame
     in the wrong place then (af84f9e447a6, "nft_payload: rebuild vlan header on h_proto access").
     """
-    # By the destination alone: a client does not look at the port that an answer comes from.
-    yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, 68), equal(UPPER, UDP), equal(IP_OFFSET, 0))
-    query = equal(UPPER, IGMP), equal(IGMP_TYPE, MEMBERSHIP_QUERY)
-    yield _drop("multicast querier", *query, equal(IP_OFFSET, 0))
     own_mac = equal(ETHER_SOURCE, mac_number(nic.mac))
     if (source := _first(nic, 4, IP_SOURCE_BITS)) is not None:
-        yield _accept("IPv4" if source else ANY_IPV4, equal(ETHER_TYPE, IPV4), *source, own_mac)
+        usual = (
+            between(UPPER, TCP, UDP),
+            outside(UDP_DESTINATION_BITS, *DHCP),
+            below(IP_DESTINATION_BITS, int(MULTICAST_IPV4.network_address)),
+        )
+        yield _accept("IPv4" if source else ANY_IPV4, equal(ETHER_TYPE, IPV4), *source, *usual, own_mac)
     if (source := _first(nic, 6, IP6_SOURCE_BITS)) is not None:
-        this, reason = (equal(ETHER_TYPE, IPV6), *source), "IPv6" if source else ANY_IPV6
+        reason = "IPv6" if source else ANY_IPV6
+        this = equal(ETHER_TYPE, IPV6), *(source or [leading(IP6_SOURCE_BITS, 0xFE80, 16, negated=True)])
         yield _accept(reason, *this, equal(IP6_NEXT, TCP), own_mac)
-        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546), own_mac)
+        one = leading(IP6_DESTINATION_BITS, 0xFF, 8, negated=True)
+        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546), one, own_mac)
+
+
+def _dhcp(nic: Nic) -> Iterator[GuardRule]:
+    """Nobody is a server, and nobody asks in another's name: a server would give it the leases of many, or take back
+    others'. By the destination alone: a client does not look at the port that an answer comes from."""
+    this = equal(UPPER, UDP), equal(IP_OFFSET, 0)
+    server, client = DHCP
+    yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, client), *this)
+    others = _none_of(DHCP_CHADDR, map(mac_number, nic.macs))
+    yield _drop("DHCP of another MAC", equal(UDP_DESTINATION_BITS, server), *this, *others)
 
 
 def _first(nic: Nic, version: int, field: Field) -> list[Match] | None:
@@ -190,11 +232,13 @@ def _arp(nic: Nic) -> Iterator[GuardRule]:
     yield from _untagged(nic, ARP)
     yield _drop("foreign ARP sender MAC", *_none_of(ARP_SENDER_MAC, map(mac_number, nic.macs)))
     networks = nic.networks(4)
-    if not networks and _any(nic):
+    anything = not networks and _any(nic)
+    if networks or anything:
+        # Of another length the sender's MAC would be elsewhere.
+        yield _drop("ARP of something else", this, unlike(ARP_HEADER, ARP_OF_IPV4_OVER_ETHERNET))
+    if anything:
         yield _accept("ARP", this)
         return
-    if networks:
-        yield _drop("ARP of something else", this, unlike(ARP_HEADER, ARP_OF_IPV4_OVER_ETHERNET))
     for network in networks:
         yield _accept("ARP", between(ARP_OPERATION, 1, 2), within(ARP_SENDER, network))
     for network in networks:
@@ -211,6 +255,8 @@ def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
         own: list[Network] = [link_local, *networks]
         yield from _untagged(nic, IPV6)
         yield from _never_ipv6()
+        if anything or any_link_local:
+            yield from _made_of_other_macs(nic)
         yield from _discovery(nic, [] if anything else own)
         if anything:
             yield _accept(ANY_IPV6, equal(PROTOCOL, IPV6))
@@ -229,7 +275,9 @@ def _never_ipv6() -> Iterator[GuardRule]:
     """RFC 7113: whatever headers come before it, an advertisement is one; and what cannot be told is none of ours.
 
     The kernel walks options, routing and fragment headers (nft_set_pktinfo_ipv6). It stops at AH, HIP and Shim6, and
-    sees nothing of what the later fragments of a packet hold: those go to and come from real addresses only.
+    sees nothing of what the later fragments of a packet hold: those go to and come from real addresses only. A length
+    of 0 says nothing of a packet with hop-by-hop options: it stands for more than 64 KiB, which no frame holds, and
+    Linux takes such a packet whole (RFC 2675).
     """
     yield _drop("DHCPv6 server", equal(UDP_DESTINATION, 546))
     for where in (
@@ -242,7 +290,22 @@ def _never_ipv6() -> Iterator[GuardRule]:
         yield _drop("header that may hide what it is", within(IP6_SOURCE, LINK_LOCAL), kind)
     yield _drop("router advertisement", equal(ICMP6_TYPE, ROUTER_ADVERTISEMENT))
     yield _drop("redirect", equal(ICMP6_TYPE, REDIRECT))
-    yield _drop("multicast querier", equal(ICMP6_TYPE, MLD_QUERY))
+    yield _drop("header that may hide what it is", equal(IP6_LENGTH, 0))
+
+
+def _made_of_other_macs(nic: Nic) -> Iterator[GuardRule]:
+    """Who may choose a link-local address may not choose one that others have made of their MACs: most neighbours', and
+    the router's."""
+    macs = [IPv6Network(eui64(LINK_LOCAL_SUBNET, mac)) for mac in nic.macs]
+
+    def foreign(address: Field, middle: Field) -> Iterator[Match]:
+        yield from (equal(middle, MADE_OF_A_MAC), within(address, LINK_LOCAL_SUBNET))
+        yield from (within(address, mine, negated=True) for mine in macs)
+
+    yield _drop("foreign IPv6 address", *foreign(IP6_SOURCE, IP6_SOURCE_MIDDLE))
+    target = [*foreign(ND_TARGET, ND_TARGET_MIDDLE)]
+    yield _drop("foreign IPv6 address", equal(IP6_SOURCE, 0), equal(ICMP6_TYPE, SOLICITATION), *target)
+    yield _drop("advertisement of a foreign address", equal(ICMP6_TYPE, ADVERTISEMENT), *target)
 
 
 def _discovery(nic: Nic, own: list[Network]) -> Iterator[GuardRule]:

@@ -25,17 +25,32 @@ from ganeti_vif.guard.guard import (
     SOLICITATION,
     VLAN,
 )
+from ganeti_vif.guard.offload import LIE
 from ganeti_vif.guard.rules import Field, Packet, mac_number
 from ganeti_vif.nic.nic import Nic
 
 KEYS = (
     *("mac", "to-mac", "vlan", "ether", "arp", "rarp", "sender", "sender-mac", "target"),
-    *("from", "to", "proto", "sport", "dport", "type", "fragment", "nd-mac", "nd-target", "length"),
+    *(
+        "from",
+        "to",
+        "proto",
+        "sport",
+        "dport",
+        "type",
+        "fragment",
+        "nd-mac",
+        "nd-target",
+        "length",
+        "checksum",
+        "chaddr",
+    ),
 )
 UDP, FRAGMENT_HEADER, ICMP6 = 17, 44, 58
 PROTOCOLS = {"icmp": 1, "igmp": IGMP, "tcp": 6, "udp": UDP, "esp": 50, "ah": 51, "icmp6": ICMP6}
 OPERATIONS = {"request": 1, "reply": 2}
 FRAGMENTS = ("no", "first", "later")
+CHECKSUMS = ("own", "elsewhere")
 SOMEBODY = {4: "192.0.2.1", 6: "2001:db8::1"}
 """Where a packet goes of which nothing else is said (RFC 5737, RFC 3849)."""
 
@@ -113,8 +128,18 @@ def _packet(said: _Description, nic: Nic) -> Packet:
         found[rules.PROTOCOL] = said.number("ether", 0xFFFF, 0)
     else:
         found |= _ip(said, nic)
+    found |= _offload(said)
+    found[rules.ETHER_GROUP] = found[rules.ETHER_DESTINATION] >> 40 & 1
     found[rules.ETHER_TYPE] = VLAN if "vlan" in said else found[rules.PROTOCOL]
     return {field.name: value for field, value in found.items()}
+
+
+def _offload(said: _Description) -> dict[Field, int]:
+    """What guard/offload.py makes of a checksum that is left to the node."""
+    where = said.given.get("checksum", "own")
+    if where not in CHECKSUMS:
+        raise ValueError(f"checksum={where} is none of: {', '.join(CHECKSUMS)}")
+    return {rules.MARK: LIE} if where == "elsewhere" else {}
 
 
 def _arp(said: _Description, nic: Nic) -> dict[Field, int]:
@@ -154,12 +179,18 @@ def _ip(said: _Description, nic: Nic) -> dict[Field, int]:
     found = upper | {
         rules.PROTOCOL: IPV6,
         rules.IP6_SOURCE: int(source),
+        rules.IP6_SOURCE_MIDDLE: _middle(source),
         rules.IP6_DESTINATION: int(destination),
         rules.UPPER: protocol,
         rules.IP6_LENGTH: said.number("length", 0xFFFF, 32 if rules.ND_OPTION_MAC in upper else 16),
     }
     more = {rules.IP6_NEXT: protocol} if fragment == "no" else {rules.IP6_FRAGMENT: 1, rules.IP6_NEXT: FRAGMENT_HEADER}
     return found | more
+
+
+def _middle(address: Address) -> int:
+    """The 16 bits in the middle of ADDRESS's interface identifier."""
+    return int(address) >> 24 & 0xFFFF
 
 
 def _version(said: _Description, nic: Nic) -> int:
@@ -172,17 +203,19 @@ def _version(said: _Description, nic: Nic) -> int:
 def _upper(said: _Description, protocol: int) -> dict[Field, int]:
     """The fields of the transport header."""
     if protocol == UDP:
-        return {
+        ports = {
             rules.UDP_SOURCE: said.number("sport", 0xFFFF, 4000),
             rules.UDP_DESTINATION: said.number("dport", 0xFFFF, 4000),
         }
+        return ports | ({rules.DHCP_CHADDR: said.mac("chaddr", "")} if "chaddr" in said else {})
     if protocol == IGMP:
         return {rules.IGMP_TYPE: said.number("type", 255, 0x16)}
     if protocol != ICMP6:
         return {}
     found = {rules.ICMP6_TYPE: said.number("type", 255, 128)}
     if found[rules.ICMP6_TYPE] in (SOLICITATION, ADVERTISEMENT):
-        found[rules.ND_TARGET] = int(said.address("nd-target", IPv6Address(SOMEBODY[6])))
+        target = said.address("nd-target", IPv6Address(SOMEBODY[6]))
+        found[rules.ND_TARGET], found[rules.ND_TARGET_MIDDLE] = int(target), _middle(target)
     if "nd-mac" in said:
         found[rules.ND_OPTION_MAC] = found[rules.RS_OPTION_MAC] = said.mac("nd-mac", "")
     return found

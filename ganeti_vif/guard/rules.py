@@ -24,6 +24,7 @@ class Form(Enum):
     NUMBER = "number"
     ETHERTYPE = "ethertype"
     HEXADECIMAL = "hexadecimal"
+    MARK = "mark"
     MAC = "mac"
     IPV4 = "ipv4"
     IPV6 = "ipv6"
@@ -48,11 +49,17 @@ ETHER_SOURCE = Field("ether.source", "@ll,48", 48, Form.HEXADECIMAL)
 ETHER_DESTINATION = Field("ether.destination", "@ll,0", 48, Form.HEXADECIMAL)
 ETHER_TYPE = Field("ether.type", "@ll,96", 16, Form.HEXADECIMAL)
 """Of the outermost header: a VLAN tag's, where there is one."""
+ETHER_GROUP = Field("ether.group", "@ll,7", 1, Form.HEXADECIMAL)
+"""Whether it goes to a group of stations: the lowest bit of the destination's first byte."""
 IP_SOURCE_BITS = Field("ip.source", "@nh,96", 32, Form.HEXADECIMAL)
+IP_DESTINATION_BITS = Field("ip.destination", "@nh,128", 32, Form.HEXADECIMAL)
+IP6_DESTINATION_BITS = Field("ip6.destination", "@nh,192", 128, Form.HEXADECIMAL)
 IP6_SOURCE_BITS = Field("ip6.source", "@nh,64", 128, Form.HEXADECIMAL)
 IP6_NEXT = Field("ip6.next", "@nh,48", 8, Form.HEXADECIMAL)
 """What follows IPv6's first header."""
 UDP_DESTINATION_BITS = Field("udp.destination", "@th,16", 16, Form.HEXADECIMAL)
+MARK = Field("mark", "meta mark", 32, Form.MARK)
+"""What guard/offload.py found: no frame comes from a tap with any mark but that one."""
 PROTOCOL = Field("protocol", "meta protocol", 16, Form.ETHERTYPE)
 """What is in the frame, within its VLAN tag."""
 ARP_HEADER = Field("arp.header", "@nh,0", 48, Form.HEXADECIMAL)
@@ -69,6 +76,8 @@ IP_OFFSET = Field("ip.offset", "ip frag-off & 0x1fff ==", 13)
 same, in the family netdev and for IPv4."""
 IGMP_TYPE = Field("igmp.type", "@th,0", 8, Form.HEXADECIMAL)
 IP6_SOURCE = Field("ip6.source", "ip6 saddr", 128, Form.IPV6)
+IP6_SOURCE_MIDDLE = Field("ip6.source.middle", "@nh,152", 16, Form.HEXADECIMAL)
+"""The 16 bits in the middle of an interface identifier: ff:fe in what is made of a MAC (RFC 4291, appendix A)."""
 IP6_DESTINATION = Field("ip6.destination", "ip6 daddr", 128, Form.IPV6)
 IP6_LENGTH = Field("ip6.length", "ip6 length", 16)
 """Of what follows the first header (RFC 8200, 3)."""
@@ -77,9 +86,12 @@ UPPER = Field("upper", "meta l4proto", 8)
 """What an IP packet carries, behind the extension headers: hop-by-hop and destination options, routing, fragment."""
 UDP_SOURCE = Field("udp.source", "udp sport", 16)
 UDP_DESTINATION = Field("udp.destination", "udp dport", 16)
+DHCP_CHADDR = Field("dhcp.chaddr", "@th,288", 48, Form.HEXADECIMAL)
+"""Whom a DHCP client says to be (RFC 2131, 2), behind eight bytes of UDP."""
 ICMP6_TYPE = Field("icmp6.type", "icmpv6 type", 8)
 ND_TARGET = Field("nd.target", "@th,64", 128, Form.HEXADECIMAL)
 """The target of a neighbour solicitation or advertisement (RFC 4861, 4.3 and 4.4)."""
+ND_TARGET_MIDDLE = Field("nd.target.middle", "@th,152", 16, Form.HEXADECIMAL)
 ND_OPTION_MAC = Field("nd.option.mac", "@th,208", 48, Form.HEXADECIMAL)
 """What the first option of a neighbour solicitation or advertisement carries, after its type and length."""
 RS_OPTION_MAC = Field("rs.option.mac", "@th,80", 48, Form.HEXADECIMAL)
@@ -119,6 +131,16 @@ def between(field: Field, low: int, high: int) -> Match:
     return Match(field, low, high, f"{_words(field)} {low}-{high}")
 
 
+def outside(field: Field, low: int, high: int) -> Match:
+    """FIELD is there and none of LOW to HIGH."""
+    return Match(field, low, high, f"{_words(field)} != {low}-{high}", negated=True)
+
+
+def below(field: Field, value: int) -> Match:
+    """FIELD, a hexadecimal one, is less than VALUE."""
+    return Match(field, 0, value - 1, f"{_words(field)} < {written(field, value)}")
+
+
 def within(field: Field, network: Network, *, negated: bool = False) -> Match:
     """FIELD, an address, is one of NETWORK (or, NEGATED, is not)."""
     low, high = int(network.network_address), int(network.broadcast_address)
@@ -142,6 +164,8 @@ def written(field: Field, value: int) -> str:
             return str(value)
         case Form.ETHERTYPE:
             return _ETHERTYPES.get(value, f"{value:#06x}")
+        case Form.MARK:
+            return f"{value:#010x}"
         case Form.HEXADECIMAL:
             return _hexadecimal(value, field.width)
         case Form.MAC:

@@ -13,9 +13,9 @@ from ganeti_vif.desired.needs import needs
 from ganeti_vif.desired.obstacle import obstacle
 from ganeti_vif.engine.apply import apply, clear
 from ganeti_vif.engine.chains import Chain
-from ganeti_vif.engine.difference import Change, difference
-from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.objects import Binding, Origin
+from ganeti_vif.engine.difference import Change, difference, subject
+from ganeti_vif.engine.failure import Failure, Lacking
+from ganeti_vif.engine.objects import Binding, OffloadCheck, Origin
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.detach import removable
@@ -24,7 +24,7 @@ from ganeti_vif.nic.identity import has_tap, is_same
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.origin import before_of, kept, origin_of, places
 from ganeti_vif.nic.record import record_of
-from ganeti_vif.system import records
+from ganeti_vif.system import log, records
 from ganeti_vif.system.node import Node
 from nfdhcpd_bridge.binding import is_ours
 
@@ -61,10 +61,20 @@ def attach(
             plan = attach_plan(nic, config, node, adopted=adopted)
         if not dry_run:
             clear(plan.leftovers, node)
-            apply(plan.changes, node)
+            _apply(plan.changes, nic, node)
     except Failure as failure:
         raise failure.about(nic.whom) from failure
     return plan.all
+
+
+def _apply(changes: tuple[Change, ...], nic: Nic, node: Node) -> None:
+    """Make CHANGES, all or none. Where the kernel cannot check what its guest leaves unfinished, make all others and
+    say so: it is better off with the rest of its filter than without a network. `check` tells it, too."""
+    try:
+        apply(changes, node)
+    except Lacking as failure:
+        apply([change for change in changes if not isinstance(subject(change), OffloadCheck)], node)
+        log.say(f"{nic.whom}: not guarded against checksums in a wrong place: {failure.what}", log.Level.WARNING)
 
 
 def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False) -> Plan:

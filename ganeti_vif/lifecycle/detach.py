@@ -12,7 +12,17 @@ from ganeti_vif.engine.apply import clear
 from ganeti_vif.engine.chains import Chain, MapElement
 from ganeti_vif.engine.difference import Change, Remove, difference
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.objects import BridgePort, BridgeVlan, Key, Origin, ProxyNeighbour, Record, Route, Up
+from ganeti_vif.engine.objects import (
+    BridgePort,
+    BridgeVlan,
+    Key,
+    OffloadCheck,
+    Origin,
+    ProxyNeighbour,
+    Record,
+    Route,
+    Up,
+)
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.recorded import former_owner
@@ -86,7 +96,8 @@ def _given_back(nic: Nic, own: dict[Key, Object], node: Node) -> State:
 def _closed_last(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """CHANGES with the filter's end after all others but the record's: so a tap is never open in a place of ours, nor
     where it was before until that is complete; and who dies on the way is finished by the same again."""
-    last = [c for c in changes if isinstance(c, Remove) and isinstance(c.actual, Chain | MapElement | Record | Origin)]
+    kinds = OffloadCheck | Chain | MapElement | Record | Origin
+    last = [c for c in changes if isinstance(c, Remove) and isinstance(c.actual, kinds)]
     return (*(change for change in changes if change not in last), *last)
 
 
@@ -94,4 +105,4 @@ def _of_the_device(thing: Object, tap: str) -> bool:
     """Whether the kernel takes THING away with the tap. Found later, it belongs to the name's next owner."""
     if isinstance(thing, ProxyNeighbour):
         return thing.device == tap
-    return isinstance(thing, Up | BridgePort | BridgeVlan | Route)
+    return isinstance(thing, OffloadCheck | Up | BridgePort | BridgeVlan | Route)

@@ -12,7 +12,7 @@ from typing import Any
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Record
 from ganeti_vif.nic.nic import Mode, Network, Nic, Vlans
-from ganeti_vif.nic.tags import Grants
+from ganeti_vif.nic.tags import Control, Grants
 
 VERSION = 1
 PENDING = "pending"
@@ -67,6 +67,7 @@ _NIC: dict[str, Callable[[Any], Any]] = {
 _GRANTS: dict[str, Callable[[Any], Any]] = {
     "addresses": lambda value: tuple(map(ip_network, value)),
     "macs": tuple,
+    "control": lambda value: frozenset(map(Control, value)),
 }
 _NETWORK: dict[str, Callable[[Any], Any]] = {
     "tags": frozenset,
@@ -88,10 +89,10 @@ def _plain(value: Any) -> Any:
     match value:
         case None | bool() | int() | str():
             return value
-        case Mode():
+        case Mode() | Control():
             return value.value
         case frozenset():
-            return sorted(value)
+            return sorted(map(_plain, value))
         case tuple():
             return [_plain(item) for item in value]
         case Nic(grants=grants):
@@ -99,7 +100,10 @@ def _plain(value: Any) -> Any:
             left_out = {"grants"} if grants == Grants() else set()
             names = [field.name for field in fields(value) if field.name not in left_out]
             return {STANDBY if name == "standby" else name: _plain(getattr(value, name)) for name in names}
-        case Network() | Vlans() | Grants():
+        case Grants(control=control):
+            names = [one.name for one in fields(value) if one.name != "control" or control]  # as above
+            return {name: _plain(getattr(value, name)) for name in names}
+        case Network() | Vlans():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case _:
             return str(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from enum import Enum
 from ipaddress import ip_address, ip_network
 
 from ganeti_vif.engine.failure import Failure
@@ -23,6 +24,15 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
+class Control(Enum):
+    """Kinds of control protocols that guests may not speak (docs/guard.md)."""
+
+    MULTICAST_ROUTER = "multicast-router"
+    REDUNDANCY = "redundancy"
+    ROUTING = "routing"
+    TIME = "time"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
     """What a NIC may beside what Ganeti gave it. ADDRESSES are prefixes, single addresses among them."""
@@ -32,6 +42,7 @@ class Grants:
     unguarded: bool = False
     any_link_local: bool = False
     profile: str | None = None
+    control: frozenset[Control] = frozenset()
 
 
 def grants_of(
@@ -80,7 +91,7 @@ def _granted(found: Grants, tag: str, names: set[str]) -> Grants:
     if mine == "unguarded":
         return replace(found, unguarded=True)
     if kind not in _KINDS:
-        raise ValueError("after the NIC comes address:PREFIX, mac:MAC, profile:NAME or unguarded")
+        raise ValueError("after the NIC comes address:PREFIX, mac:MAC, profile:NAME, control:NAME or unguarded")
     return _KINDS[kind](found, value)
 
 
@@ -111,10 +122,17 @@ def _with_profile(found: Grants, value: str) -> Grants:
     return replace(found, profile=value)
 
 
+def _with_control(found: Grants, value: str) -> Grants:
+    if value not in {one.value for one in Control}:
+        raise ValueError(f"'{value}' is none of {', '.join(one.value for one in Control)}")
+    return replace(found, control=found.control | {Control(value)})
+
+
 _KINDS: dict[str, Callable[[Grants, str], Grants]] = {
     "address": _with_address,
     "mac": _with_mac,
     "profile": _with_profile,
+    "control": _with_control,
 }
 
 

@@ -26,7 +26,7 @@ from ganeti_vif.system.node import Node, identity
 from host_setup import private as private_networks
 from host_setup import public as public_links
 from host_setup.nfdhcpd import module, queues
-from host_setup.private import MADE, OURS, networks, obstacle, seclusion
+from host_setup.private import MADE, OURS, networks, obstacle, seclusion, tunnels
 
 Progress = Callable[[int, int], None]
 
@@ -103,7 +103,7 @@ def layout(
     bridged = bool(result.units)
     if bridged or _in_our_care(links):
         # Before any bridge: each is out of the node's reach from the moment it exists.
-        result.base = state(seclusion())
+        result.base = state([*seclusion(), *tunnels(private)])
     for link in public:
         if failure := public_links.obstacle(link, links, advertised):
             result.refused.append(failure)
@@ -233,10 +233,10 @@ def teardown(
         things = public_links.desired(link, False)
         ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
-    last = set[Key]()
+    base = state(tunnels(private))
     if not _in_our_care(links) - names:
-        base = state([*seclusion(), *([] if queued else queues())])
-        ours, last = ours | base, set(base)
+        base |= state([*seclusion(), *([] if queued else queues())])
+    ours, last = ours | base, set(base)
     desired = state(released)
     changes = list(difference(desired, node.read([*ours.values(), *released]), ours))
     if not dry_run:

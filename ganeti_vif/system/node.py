@@ -24,6 +24,7 @@ from ganeti_vif.engine.objects import (
     Link,
     Module,
     Network,
+    OffloadCheck,
     Origin,
     OvsPort,
     ProxyNeighbour,
@@ -36,7 +37,7 @@ from ganeti_vif.engine.objects import (
 )
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.kernel import sysctl
-from ganeti_vif.kernel.netlink import links, routing
+from ganeti_vif.kernel.netlink import classifiers, links, routing
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters, verdict_maps
 from ganeti_vif.system import records
@@ -117,11 +118,14 @@ class Node:
 
     def _read(self, wanted: dict[type, list[Any]], devices: links.Devices | None) -> Iterator[Object]:
         names = {link.name for link in wanted[Link]}
-        names |= {thing.device for kind in (BridgePort, Up) for thing in wanted[kind]}
+        names |= {thing.device for kind in (BridgePort, Up, OffloadCheck) for thing in wanted[kind]}
         names |= {thing.bridge for thing in wanted[BridgeNetfilter]}
         found = (devices or self.devices(names)).by_name if names else {}
         for name in names & found.keys():
             yield from found[name].objects()
+        if wanted[OffloadCheck]:
+            indexes = {name: found[name].index for name in names & found.keys()}
+            yield from classifiers.read(self._query, wanted[OffloadCheck], indexes)
         if wanted[BridgeVlan] or wanted[TrunkVlan]:
             yield from self._bridge_vlans()
         # A device that is down has no routes: the kernel takes them away. To look takes the longer the more there are.

@@ -33,7 +33,9 @@ from .forging import (
     icmp6,
     ip4,
     ip6,
+    ipv4_group_mac,
     llc,
+    octets,
     option,
     solicitation,
     solicited_node,
@@ -86,6 +88,11 @@ class Cast:
         message = icmp6(source, target, kind, rest)
         to = group_mac(target) if target.startswith("ff") else self.to
         return ether(self.mac, to, 0x86DD, ip6(source, target, ICMP6, message, *extensions))
+
+
+def asked(chaddr: str) -> bytes:
+    """The fixed part of a DHCP client's message (RFC 2131, 2)."""
+    return struct.pack("!BBBBIHH16x", 1, 1, 6, 0, 7, 0, 0) + octets(chaddr).ljust(16, b"\0") + bytes(192)
 
 
 Build = Callable[[Cast], bytes]
@@ -147,7 +154,11 @@ attack(
 OTHER = "neither IP nor ARP"
 SNAP = bytes.fromhex("aaaa030000000800")
 attack("IPv4 in LLC and SNAP", OTHER, lambda c: llc(c.mac, c.to, SNAP + ip4(c.ip, c.other, UDP, bytes(8))))
-attack("CDP", OTHER, lambda c: llc(c.mac, "01:00:0c:cc:cc:cc", bytes.fromhex("aaaa0300000c2000") + JUNK))
+attack(
+    "CDP",
+    "group that is not IP's (CDP, PTP)",
+    lambda c: llc(c.mac, "01:00:0c:cc:cc:cc", bytes.fromhex("aaaa0300000c2000") + JUNK),
+)
 attack("PPPoE discovery", OTHER, lambda c: ether(c.mac, BROADCAST, 0x8863, JUNK))
 attack("MPLS", OTHER, lambda c: ether(c.mac, c.to, 0x8847, JUNK))
 attack("IPX", OTHER, lambda c: ether(c.mac, BROADCAST, 0x8137, JUNK))
@@ -185,7 +196,15 @@ attack(
     DHCP,
     lambda c: ether(c.mac, c.to, 0x0800, ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 67, 68, bytes(56)), more=True)),
 )
-QUERIER = "multicast querier"
+for name, to in (("all", BROADCAST), ("one host", "")):
+    attack(
+        f"a DHCP client's question of another MAC, to {name}",
+        "DHCP of another MAC",
+        lambda c, to=to: ether(  # type: ignore[misc]
+            c.mac, to or c.to, 0x0800, ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 68, 67, asked(c.other_mac)))
+        ),
+    )
+QUERIER = "multicast router or querier"
 attack(
     "an IGMP query",
     QUERIER,
@@ -413,6 +432,69 @@ attack(
     lambda c: c.icmp6(133, bytes(4) + source_mac(c.mac) + source_mac(FOREIGN_MAC), target="ff02::2"),
 )
 
+# Control protocols of the segment
+
+
+def _spoken(c: Cast, protocol: int, group: str, payload: bytes) -> bytes:
+    """What a router says of itself to a GROUP of IPv4."""
+    return ether(c.mac, ipv4_group_mac(group), 0x0800, ip4(c.ip, group, protocol, payload))
+
+
+def _spoken6(c: Cast, protocol: int, group: str, payload: bytes) -> bytes:
+    return ether(c.mac, group_mac(group), 0x86DD, ip6(c.link_local, group, protocol, payload))
+
+
+def _to_port(c: Cast, group: str, port: int) -> bytes:
+    return _spoken(c, UDP, group, udp(c.ip, group, port, port, b"attack"))
+
+
+PIM, OSPF, EIGRP, VRRP = 103, 89, 88, 112
+HELLO = bytes([0x20, 0, 0xDF, 0xFF]) + bytes(30)
+REDUNDANCY, ROUTES, TIME = "redundancy protocol (VRRP, HSRP)", "routing protocol (OSPF, RIP)", "time protocol (PTP)"
+attack("a PIM hello", QUERIER, lambda c: _spoken(c, PIM, "224.0.0.13", HELLO))
+attack("a PIM hello over IPv6", QUERIER, lambda c: _spoken6(c, PIM, "ff02::d", HELLO))
+for name, kind in (
+    ("DVMRP", 0x13),
+    ("PIM version 1", 0x14),
+    ("MRD over IPv4", 0x30),
+    ("an end of MRD over IPv4", 0x32),
+):
+    attack(name, QUERIER, lambda c, kind=kind: _spoken(c, IGMP, "224.0.0.106", bytes([kind]) + bytes(31)))  # type: ignore[misc]
+for name, kind in (("MRD over IPv6", 151), ("an end of MRD over IPv6", 153)):
+    attack(name, QUERIER, lambda c, kind=kind: c.icmp6(kind, bytes(4), target="ff02::6a"))  # type: ignore[misc]
+attack("VRRP", REDUNDANCY, lambda c: _spoken(c, VRRP, "224.0.0.18", b"\x21\x01\xfe\x01" + bytes(28)))
+attack("VRRP over IPv6", REDUNDANCY, lambda c: _spoken6(c, VRRP, "ff02::12", b"\x31\x01\xfe\x01" + bytes(28)))
+attack("HSRP", REDUNDANCY, lambda c: _to_port(c, "224.0.0.2", 1985))
+attack(
+    "HSRP in a frame to one host",
+    REDUNDANCY,
+    lambda c: c.v4(c.ip, target="224.0.0.2", ports=(1985, 1985)),
+)
+attack("GLBP", REDUNDANCY, lambda c: _to_port(c, "224.0.0.102", 3222))
+attack("OSPF", ROUTES, lambda c: _spoken(c, OSPF, "224.0.0.5", bytes(44)))
+attack("OSPF over IPv6", ROUTES, lambda c: _spoken6(c, OSPF, "ff02::5", bytes(36)))
+attack("EIGRP", ROUTES, lambda c: _spoken(c, EIGRP, "224.0.0.10", bytes(40)))
+attack("RIP", ROUTES, lambda c: _to_port(c, "224.0.0.9", 520))
+attack("PTP over IPv4", TIME, lambda c: _to_port(c, "224.0.1.129", 319))
+GROUPS = "group that is not IP's (CDP, PTP)"
+attack("IPv4 to the group of CDP", GROUPS, lambda c: c.v4(c.ip, to="01:00:0c:cc:cc:cc"))
+attack("IPv4 to the group of PTP", GROUPS, lambda c: c.v4(c.ip, to="01:1b:19:00:00:00"))
+attack(
+    "an advertisement with a second MAC, and no length",
+    "header that may hide what it is",
+    lambda c: _without_length(
+        c.icmp6(
+            136, advertisement(c.link_local, option(14, octets(c.mac)), target_mac(FOREIGN_MAC)), (HOP_BY_HOP, OPTIONS)
+        )
+    ),
+)
+
+
+def _without_length(frame: bytes) -> bytes:
+    """FRAME, an IPv6 packet, with a length of 0: what a jumbogram has (RFC 2675)."""
+    return frame[:18] + bytes(2) + frame[20:]
+
+
 legitimate("an ARP request", lambda c: c.arp(1, c.ip, c.gateway))
 legitimate("an ARP answer", lambda c: c.arp(2, c.ip, c.other, to=c.to))
 legitimate("an ARP announcement", lambda c: c.arp(1, c.ip, c.ip))
@@ -436,6 +518,10 @@ legitimate(
 legitimate(
     "a later IPv4 fragment that looks like DHCP",
     lambda c: ether(c.mac, c.to, 0x0800, ip4(c.ip, c.other, UDP, struct.pack("!HH", 67, 68) * 20, offset=1472)),
+)
+legitimate(
+    "a DHCP client's renewal",
+    lambda c: ether(c.mac, c.to, 0x0800, ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 68, 67, asked(c.mac)))),
 )
 legitimate(
     "multicast DNS over IPv4", lambda c: c.v4(c.ip, target="224.0.0.251", to="01:00:5e:00:00:fb", ports=(5353, 5353))

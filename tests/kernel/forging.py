@@ -127,6 +127,12 @@ def group_mac(group: str) -> str:
     return "33:33:" + IPv6Address(group).packed[-4:].hex(":")
 
 
+def ipv4_group_mac(group: str) -> str:
+    """Where frames for an IPv4 multicast GROUP go (RFC 1112, 6.4)."""
+    packed = IPv4Address(group).packed
+    return f"01:00:5e:{bytes([packed[1] & 0x7F, *packed[2:]]).hex(':')}"
+
+
 def solicited_node(address: str) -> str:
     """The group in which a neighbour is asked for (RFC 4291, 2.7.1)."""
     return f"ff02::1:ff{IPv6Address(address).packed[-3:].hex()[:2]}:{IPv6Address(address).packed[-2:].hex()}"

@@ -17,7 +17,8 @@ import pytest
 
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters
-from tests.lab import Node, PacketSocket, Tap, wire
+from tests.lab import Node, PacketSocket, Tap, no_offload, wire
+from tests.lab.tap import VNET_HEADER
 
 from .actions import attach, ip, manage, udp
 from .attacks import ATTACKS, LEGITIMATE, Cast
@@ -61,11 +62,12 @@ class Lab:
         assert len(tables) == 2
         return sum(int(count) for table in tables for count in re.findall(r"packets (\d+)", table))
 
-    def send(self, frame: bytes) -> list[list[bytes]]:
-        """Send FRAME from the attacker, and then a word that everybody hears; what each of EARS heard before that."""
+    def send(self, frame: bytes, beside: bytes = VNET_HEADER) -> list[list[bytes]]:
+        """Send FRAME from the attacker, and then a word that everybody hears; what each of EARS heard before that.
+        BESIDE is what its card says of the frame."""
         self.said += 1
         word = f"the last word {self.said}."
-        self.attacker.send(frame)
+        self.attacker.send(frame, beside)
         for target, to in self._everybody():
             self.attacker.send(udp(self.cast.mac, to, self.cast.ip, target, word))
         return [_until(one, word.encode()) for one in self.ears]
@@ -123,6 +125,7 @@ def prepared(stack: ExitStack) -> tuple[Node, Node]:
     node = installed(quick(stack.enter_context(Node("node1"))), JUMBO)
     wire(node, "eth1", outside, "eth0")
     ip(outside, "link set eth0 mtu 9000", f"addr add {GATEWAY}/24 dev eth0", f"addr add {BEYOND}/32 dev lo")
+    no_offload(node, "eth1")
     ip(node, "link set eth1 mtu 9000", f"addr add {NODE_ADDRESS}/32 dev lo")
     manage(node, "setup")
     return node, outside

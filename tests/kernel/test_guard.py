@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import threading
 
 import pytest
@@ -41,6 +43,7 @@ from .environment import (
     public6,
     routed,
 )
+from .forging import advertisement, arp_packet, ether, icmp6, ip4, ip6, octets, solicitation, target_mac
 from .test_hooks import hook, instance
 
 TAP_MAC = "fe:00:56:49:46:01"
@@ -233,6 +236,28 @@ def _link_local(node: Node, device: str) -> str:
     return words[words.index("inet6") + 1].partition("/")[0]
 
 
+@pytest.mark.parametrize(("version", "port"), [(4, 67), (6, 547)])
+def test_a_server_of_the_node_s_own_networks_hears_no_routed_guest(
+    ready: Node, plug: Plug, version: int, port: int
+) -> None:
+    """It is a server for DHCP at the node's address; what guests ask everybody is heard where it is served."""
+    guest = routed_guest(ready, plug)
+    address = NODE_ADDRESS if version == 4 else NODE_ADDRESS6
+    before = dropped_at_the_node(ready)
+    guest.inside(lambda: send_datagram(address, port))
+    assert dropped_at_the_node(ready) == before + 1
+
+
+def send_datagram(address: str, port: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.sendto(b"DISCOVER", (address, port))
+
+
+def dropped_at_the_node(node: Node) -> int:
+    chain = node.run(["nft", "list", "chain", "inet", "ganeti_vif", "eth1-node"]).stdout
+    return int(re.findall(r"counter packets (\d+)", chain)[-1])
+
+
 def test_node_access_opens_the_node_and_closes_it_again(node: Node, plug: Plug) -> None:
     configure(node, CONFIG.replace("table      = 222", "table = 222\nnode-access = yes"))
     manage(node, "setup")
@@ -341,3 +366,61 @@ def test_a_filter_that_cannot_be_written_leaves_the_nic_without_a_way_out(ready:
     theirs = f"flush chain {table} user\ndelete chain {table} user\ndelete chain {table} {chain}\n"
     ready.run(["nft", "-f", "-"], input=theirs)
     attach(ready, bridged(one.name, 5))
+
+
+# Where addresses are the tenants' affair
+
+
+@pytest.mark.parametrize("tags", ["", "vif:any-link-local"])
+def test_nobody_takes_a_link_local_address_that_a_neighbour_made_of_its_mac(
+    ready: Node, tap: MakeTap, tags: str
+) -> None:
+    """On a bridge whose network has no IPv6, and where guests choose their link-local addresses."""
+    given = {"IP": None, "NETWORK_SUBNET": None, "NETWORK_TAGS": tags}
+    attacker, victim = tap(ready), tap(ready)
+    attach(ready, bridged(attacker.name, 5, **given))
+    attach(ready, bridged(victim.name, 6, **given))
+    made, chosen = "fe80::a800:ff:fe00:6", "fe80::1234"
+    for source, target in ((made, chosen), (chosen, made)):
+        message = icmp6(source, "ff02::1", 136, advertisement(target, target_mac(mac(5))))
+        attacker.send(ether(mac(5), "33:33:00:00:00:01", 0x86DD, ip6(source, "ff02::1", 58, message)))
+    search = icmp6("::", "ff02::1:ff00:6", 135, solicitation(made))
+    attacker.send(ether(mac(5), "33:33:ff:00:00:06", 0x86DD, ip6("::", "ff02::1:ff00:6", 58, search)))
+    attacker.send(udp(mac(5), mac(6), made, chosen, "from the neighbour's"))
+    attacker.send(udp(mac(5), mac(6), chosen, made, "the last word"))
+    assert [frame.hex() for frame in heard(victim, "the last word") if frame[6:12] == octets(mac(5))] == []
+
+
+def test_arp_of_another_form_passes_nowhere(ready: Node, tap: MakeTap) -> None:
+    """Of eight bytes, the sender's MAC would be elsewhere."""
+    attacker, victim = tap(ready), tap(ready)
+    for number, one in ((5, attacker), (6, victim)):
+        attach(ready, bridged(one.name, number, IP=None, NETWORK_SUBNET=None))
+    packet = arp_packet(1, mac(5), private(5), private(6), header=(1, 0x0800, 8, 4))
+    attacker.send(ether(mac(5), BROADCAST, 0x0806, packet))
+    attacker.send(udp(mac(5), mac(6), private(5), private(6), "the last word"))
+    assert [frame.hex() for frame in heard(victim, "the last word") if frame[6:12] == octets(mac(5))] == []
+
+
+def test_a_tag_lets_a_control_protocol_in_and_so_does_an_address_to_share(ready: Node, tap: MakeTap) -> None:
+    guest, victim = tap(ready), tap(ready)
+    attach(ready, bridged(victim.name, 6))
+    frames = {
+        "multicast-router": ether(mac(5), "01:00:5e:00:00:0d", 0x0800, ip4(private(5), "224.0.0.13", 103, bytes(30))),
+        "redundancy": ether(mac(5), "01:00:5e:00:00:12", 0x0800, ip4(private(5), "224.0.0.18", 112, bytes(30))),
+        "routing": ether(mac(5), "01:00:5e:00:00:05", 0x0800, ip4(private(5), "224.0.0.5", 89, bytes(30))),
+        "time": udp(mac(5), "01:00:5e:00:01:81", private(5), "224.0.1.129", "sync", ports=(319, 319)),
+    }
+    several = {"redundancy", "routing", "time"}
+    for tags, passes in (
+        ("", set()),
+        *((f"vif:0:control:{name}", {name}) for name in frames),
+        ("vif:0:address:10.0.0.77", several),
+    ):
+        attach(ready, bridged(guest.name, 5, TAGS=tags))
+        for frame in frames.values():
+            guest.send(frame)
+        guest.send(udp(mac(5), mac(6), private(5), private(6), f"after {tags}."))
+        arrived = heard(victim, f"after {tags}.")
+        assert {name for name, frame in frames.items() if any(frame[:34] == one[:34] for one in arrived)} == passes
+    assert "'rip'" in refusal(ready, bridged(tap(ready).name, 7, TAGS="vif:0:control:rip"))

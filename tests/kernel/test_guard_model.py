@@ -24,7 +24,7 @@ from ganeti_vif.guard.rules import Verdict, decision
 from ganeti_vif.kernel.nftables import filters
 from ganeti_vif.kernel.nftables.changes import Nftables
 from ganeti_vif.nic.nic import Mode, Network, Nic
-from ganeti_vif.nic.tags import Grants
+from ganeti_vif.nic.tags import Control, Grants
 from tests.lab import Node, Tap
 
 from .actions import ip
@@ -68,6 +68,7 @@ def random_nic(chance: random.Random, tap: str) -> Nic:
         addresses=tuple(map(ip_network, granted)),
         macs=tuple(chance.sample(MACS[1:3], chance.choice([0, 0, 0, 1, 2]))),
         any_link_local=chance.random() < 0.2,
+        control=frozenset(one for one in Control if chance.random() < 0.1),
     )
     network = Network(name="net", uuid="u", subnet6=chance.choice([SUBNET6, SUBNET6, None]))
     given = chance.choice([IPv4Address("10.0.0.5"), IPv4Address("10.0.0.5"), None, IPv6Address("2001:db8:1::5")])
@@ -81,7 +82,8 @@ def random_nic(chance: random.Random, tap: str) -> Nic:
 def may(nic: Nic, frame: bytes) -> bool:
     """Whether NIC's guest may send FRAME."""
     macs = {nic.mac, *nic.grants.macs}
-    if frame[6:12].hex(":") not in macs or frame[:3].hex() == "0180c2":
+    to = frame[:6].hex()
+    if frame[6:12].hex(":") not in macs or (frame[0] & 1 and not to.startswith(("01005e", "3333", "f" * 12))):
         return False
     kind, packet = int.from_bytes(frame[12:14], "big"), frame[14:]
     if kind == 0x0806:
@@ -133,12 +135,27 @@ def _ipv4(nic: Nic, packet: bytes) -> bool:
     is_udp = packet[9] == 17 and first
     if is_udp and ports[1] == (68).to_bytes(2, "big"):
         return False
-    if packet[9] == 2 and first and packet[20] == 0x11:
+    if not _may_say(nic, 4, packet[9], packet[20:] if first else None, IPv4Address(packet[16:20]).is_multicast):
         return False
     if free(nic, 4) or owns(nic, source):
         return True
     asks = is_udp and [int.from_bytes(port, "big") for port in ports] == [68, 67]
     return not barred(nic, 4) and asks and str(source) == "0.0.0.0" and str(destination) == "255.255.255.255"
+
+
+def _may_say(nic: Nic, version: int, protocol: int, message: bytes | None, to_group: bool) -> bool:
+    """Whether it is no control protocol, or one that NIC's guest may speak. Of a later fragment there is no MESSAGE."""
+    said = nic.grants.control
+    if protocol == 103 or (protocol == 2 and message and message[0] not in (0x12, 0x16, 0x17, 0x22)):
+        return Control.MULTICAST_ROUTER in said
+    none = all(free(nic, version) or barred(nic, version) for version in (4, 6))
+    given = none or bool(nic.grants.addresses)
+    port = int.from_bytes(message[2:4], "big") if protocol == 17 and message and to_group else 0
+    if protocol == 112 or port in ((1985, 3222) if version == 4 else (2029,)):
+        return given or Control.REDUNDANCY in said
+    if protocol in (88, 89) or port == (520 if version == 4 else 521):
+        return given or Control.ROUTING in said
+    return port not in (319, 320) or given or Control.TIME in said
 
 
 def _headers(packet: bytes) -> tuple[int, bytes, bool, bool]:
@@ -158,10 +175,16 @@ def _ipv6(nic: Nic, macs: set[str], packet: bytes) -> bool:
         return False
     if piece and (source.is_link_local or destination.is_link_local or destination.is_multicast):
         return False
+    if packet[4:6] == bytes(2) or not _may_say(nic, 6, kind, None if later else upper, destination.is_multicast):
+        return False
     message = upper[0] if kind == 58 and not later else None
-    if message in (130, 134, 137):
+    if message in (134, 137) or (
+        message in (130, 151, 152, 153) and Control.MULTICAST_ROUTER not in nic.grants.control
+    ):
         return False
     nobody = source == IPv6Address("::")
+    if _made_by_another(nic, source):
+        return False
     if message in (133, 135, 136) and not _discovery(nic, macs, packet, upper, nobody):
         return False
     if free(nic, 6):
@@ -172,6 +195,13 @@ def _ipv6(nic: Nic, macs: set[str], packet: bytes) -> bool:
     if source.is_link_local:
         return nic.grants.any_link_local or str(source) == eui64("fe80::/64", nic.mac)
     return owns(nic, source)
+
+
+def _made_by_another(nic: Nic, address: IPv6Address) -> bool:
+    """Whether ADDRESS is link-local and made of a MAC that is not NIC's. Where it has another reason to be free, its
+    granted MACs make addresses too."""
+    made = address in IPv6Network("fe80::/64") and address.packed[11:13] == b"\xff\xfe"
+    return made and str(address) not in {eui64("fe80::/64", mac) for mac in (nic.mac, *nic.grants.macs)}
 
 
 def _discovery(nic: Nic, macs: set[str], packet: bytes, message: bytes, nobody: bool) -> bool:
@@ -185,7 +215,9 @@ def _discovery(nic: Nic, macs: set[str], packet: bytes, message: bytes, nobody: 
         or (target.is_link_local and (nic.grants.any_link_local or str(target) == eui64("fe80::/64", nic.mac)))
     )
     if nobody and message[0] == 135:
-        return about_itself
+        return about_itself and not (target and _made_by_another(nic, target))
+    if message[0] == 136 and target and _made_by_another(nic, target):
+        return False
     option = message[head:]
     if len(option) >= 8 and option[2:8].hex(":") not in macs:
         return False
@@ -197,7 +229,8 @@ def _discovery(nic: Nic, macs: set[str], packet: bytes, message: bytes, nobody: 
 
 def random_packet(chance: random.Random) -> tuple[bytes, str]:
     mac = chance.choice([*[MACS[0]] * 6, *MACS])
-    to = chance.choice([*["02:00:00:00:00:09"] * 9, "01:80:c2:00:00:00"])
+    groups = ["01:80:c2:00:00:00", "01:00:0c:cc:cc:cc", "01:1b:19:00:00:00", "33:33:00:00:00:01", "01:00:5e:00:00:05"]
+    to = chance.choice([*["02:00:00:00:00:09"] * 16, *groups, "ff:ff:ff:ff:ff:ff"])
     kind = chance.choices(["arp", "rarp", "ip4", "ip6", "other"], [3, 1, 5, 8, 0.5])[0]
     ethertype, payload, words = _RANDOM[kind](chance)
     return ether(mac, to, ethertype, payload), f"mac={mac} to-mac={to} {words}"
@@ -222,7 +255,7 @@ def _random_other(chance: random.Random) -> tuple[int, bytes, str]:
 
 def _random_ip4(chance: random.Random) -> tuple[int, bytes, str]:
     source, target = chance.choice(FOUR), chance.choice(FOUR)
-    sport, dport = chance.choice([67, 68, 4000]), chance.choice([67, 68, 4000])
+    sport, dport = chance.choice([67, 68, 4000]), chance.choice([67, 68, 4000, 4000, 320, 520, 1985, 3222])
     part = chance.choice(["no", "no", "no", "first", "later"])
     protocol, body, words = chance.choice(
         [
@@ -230,6 +263,7 @@ def _random_ip4(chance: random.Random) -> tuple[int, bytes, str]:
             (2, bytes([0x11, *bytes(31)]), "proto=igmp type=17"),
             (2, bytes([0x16, *bytes(31)]), "proto=igmp type=22"),
             (6, bytes(32), "proto=tcp"),
+            *((kind, bytes(32), f"proto={kind}") for kind in (1, 89, 103, 112)),
         ]
     )
     packet = ip4(source, target, protocol, body, offset=64 if part == "later" else 0, more=part == "first")
@@ -252,7 +286,10 @@ def _random_upper(chance: random.Random, source: str, target: str) -> tuple[int,
     if chance.random() < 0.3:
         sport, dport = chance.choice([546, 547, 4000]), chance.choice([546, 547, 4000])
         return 17, udp(source, target, sport, dport, bytes(24)), f"proto=udp sport={sport} dport={dport}"
-    kind = chance.choice([128, 129, 130, 131, 132, 133, 134, 135, 135, 135, 136, 136, 136, 137, 143])
+    if chance.random() < 0.1:
+        other = chance.choice([89, 103, 112])
+        return other, bytes(32), f"proto={other}"
+    kind = chance.choice([151, 153, 128, 129, 130, 131, 132, 133, 134, 135, 135, 135, 136, 136, 136, 137, 143])
     about, mac = chance.choice(SIX), chance.choice([None, None, MACS[0], *MACS])
     options = [source_mac(mac)] if mac else []
     words = f"proto=icmp6 type={kind}" + (f" nd-mac={mac}" if mac else "")

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import ExitStack
 
 import pytest
 
-from tests.lab import Node, PacketSocket, wire
+from tests.lab import Node, PacketSocket, Tap, wait_for, wire
 
 from .actions import arp, attach, differences, ip, link, manage, no_ping, ping
 from .conftest import Plug, installed, quick
 from .environment import bridged, mac, private
+from .forging import ether, ip4, octets
+from .forging import udp as datagram
 
 CONFIG = """\
 [private pvn]
@@ -107,3 +110,55 @@ def test_teardown_takes_the_vxlan_devices_away(pair: tuple[Node, Node]) -> None:
     assert {device["ifname"] for device in (link(one, "lo"), link(one, "eth2"))} == {"lo", "eth2"}
     done = one.run(["ip", "link", "show", "vx10001"], check=False)
     assert done.returncode != 0
+
+
+def injected(source: str, vni: int) -> bytes:
+    """An ARP answer of a stranger in a tunnel to node1."""
+    stranger = "00:66:66:66:66:66"
+    inner = arp(stranger, private(1), private(5), operation=2)
+    return ip4(
+        source,
+        "172.16.0.1",
+        17,
+        datagram(source, "172.16.0.1", 4000, 4789, struct.pack("!II", 1 << 27, vni << 8) + inner),
+    )
+
+
+def test_no_frame_comes_into_a_private_network_by_another_device(pair: tuple[Node, Node], stack: ExitStack) -> None:
+    """From beyond another card of the node, by its address on the tunnels' network; what peers send arrives."""
+    node, peer = pair
+    outsider = quick(stack.enter_context(Node("outsider")))
+    wire(node, "eth1", outsider, "eth0")
+    ip(node, "addr add 192.0.2.254/24 dev eth1", "route add 198.51.100.0/24 dev eth1")
+    victim = stack.enter_context(Tap(node))
+    attach(node, bridged(victim.name, 5))
+    hardware = {
+        who: who.path(f"/sys/class/net/{card}/address").read_text().strip()
+        for who, card in ((node, "eth1"), (outsider, "eth0"))
+    }
+    with PacketSocket(outsider, "eth0") as door:
+        door.send(ether(hardware[outsider], hardware[node], 0x0800, injected("198.51.100.66", 10001)))
+        # Somebody else's tunnel on this node is his own affair.
+        ip(node, "link add other type vxlan id 77 dstport 4789", "link set other up")
+        door.send(ether(hardware[outsider], hardware[node], 0x0800, injected("198.51.100.66", 77)))
+    wait_for(node, lambda: received(node, "other") == 1, "the other tunnel hears its own")
+    guest = stack.enter_context(Tap(peer))
+    attach(peer, bridged(guest.name, 6))
+    guest.send(arp(mac(6), private(6), private(5)))
+    heard: list[bytes] = []
+    victim.expect(
+        lambda frame: bool(heard.append(frame) or frame[6:12] == octets(mac(6))), "what the peer's guest says"
+    )
+    assert not [frame for frame in heard if frame[6:12] == octets("00:66:66:66:66:66")]
+    assert "198.51.100.66" not in node.run(["bridge", "fdb", "show", "dev", "vx10001"]).stdout
+    assert differences(node) == []
+
+
+def received(node: Node, device: str) -> int:
+    return int(node.path(f"/sys/class/net/{device}/statistics/rx_packets").read_text())
+
+
+def test_nothing_is_left_of_the_tunnels_after_a_teardown(pair: tuple[Node, Node]) -> None:
+    assert "tunnels" in pair[0].run(["nft", "list", "ruleset"]).stdout
+    manage(pair[0], "teardown")
+    assert "tunnels" not in pair[0].run(["nft", "list", "ruleset"]).stdout

@@ -14,6 +14,7 @@ the process that made them, however that process ends.
 
 from .agent import Agent, GuestError, Result
 from .cable import VirtualCable
+from .card import no_offload
 from .events import wait_for
 from .guest import Guest
 from .guest_image import Image, ImageError, ensure
@@ -37,6 +38,7 @@ __all__ = [
     "TapHolder",
     "VirtualCable",
     "ensure",
+    "no_offload",
     "wait_for",
     "wait_for_room",
     "wire",

@@ -31,15 +31,18 @@ while True:
 class VirtualCable:
     """Between the tap TAP in NODE, made as Ganeti makes it, and the card CARD in GUEST, which is a tap as well.
 
-    TAP is down until somebody attaches it. Both go with this object, or with the process that made it.
+    TAP is down until somebody attaches it. Both go with this object, or with the process that made it. OFFLOADS if the
+    guest leaves checksums and segments to the node, and takes such frames: a virtio card, and a guest that uses it.
     """
 
-    def __init__(self, node: Node, tap: str, guest: Node, card: str) -> None:
+    def __init__(self, node: Node, tap: str, guest: Node, card: str, *, offloads: bool = False) -> None:
         with ExitStack() as stack:
             ends = [
                 stack.enter_context(Tap(machine, name=name, vnet_hdr=True))
                 for machine, name in ((node, tap), (guest, card))
             ]
+            for end in ends if offloads else ():
+                end.take_unfinished()
             descriptors = [end.fd for end in ends]
             self._copier = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _COPY, *map(str, descriptors)],

@@ -14,6 +14,7 @@ from .namespace import PATIENCE, Node
 TUNSETIFF = 0x400454CA
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 VNET_HEADER = bytes(10)  # struct virtio_net_hdr, all zero: nothing is offloaded
+TUNSETOFFLOAD, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6 = 0x400454D0, 1, 2, 4
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_AUXDATA, PACKET_IGNORE_OUTGOING = 263, 8, 23
@@ -28,7 +29,7 @@ class Tap(FramePort):
     here comes into the node from the tap.  The tap is there until the last copy of the descriptor is closed.
     """
 
-    def __init__(self, node: Node, *, name: str = "tap%d", vnet_hdr: bool = False) -> None:
+    def __init__(self, node: Node, *, name: str = "tap%d", vnet_hdr: bool = True) -> None:
         self.node = node
         self.vnet_hdr = vnet_hdr
         self._fd = -1
@@ -64,13 +65,20 @@ class Tap(FramePort):
     def fileno(self) -> int:
         return self.fd
 
-    def send(self, frame: bytes) -> None:
-        """Let the virtual machine send a frame.  OSError EIO: the node's end of the tap is down."""
-        os.write(self.fd, VNET_HEADER + frame if self.vnet_hdr else frame)
+    def send(self, frame: bytes, header: bytes = VNET_HEADER) -> None:
+        """Let the virtual machine send a frame, with what its card says beside it (struct virtio_net_hdr).
+
+        OSError EIO: the node's end of the tap is down.  EINVAL: the kernel does not take such a HEADER.
+        """
+        os.write(self.fd, header + frame if self.vnet_hdr else frame)
 
     def _read(self) -> bytes | None:
         frame = os.read(self.fd, 70000)
         return frame[len(VNET_HEADER) :] if self.vnet_hdr else frame
+
+    def take_unfinished(self) -> None:
+        """Let the node send us frames without their checksums, and unsegmented, as QEMU does once its guest agrees."""
+        fcntl.ioctl(self.fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)
 
     def exists(self) -> bool:
         """Whether this very tap is still there; another that got its name since is not it."""

@@ -23,6 +23,7 @@ from ganeti_vif.engine.objects import (
     BridgeVlan,
     Link,
     Module,
+    OffloadCheck,
     Origin,
     OvsPort,
     ProxyNeighbour,
@@ -64,6 +65,7 @@ OBJECTS: list[Object] = [
     Link(name="br0", kind="bridge", vlan_filtering=True),
     Module(name="br_netfilter"),
     Module(name="nf_tables"),
+    OffloadCheck(device="tap0", program=b"instructions"),
     BridgeNetfilter(bridge="pvn1", iptables=True, ip6tables=True),
     Link(name="eth1.2991", kind="vlan", group=GROUP, mtu=1500, lower="eth1", vlan=2991),
     Link(

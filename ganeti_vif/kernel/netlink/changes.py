@@ -23,6 +23,7 @@ from ganeti_vif.engine.objects import (
     BridgePort,
     BridgeVlan,
     Link,
+    OffloadCheck,
     ProxyNeighbour,
     Route,
     Rule,
@@ -30,7 +31,7 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import unmet
-from ganeti_vif.kernel.netlink import messages
+from ganeti_vif.kernel.netlink import classifiers, messages
 from ganeti_vif.kernel.netlink.messages import Attributes, Message
 from ganeti_vif.kernel.netlink.requests import NLM_F_ACK, Requests
 
@@ -86,6 +87,11 @@ class Netlink:
                 self._bridge_netfilter(wanted)
             case Remove(BridgeNetfilter(bridge=bridge)):
                 self._bridge_netfilter(BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False))
+            case Make(OffloadCheck() as check) | Alter(_, OffloadCheck() as check):
+                index = self._index(check.device)
+                classifiers.attach(self._requests, check, index, instead=isinstance(change, Alter))
+            case Remove(OffloadCheck(device=device)):
+                classifiers.detach(self._requests, self._index(device))
             case Make(BridgePort() as port) | Alter(BridgePort(), BridgePort() as port):
                 self._set_link(port.device, [("IFLA_MASTER", self._index(port.bridge))])
             case Remove(BridgePort() as port):

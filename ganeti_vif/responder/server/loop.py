@@ -203,13 +203,12 @@ class Serving:
                 continue
             except Exception as error:  # a mistake of ours must not end the service of all others
                 tally["failed"] += 1
-                self._complaints.say(
-                    f"{guest.name}: a frame that nobody was prepared for: {error!r}: {frame[:400].hex()}"
-                )
+                what = f"a frame that nobody was prepared for: {error!r}: {frame[:400].hex()}"
+                self._complaints.caused(guest.name, what)
                 continue
             tally[heard] += 1
             if heard in DECLINED:
-                self._complaints.say(f"{guest.name}: its guest declined the address, for somebody else uses it")
+                self._complaints.caused(guest.name, "its guest declined the address, for somebody else uses it")
             if out is not None:
                 guest.send(out, said or "")
 
