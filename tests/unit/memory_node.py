@@ -32,6 +32,7 @@ from ganeti_vif.engine.objects import (
     Link,
     Module,
     Network,
+    OffloadCheck,
     Origin,
     OvsPort,
     ProxyNeighbour,
@@ -53,7 +54,7 @@ from nfdhcpd_bridge.binding import is_ours
 
 STANDBY = "standby"
 """The field of a Nic that says that its guest runs on another node."""
-HANG_ON_A_DEVICE = (BridgePort, BridgeVlan, TrunkVlan, Up, Route, ProxyNeighbour, Chain)
+HANG_ON_A_DEVICE = (OffloadCheck, BridgePort, BridgeVlan, TrunkVlan, Up, Route, ProxyNeighbour, Chain)
 """What the kernel takes away with its device."""
 
 

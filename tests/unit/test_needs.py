@@ -52,11 +52,11 @@ def binding(found: Needs) -> dict[str, str]:
 def test_what_a_bridged_nic_needs_is_its_own() -> None:
     nic = nic_of(BRIDGED)
     found = needs(nic, CONFIG, context(nic))
-    assert kinds(found.own) == ["Binding", "BridgePort", "Chain", "Link", "Record", "Sysctl", "Up"]
+    assert kinds(found.own) == ["Binding", "BridgePort", "Chain", "Link", "OffloadCheck", "Record", "Sysctl", "Up"]
     assert found.shared == {}
     assert found.own["record", "tap0"] == record_of(nic)
     assert found.own["port", "tap0"] == BridgePort(device="tap0", bridge="br0")
-    assert kinds(found.removable) == ["Binding", "BridgePort", "Chain", "Record", "Up"]
+    assert kinds(found.removable) == ["Binding", "BridgePort", "Chain", "OffloadCheck", "Record", "Up"]
     assert found.all == found.own
 
 
@@ -84,7 +84,17 @@ def test_only_a_bridge_of_ours_is_made_to_be_heard_and_only_by_nfdhcpd(
 def test_what_a_routed_nic_needs_is_its_own_and_its_link_is_shared() -> None:
     nic = nic_of(ROUTED)
     found = needs(nic, CONFIG, context(nic))
-    assert kinds(found.own) == ["Binding", "Chain", "Link", "ProxyNeighbour", "Record", "Route", "Sysctl", "Up"]
+    assert kinds(found.own) == [
+        "Binding",
+        "Chain",
+        "Link",
+        "OffloadCheck",
+        "ProxyNeighbour",
+        "Record",
+        "Route",
+        "Sysctl",
+        "Up",
+    ]
     assert found.shared == {thing.key: thing for thing in public.desired(PUBLIC, False)}
     forced = needs(nic, CONFIG, context(nic, force_forwarding=True))
     assert forced.shared == {thing.key: thing for thing in public.desired(PUBLIC, True)}
@@ -101,7 +111,7 @@ def test_in_a_table_that_is_no_public_link_nothing_is_shared() -> None:
 
 def test_what_a_nic_on_open_vswitch_needs_is_its_own() -> None:
     found = needs(OVS, CONFIG, context(OVS))
-    assert kinds(found.own) == ["Binding", "Chain", "Link", "OvsPort", "Record", "Sysctl", "Up"]
+    assert kinds(found.own) == ["Binding", "Chain", "Link", "OffloadCheck", "OvsPort", "Record", "Sysctl", "Up"]
     assert isinstance(found.own["ovs", "tap0"], OvsPort)
     assert found.shared == {}
 
