@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import assert_never
 
 from ganeti_vif.engine.chains import Chain, MapElement, VerdictMap
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove
@@ -105,6 +106,8 @@ def _make(wanted: Object) -> Iterator[str]:
         case Binding(text=text):
             yield f"write {place(wanted)}:"
             yield from (f"  {line}" for line in text.splitlines())
+        case _:
+            assert_never(wanted)
 
 
 def _remove(actual: Object) -> Iterator[str]:
@@ -143,6 +146,8 @@ def _remove(actual: Object) -> Iterator[str]:
             yield f"# the module {name} stays loaded"
         case Sysctl(path=path):
             yield f"# {dotted(path)} stays as it is"
+        case _:
+            assert_never(actual)
 
 
 def _add_link(link: Link) -> str:

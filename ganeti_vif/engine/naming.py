@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv6Address, IPv6Network
+from typing import assert_never
 
 from ganeti_vif.engine.chains import Chain, MapElement, VerdictMap
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove, subject
@@ -134,3 +135,5 @@ def name(thing: Object) -> str:
             return f"neighbour proxy {thing.address} dev {thing.device}"
         case Binding() | Record() | Origin():
             return f"{type(thing).__name__.lower()} {place(thing)}"
+        case _:
+            assert_never(thing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from typing import get_args
 
 from ganeti_vif.engine.chains import Chain, MapElement, Subchain, VerdictMap
 from ganeti_vif.engine.objects import (
@@ -49,31 +50,15 @@ Object = (
     | Binding
 )
 
-ORDER: tuple[type, ...] = (
-    Origin,
-    Record,
-    Module,
-    Link,
-    OffloadCheck,
-    VerdictMap,
-    Subchain,
-    Chain,
-    MapElement,
-    Sysctl,
-    BridgeNetfilter,
-    OvsPort,
-    BridgePort,
-    BridgeVlan,
-    TrunkVlan,
-    Up,
-    Rule,
-    Route,
-    ProxyNeighbour,
-    Binding,
-)
-"""The order in which things are made: what the tap was, and the record, first (a crash leaves them), the filter before
-the port, the port before the device comes up, and the binding last, when its tap can carry the answer. Removal runs
-backwards."""
+"""Everything that can exist, in the order in which it is made.
+
+What the tap was comes first, then the record: both must be there when a process dies later. The filter comes before the
+port, the port before the device is up, and the binding last, when its tap can carry the answer. Removal runs backwards.
+A new kind is added here; docs/architecture.md says what else it takes.
+"""
+
+ORDER: tuple[type, ...] = get_args(Object)
+"""The kinds of Object, in their order."""
 
 State = Mapping[Key, Object]
 

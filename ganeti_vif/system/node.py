@@ -10,7 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, assert_never
 
 from ganeti_vif.engine.chains import Chain, MapElement, Subchain, VerdictMap
 from ganeti_vif.engine.difference import Change, subject
@@ -231,7 +231,8 @@ class Node:
 
     def perform(self, change: Change) -> None:
         """Make CHANGE. Raises Failure; Gone if what it is about is not there."""
-        match subject(change):
+        thing = subject(change)
+        match thing:
             case Chain() | VerdictMap() | MapElement():
                 self._nftables.perform(change)
             case Module():
@@ -248,8 +249,12 @@ class Node:
                 files.perform(change)
             case Record() | Origin():
                 records.perform(change)
-            case _:
+            case Link() | OffloadCheck() | BridgeNetfilter() | BridgePort() | BridgeVlan() | TrunkVlan() | Up():
                 self._netlink.perform(change)
+            case Rule() | Route() | ProxyNeighbour():
+                self._netlink.perform(change)
+            case _:
+                assert_never(thing)
 
 
 def identity() -> str:
