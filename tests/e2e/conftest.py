@@ -87,7 +87,7 @@ def in_step(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[None]:
         assert said == [], f"{member} complained"
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(hookwrapper=True)  # type: ignore[untyped-decorator]  # Debian 12's pytest says nothing of it
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """A step that failed: say what the nodes logged, and take no further one."""
     report: pytest.TestReport = (yield).get_result()

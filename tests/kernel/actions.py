@@ -110,7 +110,8 @@ def ip(node: Node, *commands: str) -> None:
 
 def link(node: Node, name: str) -> dict[str, Any]:
     """The network device of that name, with its details, as iproute2 shows it."""
-    return json.loads(node.run(["ip", "-d", "-j", "link", "show", name]).stdout)[0]
+    found: list[dict[str, Any]] = json.loads(node.run(["ip", "-d", "-j", "link", "show", name]).stdout)
+    return found[0]
 
 
 def names(node: Node) -> set[str]:

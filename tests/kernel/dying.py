@@ -85,7 +85,7 @@ def dying(count: Count) -> None:
     if count.how == "rename":
         os.rename = renamed  # type: ignore[assignment]
     else:
-        ganeti_vif.system.node.Node.perform = counted  # type: ignore[method-assign]
+        ganeti_vif.system.node.Node.perform = counted  # type: ignore[method-assign,assignment]
 
 
 def forked(action: Callable[[], int], last: int = NOTHING, how: str = "after") -> dict[str, Any]:
@@ -109,7 +109,7 @@ def forked(action: Callable[[], int], last: int = NOTHING, how: str = "after") -
     os.close(tells)
     os.close(writes)
     with os.fdopen(reads, "rb") as pipe:
-        printed = json.loads(pipe.read() or b'{"out": "", "err": ""}')
+        printed: dict[str, Any] = json.loads(pipe.read() or b'{"out": "", "err": ""}')
     with os.fdopen(told, "rb") as pipe:
         at = pipe.read().decode()
     _, status = os.waitpid(child, 0)

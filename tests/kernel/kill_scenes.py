@@ -65,7 +65,7 @@ class Attach(Scene):
 
 class AttachRouted(Attach):
     def nic(self, tap: str) -> dict[str, str]:
-        return gives.routed(tap)
+        return dict(gives.routed(tap))
 
 
 class AttachByHand(AttachRouted):
@@ -75,7 +75,7 @@ class AttachByHand(AttachRouted):
 
 class AttachBridged(Attach):
     def nic(self, tap: str) -> dict[str, str]:
-        return gives.bridged(tap, NETWORK_TAGS="private-filtered", NETWORK_MAC_PREFIX="aa:00:00")
+        return dict(gives.bridged(tap, NETWORK_TAGS="private-filtered", NETWORK_MAC_PREFIX="aa:00:00"))
 
 
 class AttachAgain(AttachRouted):

@@ -45,7 +45,7 @@ class Site:
         self.router.clear()
         self.router.send(arp(ROUTER, GATEWAY, public(5)))
         self.router.send(arp(ROUTER, GATEWAY, public(77)))  # a guest that never moves: its node's answer comes last
-        found = set()
+        found: set[str] = set()
         while True:
             reply = arp_of(self.router.expect(_is_reply, "an answer for one of them"))
             assert reply
@@ -93,7 +93,7 @@ def connected(stack: ExitStack) -> Iterator[Site]:
     wire(router, "eth0", switch, "port3")
     ip(switch, "link set port3 master br0")
     with PacketSocket(router, "eth0") as ears:
-        yield Site(*nodes, ears)
+        yield Site(nodes[0], nodes[1], ears)
     for daemon in daemons:
         daemon.send_signal(signal.SIGTERM)
         daemon.communicate(timeout=PATIENCE)
@@ -174,7 +174,7 @@ def moving(site: Site, stack: ExitStack) -> tuple[Tap, Arrival]:
 
 
 def link_of(node: Node) -> str:
-    return next(nic["tap"] for nic in answer(node, "status")["nics"] if nic["uuid"] == uuid(5))
+    return str(next(nic["tap"] for nic in answer(node, "status")["nics"] if nic["uuid"] == uuid(5)))
 
 
 def urgent(node: Node) -> bool:

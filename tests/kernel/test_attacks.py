@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -120,6 +120,9 @@ def eui64(subnet: str, mac: str) -> str:
     return str(EUI(mac).ipv6(IPNetwork(subnet).first))
 
 
+Ears = Tap | PacketSocket
+
+
 def prepared(stack: ExitStack) -> tuple[Node, Node]:
     outside = quick(stack.enter_context(Node("outside")))
     node = installed(quick(stack.enter_context(Node("node1"))), JUMBO)
@@ -139,7 +142,7 @@ def routed_lab(stack: ExitStack) -> Lab:
     # Nobody answers for the neighbour and the gateway: they are known.
     ip(node, f"neigh add {public(6)} lladdr aa:00:00:00:00:06 dev {taps[1].name}")
     ip(node, f"neigh replace {GATEWAY} lladdr {_mac(outside)} dev eth1")
-    ears = [taps[1], stack.enter_context(PacketSocket(outside, "eth0"))]
+    ears: list[Ears] = [taps[1], stack.enter_context(PacketSocket(outside, "eth0"))]
     who = cast("aa:00:00", public, lambda mac: public6(int(mac[-2:], 16)), GATEWAY, GATEWAY6, TAP_MAC)
     return _lab(stack, "routed", node, taps[0], who, ears)
 
@@ -157,12 +160,15 @@ def bridged_lab(stack: ExitStack, prefix: str = "aa:00:00", tags: str = "") -> L
             "NETWORK_TAGS": tags,
         }
         attach(node, bridged(tap.name, number, **given))
-    ears = [taps[1], *(stack.enter_context(PacketSocket(*one)) for one in ((beside, "eth0"), (node, "pvn1")))]
+    ears: list[Ears] = [
+        taps[1],
+        *(stack.enter_context(PacketSocket(*one)) for one in ((beside, "eth0"), (node, "pvn1"))),
+    ]
     who = cast(prefix, private, lambda mac: eui64("2001:db8:1::/64", mac), "10.0.0.1", "2001:db8:1::1", None)
     return _lab(stack, "private-filtered" if tags else "bridged", node, taps[0], who, ears)
 
 
-def _lab(stack: ExitStack, mode: str, node: Node, tap: Tap, who: Cast, ears: list[Tap | PacketSocket]) -> Lab:
+def _lab(stack: ExitStack, mode: str, node: Node, tap: Tap, who: Cast, ears: list[Ears]) -> Lab:
     node.run(["nft", "-f", "-"], input=WITNESS.format(tap=tap.name))
     query = node.inside(filters.netfilter)
     stack.callback(query.close)
@@ -173,7 +179,7 @@ def _mac(node: Node) -> str:
     return node.path("/sys/class/net/eth0/address").read_text().strip()
 
 
-LABS = {
+LABS: dict[str, Callable[[ExitStack], Lab]] = {
     "routed": routed_lab,
     "bridged": bridged_lab,
     "private-filtered": lambda stack: bridged_lab(stack, "aa:00:01", "private-filtered"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import NoReturn
 
 import pytest
@@ -32,7 +32,7 @@ PUBLIC = Public(
     gateways=(IPv4Address("192.0.2.1"), IPv6Address("2001:db8::1")),
 )
 NETWORK = Network(name="net", uuid="9696066a-7821-42d1-9e6d-aa3dcbb17b20")
-SLAAC = replace(NETWORK, subnet6=ip_network("2001:db8::/64"))
+SLAAC = replace(NETWORK, subnet6=IPv6Network("2001:db8::/64"))
 FILTERED = replace(NETWORK, tags=frozenset({"private-filtered"}), mac_prefix="02:00:00")
 SOME_MAC = "aa:00:00:12:34:56"
 

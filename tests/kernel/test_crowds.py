@@ -84,7 +84,7 @@ REMEMBERED = {"missing bridge", "somebody else's address", "foreign subnet"}
 def test_two_hundred_at_once_of_which_half_are_bad(ready: Node, daemon: str, count: int) -> None:
     process = launched(ready) if daemon == "runs" else None
     with TapHolder(ready, count // 2) as goods, TapHolder(ready, count // 2) as bads, TapHolder(ready, 1) as first:
-        attach(ready, routed(*first.names, 5))
+        attach(ready, routed(first.names[0], 5))
         kinds = [KINDS[place % len(KINDS)] for place in range(count // 2)]
         good = [numbered(routed if n % 2 else bridged, tap, n) for n, tap in enumerate(goods.names, FIRST)]
         wrong = [bad(kind, tap, n) for n, (tap, kind) in enumerate(zip(bads.names, kinds, strict=True), FIRST + 100)]

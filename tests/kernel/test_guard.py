@@ -376,10 +376,10 @@ def test_nobody_takes_a_link_local_address_that_a_neighbour_made_of_its_mac(
     ready: Node, tap: MakeTap, tags: str
 ) -> None:
     """On a bridge whose network has no IPv6, and where guests choose their link-local addresses."""
-    given = {"IP": None, "NETWORK_SUBNET": None, "NETWORK_TAGS": tags}
+    given: dict[str, str | None] = {"IP": None, "NETWORK_SUBNET": None, "NETWORK_TAGS": tags}
     attacker, victim = tap(ready), tap(ready)
-    attach(ready, bridged(attacker.name, 5, **given))
-    attach(ready, bridged(victim.name, 6, **given))
+    attach(ready, bridged(attacker.name, 5, "pvn1", **given))
+    attach(ready, bridged(victim.name, 6, "pvn1", **given))
     made, chosen = "fe80::a800:ff:fe00:6", "fe80::1234"
     for source, target in ((made, chosen), (chosen, made)):
         message = icmp6(source, "ff02::1", 136, advertisement(target, target_mac(mac(5))))

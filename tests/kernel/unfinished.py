@@ -35,7 +35,7 @@ def beside(start: int, offset: int, *, gso: int = 0, headers: int = 0, size: int
 
 def _total(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total

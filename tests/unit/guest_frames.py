@@ -104,13 +104,15 @@ def ip6(
     return ALL_ROUTERS + sender + b"\x86\xdd" + head + payload
 
 
-def router_solicitation(source: str = LINK_LOCAL, options: bytes = b"", **changes: int) -> bytes:
-    return icmp6(133, bytes(4) + options, source, **changes)
+def router_solicitation(
+    source: str = LINK_LOCAL, options: bytes = b"", *, hops: int = 255, sender: bytes = GUEST, code: int = 0
+) -> bytes:
+    return icmp6(133, bytes(4) + options, source, hops=hops, sender=sender, code=code)
 
 
-def neighbour_solicitation(target: str, source: str = LINK_LOCAL, **changes: int) -> bytes:
+def neighbour_solicitation(target: str, source: str = LINK_LOCAL, *, hops: int = 255, code: int = 0) -> bytes:
     group = IPv6Address(int(IPv6Address("ff02::1:ff00:0")) | int(IPv6Address(target)) & 0xFFFFFF)
-    return icmp6(135, bytes(4) + packed(target), source, str(group), **changes)
+    return icmp6(135, bytes(4) + packed(target), source, str(group), hops=hops, code=code)
 
 
 def dhcp6(kind: int, *options: tuple[int, bytes], source: str = LINK_LOCAL) -> bytes:

@@ -157,9 +157,9 @@ def test_a_gateway_outside_of_the_subnet_is_reached_on_the_link() -> None:
     assert 28 not in found.options
 
 
-@pytest.mark.parametrize("changes", [{"GATEWAY": None}, {"PRIVATE": "yes"}])
-def test_without_a_gateway_the_server_is_an_address_on_the_link(changes: dict[str, str | None]) -> None:
-    found = answered(dhcp(DISCOVER), serving(**changes))
+@pytest.mark.parametrize("guest", [serving(GATEWAY=None), serving(PRIVATE="yes")], ids=["none", "private"])
+def test_without_a_gateway_the_server_is_an_address_on_the_link(guest: Service) -> None:
+    found = answered(dhcp(DISCOVER), guest)
     assert (found.options[54], found.ip.src) == (packed(OWN_SERVER), packed(OWN_SERVER))
     assert found.options[121] == b"\x20" + packed(OWN_SERVER) + bytes(4)
     assert 3 not in found.options

@@ -30,7 +30,7 @@ def test_a_recorded_hook_is_known_by_its_name(path: Path) -> None:
 
 def test_a_start_tells_each_nics_network() -> None:
     instance = recorded("instance-start-post").instance
-    assert instance and instance.name == "inst1.gnt.test" and instance.tags == {"initialtag"}
+    assert instance and instance.name == "inst1.gnt.test" and instance.tags == frozenset({"initialtag"})
     public = instance.networks["8ea16126-78bc-4322-b857-7c8bb2f50c1e"]
     assert public and (public.name, str(public.subnet)) == ("pubnet", "10.77.1.0/24")
     assert instance.networks["5b23d1aa-498b-449c-b73e-37c3b9ff8c03"] is None

@@ -255,7 +255,7 @@ def test_a_bridge_is_heard_by_netfilter_only_for_nfdhcpd_if_we_made_it(
 ) -> None:
     found = devices((Link(name="pvn1", kind="bridge", group=group), None))
     netfilter = BridgeNetfilter(bridge="pvn1", iptables=on, ip6tables=on)
-    found.by_name["pvn1"] = replace(found.by_name["pvn1"], netfilter=netfilter)
+    found = Devices({"pvn1": replace(found.by_name["pvn1"], netfilter=netfilter)})
     result = layout([replace(family(), numbers=(1,))], [], found, "node1", consumer=consumer)
     assert [one.iptables for one in result.wanted.values() if isinstance(one, BridgeNetfilter)] == wanted
 

@@ -56,7 +56,7 @@ def test_a_page_has_each_verb_with_its_flags(manual: Path) -> None:
         action for action in cli.parser()._actions if action.dest == "verb" or hasattr(action, "_name_parser_map")
     ]
     assert verbs.choices
-    for name, verb in dict(verbs.choices).items():  # type: ignore[call-overload]
+    for name, verb in dict(verbs.choices).items():
         part = text.partition(f".SS ganeti-vif {name}\n")[2].partition("\n.SS ")[0]
         assert part, name
         for action in verb._actions:
