@@ -11,7 +11,7 @@ import pytest
 from product import PURE_ROOMS, ROOMS
 from samples import ROOT
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "NEWS.md", *sorted((ROOT / "docs").glob("*.md"))]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PATH = re.compile(r"(?<![\w/.*-])((?:[a-z_0-9]+/)+(?:[a-z_0-9]+\.py|kvm-vif-bridge(?!\.)))\b")
 """A path of a module, or of the client of the daemon."""
