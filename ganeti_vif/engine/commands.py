@@ -54,6 +54,8 @@ def commands(change: Change) -> Iterator[str]:
             yield from _make(wanted)
         case Remove(actual):
             yield from _remove(actual)
+        case _:
+            assert_never(change)
 
 
 def _make(wanted: Object) -> Iterator[str]:

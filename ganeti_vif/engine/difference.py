@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
 from ganeti_vif.engine.objects import Key, Link
 from ganeti_vif.engine.state import ORDER, Object, State, unmet
@@ -68,6 +68,8 @@ def inverse(change: Change) -> Change:
             return Alter(wanted, replace(wanted, **before))
         case Alter(actual, wanted):
             return Alter(wanted, actual)
+        case _:
+            assert_never(change)
 
 
 def subject(change: Change) -> Object:

@@ -50,6 +50,8 @@ def ip(thing: Rule | Route | ProxyNeighbour) -> str:
             six = isinstance(thing.destination, IPv6Network)
         case ProxyNeighbour():
             six = isinstance(thing.address, IPv6Address)
+        case _:
+            assert_never(thing)
     return "ip -6" if six else "ip"
 
 
@@ -84,6 +86,8 @@ def finding(change: Change) -> str:
             fields = unmet(wanted, actual)
             details = ", ".join(f"{field} is {_value(old)}, should be {_value(new)}" for field, old, new in fields)
             return f"different: {name(thing)}: {details}"
+        case _:
+            assert_never(change)
 
 
 def _value(value: object) -> str:
