@@ -49,16 +49,14 @@ Object = (
     | ProxyNeighbour
     | Binding
 )
+"""Every kind of object, in the order in which objects are made. docs/architecture.md says how to add one.
 
-"""Everything that can exist, in the order in which it is made.
-
-What the tap was comes first, then the record: both must be there when a process dies later. The filter comes before the
-port, the port before the device is up, and the binding last, when its tap can carry the answer. Removal runs backwards.
-A new kind is added here; docs/architecture.md says what else it takes.
+The origin and the record come first, because a crash must leave them. The filter comes before the port, and the port
+before the device is up. The binding comes last, when its tap can carry the answer. Removal uses the reverse order.
 """
 
 ORDER: tuple[type, ...] = get_args(Object)
-"""The kinds of Object, in their order."""
+"""The same kinds, as a sequence."""
 
 State = Mapping[Key, Object]
 
