@@ -1,4 +1,4 @@
-"""A node, or a part of it, as it is or should be: objects by their keys, and the order in which they are made."""
+"""The desired or actual state of a node, or of a part of it: objects by their keys. And the order of making them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ State = Mapping[Key, Object]
 
 
 def state(objects: Iterable[Object]) -> dict[Key, Object]:
-    """OBJECTS by key. Two different objects with one key are a contradiction in a plan, so that is a bug."""
+    """OBJECTS by their keys.
+
+    Raises ValueError if two different objects have one key. That is a bug: nobody can desire both.
+    """
     result: dict[Key, Object] = {}
     for thing in objects:
         other = result.setdefault(thing.key, thing)
@@ -72,7 +75,10 @@ def state(objects: Iterable[Object]) -> dict[Key, Object]:
 
 
 def unmet(wanted: Object, actual: Object) -> tuple[tuple[str, object, object], ...]:
-    """The fields in which ACTUAL is not as WANTED: (field, actual value, wanted value)."""
+    """The fields in which ACTUAL differs from WANTED: (field, actual value, wanted value).
+
+    A field of a wanted Link that is None never differs.
+    """
     if wanted == actual:
         return ()
     names = (one.name for one in fields(wanted) if one.compare)
