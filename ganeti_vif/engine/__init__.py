@@ -1,1 +1,1 @@
-"""The four steps that every door takes: desired, actual, difference, apply. Imports nothing from the doors."""
+"""The four steps of every verb: desired, actual, difference, apply. This room imports no other room."""

@@ -1,4 +1,4 @@
-"""Doing a list of changes, all or nothing; or, when clearing up, as many as possible."""
+"""Making a list of changes: all of them or none (apply), or as many as possible (clear)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ganeti_vif.engine.interruption import RUN, Interrupted
 
 
 class Performer(Protocol):
-    """Where changes happen: the node, or a recorder in the tests."""
+    """An object that makes changes: the node, or a substitute in the tests."""
 
     def perform(self, change: Change) -> None:
-        """Make CHANGE. Raises Failure; Gone when the object to remove or alter is not there."""
+        """Make CHANGE. Raises Gone if the object to remove or alter does not exist, Failure if the change fails."""
 
 
 def apply(
@@ -24,13 +24,15 @@ def apply(
     *,
     keep: bool = False,
 ) -> None:
-    """Do CHANGES in order; if one fails, take back those that were done, last first, and raise its Failure.
+    """Make CHANGES in their order, all or none.
 
-    STEP is told of each change before it is made. What cannot be taken back is added to the failure: a reconcile
-    then finds it by its mark.
+    STEP is called with each change before it is made.
 
-    Raises Interrupted between two changes if somebody wants that. KEEP what is done by then: for changes of which each
-    is good without those after it.
+    Raises Failure if a change fails. Then the changes before it are undone, the last one first. The Failure names each
+    change that could not be undone. A later reconcile finds these objects by their marks.
+
+    Raises Interrupted between two changes if somebody asked for the end of the run. Then the changes are undone, too,
+    unless KEEP is true. KEEP is for changes that are useful without those after them.
     """
     done: list[Change] = []
     making: list[Change] = []
@@ -45,8 +47,9 @@ def apply(
                 done.append(change)
         except BaseException as reason:
             if not (keep and isinstance(reason, Interrupted)):
-                # Of a change that failed nothing is done. Of one that anything else ended (a bug of ours, no memory,
-                # a signal that nobody catches) that is not known: an interface could be up and its filter taken away.
+                # A change that raised Failure did nothing. A change that another exception ended (a bug of ours, no
+                # memory) may have done something, so it is undone as well: otherwise a device could stay up while its
+                # filter is removed.
                 left = _undo(done if isinstance(reason, Failure) else [*done, *making], node)
                 if left and isinstance(reason, Failure):
                     raise Failure(f"{reason.what} (and taking it back: {'; '.join(left)})", reason.do) from reason
@@ -57,25 +60,24 @@ def apply(
 
 
 def _undo(done: list[Change], node: Performer) -> list[str]:
-    """Take DONE back, last first. Never raises; returns what could not be taken back."""
+    """Undo DONE, the last change first. Returns what could not be undone. Raises nothing."""
     left: list[str] = []
     for change in reversed(done):
         try:
             node.perform(inverse(change))
         except Gone:
             pass
-        except (
-            BaseException
-        ) as error:  # a bug of ours, or one more Ctrl-C, must not keep the rest from being taken back
+        except BaseException as error:
+            # Even after a bug of ours, or one more Ctrl-C, the rest must be undone.
             left.append(error.what if isinstance(error, Failure) else repr(error))
     return left
 
 
 def clear(changes: Iterable[Change], node: Performer) -> None:
-    """Do as many of CHANGES as possible, each though others fail; then raise one Failure that names all that did.
+    """Make as many of CHANGES as possible. Detach and reconcile use it, because one fault must not stop the rest.
 
-    For detach and reconcile: stopping at the first error would keep what could have been cleared. Raises Interrupted
-    between two changes if somebody wants that; the next reconcile does the rest.
+    Gone counts as success. Raises Failure after the last change if any failed; it names all failed changes. Raises
+    Interrupted between two changes if somebody asked for the end of the run. The next reconcile makes the rest.
     """
     failures: list[Failure] = []
     with RUN.busy():

@@ -1,4 +1,4 @@
-"""What can exist of ours in nftables, as plain data: chains and their rules, verdict maps and their elements."""
+"""Our objects in nftables, as plain data: chains with their rules, verdict maps and their elements."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from ganeti_vif.engine.marks import TABLE, TABLES
 from ganeti_vif.engine.objects import Key
 
 BELOW = "-profile"
-"""Ends the name of a device's subchain, which is in the table of the chain that jumps to it."""
+"""The end of the name of a device's subchain. The subchain is in the same table as the chain that jumps to it."""
 SCRATCH = "scratch-"
-"""Begins the name of a chain that no packet passes, and that is there for a moment only."""
+"""The beginning of the name of a temporary chain. No packet passes it."""
 
 
 def table_of(family: str, chain: str) -> str:
-    """The table of our CHAIN of that name. A device's chains are in the same one of TABLES.
+    """The name of the table in which our CHAIN of that name is. All chains of one device are in one table.
 
-    With each transaction the kernel goes through all rules of the tables that change (nft_table_validate() in
-    net/netfilter/nf_tables_api.c), and for each of its rules through the list of all tables (nft_table_lookup()). With
-    a thousand NICs one table for all takes 6 ms, and so does one for each.
+    The chains of devices are spread over TABLES tables, because a transaction takes longer with few tables and with
+    many. In each transaction the kernel visits all rules of the tables that change (nft_table_validate() in
+    net/netfilter/nf_tables_api.c). For each of its rules it searches the list of all tables (nft_table_lookup()).
+    With a thousand NICs a transaction takes 6 ms if there is one table, and 6 ms if there are a thousand.
     """
     if family != "netdev":
         return TABLE
@@ -30,10 +31,10 @@ def table_of(family: str, chain: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FilterRule:
-    """One rule: what it matches and does, and why. The reason is its comment in the kernel and names its counter.
+    """One rule. TEXT is in nft's words. REASON says why it exists and names its counter.
 
-    OWN are the words of TEXT that tell a NIC's rule from another NIC's: a MAC, an address. They allow to translate
-    the others once for all NICs (kernel/nftables/compiled_rules.py) and mean nothing else.
+    OWN are the words of TEXT that differ from NIC to NIC, for instance a MAC or an address. The rest of TEXT is
+    translated once for all NICs (kernel/nftables/compiled_rules.py). OWN has no other use.
     """
 
     text: str
@@ -42,16 +43,17 @@ class FilterRule:
 
     @property
     def comment(self) -> str:
-        """What the kernel keeps with the rule: the reason, and what tells its text from any other.
+        """The comment that the kernel keeps with the rule: the reason and a hash of the text.
 
-        nft prints no rule the way it was written, and every version prints it its own way: texts cannot be compared.
+        The hash replaces a comparison of texts. Each version of nft prints a rule in its own way, and none prints it as
+        it was written.
         """
         return f"{self.reason} {blake2b(self.text.encode(), digest_size=4).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A base chain of ours in nftables, its rules in nft's own words. DEVICE is None unless the family is netdev."""
+    """A base chain of ours. DEVICE is None unless the family is netdev."""
 
     family: str
     name: str
@@ -67,13 +69,13 @@ class Chain:
 
     @property
     def table(self) -> str:
-        """The table that it is in."""
+        """The name of its table."""
         return table_of(self.family, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subchain(Chain):
-    """A chain of ours that hangs nowhere: others jump to it."""
+    """A chain of ours without a hook. Other chains jump to it."""
 
     hook: str = ""
     device: str | None = None
@@ -83,7 +85,7 @@ class Subchain(Chain):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictMap:
-    """A map of nftables from the names of devices to verdicts: one rule for any number of devices."""
+    """A map from names of devices to verdicts. With it one rule serves any number of devices."""
 
     family: str
     name: str
@@ -95,7 +97,7 @@ class VerdictMap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapElement:
-    """In a verdict map of ours DEVICE leads to the subchain CHAIN."""
+    """An element of our verdict map MAP: packets of DEVICE go to the subchain CHAIN."""
 
     family: str
     map: str

@@ -1,4 +1,4 @@
-"""Changes as commands of iproute2, sysctl, nft and ovs-vsctl: what --dry-run prints can be typed in."""
+"""Changes as commands of iproute2, sysctl, nft and ovs-vsctl. --dry-run prints them, and they can be run as is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ from ganeti_vif.engine.state import Object, unmet
 
 
 def commands(change: Change) -> Iterator[str]:
-    """The commands that do what CHANGE does. A file's content follows as comment lines."""
+    """The commands that do the same as CHANGE. Below a binding's line its content follows, indented.
+
+    A line that begins with # is a comment: no command does this part.
+    """
     match change:
         case Make(wanted):
             yield from _make(wanted)
@@ -54,6 +57,8 @@ def commands(change: Change) -> Iterator[str]:
             yield from _make(wanted)
         case Remove(actual):
             yield from _remove(actual)
+        case _:
+            assert_never(change)
 
 
 def _make(wanted: Object) -> Iterator[str]:
@@ -84,7 +89,7 @@ def _make(wanted: Object) -> Iterator[str]:
         case BridgePort(device=device, bridge=bridge):
             yield f"ip link set {device} master {bridge}"
         case BridgeVlan():
-            # 1 is what the kernel gives every new port (vlan_default_pvid).
+            # The kernel gives every new port the VID 1 (vlan_default_pvid).
             yield from _bridge_vlan(BridgeVlan(device=wanted.device, untagged=1, tagged=frozenset()), wanted)
         case TrunkVlan(device=device, vid=vid):
             yield f"bridge vlan add dev {device} vid {vid}"

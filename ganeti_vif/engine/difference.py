@@ -1,10 +1,10 @@
-"""The difference between what should be and what is: a list of changes, in the order in which to make them."""
+"""The difference between desired and actual: a list of changes, in the order in which they must be made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, assert_never
 
 from ganeti_vif.engine.objects import Key, Link
 from ganeti_vif.engine.state import ORDER, Object, State, unmet
@@ -12,14 +12,14 @@ from ganeti_vif.engine.state import ORDER, Object, State, unmet
 
 @dataclass(frozen=True, slots=True)
 class Make:
-    """WANTED does not exist: make it."""
+    """WANTED does not exist. Make it."""
 
     wanted: Object
 
 
 @dataclass(frozen=True, slots=True)
 class Alter:
-    """It exists, but ACTUAL is not as WANTED."""
+    """ACTUAL exists and differs from WANTED. Both have the same key. Change it."""
 
     actual: Object
     wanted: Object
@@ -27,7 +27,7 @@ class Alter:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """ACTUAL is ours and nobody wants it."""
+    """ACTUAL exists and is ours, and it is not desired. Remove it."""
 
     actual: Object
 
@@ -38,10 +38,11 @@ _RANK = {kind: rank for rank, kind in enumerate(ORDER)}
 
 
 def difference(desired: State, actual: State, stale: Iterable[Key] = ()) -> tuple[Change, ...]:
-    """What turns ACTUAL into DESIRED.
+    """The changes that turn ACTUAL into DESIRED.
 
-    STALE are keys of objects that carry our mark: those that exist and are not desired are removed. Removals come
-    first and in reverse order: what is left of a tap's former owner must be gone before the new one comes alive.
+    STALE are keys of objects that carry our mark. Of these, the objects that exist and are not desired are removed.
+    Removals come first, in the reverse order of making. So the leftovers of a tap's former owner are gone before the
+    new NIC works.
     """
     makes: list[Change] = []
     for key in sorted(desired, key=lambda key: _RANK[type(desired[key])]):
@@ -57,7 +58,7 @@ def difference(desired: State, actual: State, stale: Iterable[Key] = ()) -> tupl
 
 
 def inverse(change: Change) -> Change:
-    """The change that takes CHANGE back."""
+    """The change that undoes CHANGE. Of a Link, it restores only the fields that CHANGE sets."""
     match change:
         case Make(wanted):
             return Remove(wanted)
@@ -68,8 +69,10 @@ def inverse(change: Change) -> Change:
             return Alter(wanted, replace(wanted, **before))
         case Alter(actual, wanted):
             return Alter(wanted, actual)
+        case _:
+            assert_never(change)
 
 
 def subject(change: Change) -> Object:
-    """The object that CHANGE is about, as it should be or, for a removal, as it is."""
+    """The object of CHANGE: the wanted one, or the actual one if CHANGE removes it."""
     return change.actual if isinstance(change, Remove) else change.wanted

@@ -1,14 +1,16 @@
-"""The one exception for everything that an administrator can cause or mend."""
+"""The one exception for every fault that an administrator can cause or mend."""
 
 from __future__ import annotations
 
 
 class Failure(Exception):
-    """Two lines: what happened to whom, and what to do.
+    """A fault, in two lines.
 
-    DO is a command that mends it (several are joined by &&); or `see: ` and a command that shows more; or `note: ` and
-    words, where no command can know what is meant.
-    Doors print both and exit with 1. Anything else that reaches a door is a fault of ours and shows its traceback.
+    WHAT says what happened, and to which instance, NIC or tap. DO has one of three forms: a command that mends the
+    fault (several commands are joined by &&); `see: ` and a command that shows more; `note: ` and words, if no command
+    can mend it.
+
+    An entry point prints both lines and exits with 1. Any other exception there is a bug and shows its traceback.
     """
 
     def __init__(self, what: str, do: str) -> None:
@@ -20,34 +22,34 @@ class Failure(Exception):
         return f"{self.what}\n{self.do}"
 
     def about(self, whom: str) -> Failure:
-        """The same failure with WHOM (instance, NIC, tap) in front of it."""
+        """The same failure with WHOM (instance, NIC, tap) in front. A failure that begins with WHOM stays as it is."""
         told = self.what.startswith((f"{whom}:", f"{whom} "))
         return self if told else Failure(f"{whom}: {self.what}", self.do)
 
 
 def remedy(do: str) -> str:
-    """DO as doors print it: what is no command does not look like one."""
+    """DO as an entry point prints it. Only a command that mends the fault gets the prefix `fix: `."""
     return do if do.startswith(("see: ", "note: ")) else f"fix: {do}"
 
 
 def in_brackets(do: str) -> str:
-    """DO within a line, where brackets set it apart."""
+    """DO in brackets, for the end of a line."""
     return f"({do.removeprefix('note: ')})"
 
 
 class Gone(Failure):
-    """The object went away, or never was: success for whoever wants it removed."""
+    """The object does not exist (any more). For a caller that removes it this is a success."""
 
 
 class Lacking(Failure):
-    """The kernel cannot do it at all, nor will it before it is another: who can do without says so and goes on."""
+    """The running kernel cannot do it at all. A caller that can go on without it logs this and goes on."""
 
 
 def one_line(text: str) -> str:
-    """TEXT without control characters: values from outside end up in logs that are read by line, in ASCII.
+    """TEXT with control and non-ASCII characters escaped, because logs are read by line.
 
-    Ganeti decodes our output as strict UTF-8 and shows a hook's newline as a literal backslash-n
-    (ganeti lib/utils/process.py:563, lib/backend.py:5994 at 3.0.2).
+    TEXT may contain values from outside. Ganeti decodes our output as strict UTF-8, and it shows a hook's newline as a
+    literal backslash-n (ganeti lib/utils/process.py:563, lib/backend.py:5994 at 3.0.2).
     """
     if text.isascii() and text.isprintable():
         return text

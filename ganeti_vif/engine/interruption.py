@@ -1,7 +1,7 @@
-"""The wish of somebody that a run ends before it is done: Ctrl-C, `kill`, a terminal that is gone.
+"""Interrupting a run: by Ctrl-C, by `kill`, or because its terminal is lost.
 
-A change that is being made is made to its end, and so is the taking back of changes; between two changes the run
-ends. So what is done is always known. The signals themselves: system/signals.py.
+The run ends between two changes. A change that has begun is completed, and so is the undoing of changes. So it is
+always known which changes were made. The signals themselves are in system/signals.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 
 class Interrupted(BaseException):
-    """This run ends because of SIGNAL (its name). No Exception: nobody goes on after it by mistake."""
+    """This run ends because of SIGNAL (its name). It is no Exception: `except Exception` does not catch it."""
 
     def __init__(self, signal: str) -> None:
         super().__init__(signal)
@@ -19,7 +19,7 @@ class Interrupted(BaseException):
 
 
 class Run:
-    """This process, as far as it can be interrupted. STANDING is how many changes it made that stay made."""
+    """The interruptible run of this process. STANDING is the number of its changes that stay made."""
 
     def __init__(self) -> None:
         self.standing = 0
@@ -27,19 +27,19 @@ class Run:
         self._busy = 0
 
     def end(self, signal: str) -> None:
-        """Somebody wants the end. Raises Interrupted, unless changes are being made: then due() does so."""
+        """Ask for the end of the run. Raises Interrupted if no changes are being made. Otherwise due() raises it later."""
         self._wish = signal
         if not self._busy:
             raise Interrupted(signal)
 
     def due(self) -> None:
-        """A good moment for the end. Raises Interrupted if somebody wants it."""
+        """Between two changes. Raises Interrupted if somebody asked for the end of the run."""
         if self._wish:
             raise Interrupted(self._wish)
 
     @contextmanager
     def busy(self) -> Iterator[None]:
-        """Changes are being made or taken back: only due() ends the run meanwhile."""
+        """A block that makes or undoes changes. In it only due() raises Interrupted."""
         self._busy += 1
         try:
             yield
@@ -48,4 +48,4 @@ class Run:
 
 
 RUN = Run()
-"""Signals are for a process, so there is one of it."""
+"""The one Run of this process: a signal is sent to a process."""

@@ -1,23 +1,26 @@
-"""What tells our things on a node from other people's: only what carries one of these is ever removed."""
+"""The marks of our objects on a node. Only an object that carries a mark is ever removed."""
 
 PROTOCOL = 156
-"""Marks our routes, rules and proxy entries (rtm_protocol, FRA_PROTOCOL, NDA_PROTOCOL): unassigned in rt_protos."""
+"""Marks our routes, rules and neighbour proxies (rtm_protocol, FRA_PROTOCOL, NDA_PROTOCOL). It is free in rt_protos."""
 
 GROUP = 7686
-"""Marks the network devices that we made (IFLA_GROUP, `ip link show group 7686`). Not an ifalias: one alias line
-makes Ganeti's GenerateTapName fail (ganeti lib/hypervisor/hv_base.py:188-202 at 3.0.2)."""
+"""Marks the network devices that we made (IFLA_GROUP, `ip link show group 7686`).
+
+An ifalias is no alternative: one alias line makes Ganeti's GenerateTapName fail (ganeti
+lib/hypervisor/hv_base.py:188-202 at 3.0.2).
+"""
 
 ADOPTED_GROUP = 7687
-"""Marks the bridges and their uplinks that were there before us and that we keep in shape: teardown leaves them."""
+"""Marks bridges and uplinks that existed before and that we configure. A teardown does not remove them."""
 
 ROUTED_GROUP = 7689
-"""Marks the taps of public links, for the one filter that looks at what this node sends by any of them."""
+"""Marks the taps of public links. One filter matches by it what this node sends to all of these taps."""
 
 LEAVING_GROUP = 7688
-"""Marks devices of ours in the moment in which they are removed together."""
+"""Marks devices of ours while they are removed together."""
 
 TABLE = "ganeti_vif"
-"""The name of our nftables tables, one in each family; in the family netdev it begins the names of TABLES."""
+"""The name of our nftables table in each family. In the family netdev it is the beginning of TABLES names."""
 
 TABLES = 64
-"""So many tables have the chains of devices: see table_of()."""
+"""The number of tables over which the chains of devices are spread. table_of() gives the reason."""

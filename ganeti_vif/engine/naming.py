@@ -1,4 +1,4 @@
-"""What things and changes are called: in the field's words, on one line."""
+"""Names of objects and changes: in the field's words, on one line."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from ganeti_vif.engine.state import Object, unmet
 
 
 def place(file: Binding | Record | Origin) -> str:
-    """Where the file of a binding, a record or an origin lies."""
+    """The path of the file of a binding, a record or an origin."""
     if isinstance(file, Binding):
         return f"{file.directory}/{file.tap}"
     return f"/run/ganeti-vif/nics/{file.tap}.{'json' if isinstance(file, Record) else 'origin'}"
 
 
 def dotted(path: str) -> str:
-    """A sysctl's PATH as sysctl(8) wants it: `.` between the parts, and `/` for a dot within a name (eth1.2991)."""
+    """A sysctl's PATH as sysctl(8) expects it: `.` between the parts, and `/` for a dot in a name (eth1.2991)."""
     return path.replace(".", "\0").replace("/", ".").replace("\0", "/")
 
 
 def ip(thing: Rule | Route | ProxyNeighbour) -> str:
-    """The command that knows THING."""
+    """The command for THING: `ip`, or `ip -6` if it belongs to IPv6."""
     match thing:
         case Rule():
             six = thing.family == 6
@@ -50,17 +50,19 @@ def ip(thing: Rule | Route | ProxyNeighbour) -> str:
             six = isinstance(thing.destination, IPv6Network)
         case ProxyNeighbour():
             six = isinstance(thing.address, IPv6Address)
+        case _:
+            assert_never(thing)
     return "ip -6" if six else "ip"
 
 
 def rule_words(rule: Rule) -> str:
-    """What tells RULE from all others, as ip-rule(8) wants it."""
+    """The arguments of ip-rule(8) that identify RULE."""
     match = f"iif {rule.device}" if rule.device else f"fwmark {rule.mark:#x}"
     return f"pref {rule.priority} {match} lookup {rule.table} protocol {rule.protocol}"
 
 
 def route_words(route: Route) -> str:
-    """What ROUTE is, as ip-route(8) wants it."""
+    """The arguments of ip-route(8) that describe ROUTE."""
     words = "unreachable " if route.kind == "unreachable" else ""
     words += "default" if route.destination.prefixlen == 0 else str(route.destination)
     words += f" via {route.gateway}" if route.gateway else ""
@@ -71,7 +73,7 @@ def route_words(route: Route) -> str:
 
 
 def finding(change: Change) -> str:
-    """CHANGE as a difference that `check` reports: what is missing, different or left over."""
+    """CHANGE as `check` prints it: an object is missing, different or left over."""
     thing = subject(change)
     match change:
         case Make():
@@ -84,10 +86,12 @@ def finding(change: Change) -> str:
             fields = unmet(wanted, actual)
             details = ", ".join(f"{field} is {_value(old)}, should be {_value(new)}" for field, old, new in fields)
             return f"different: {name(thing)}: {details}"
+        case _:
+            assert_never(change)
 
 
 def _value(value: object) -> str:
-    """A field's value for the eye."""
+    """The value of a field as people read it."""
     match value:
         case None:
             return "none"
@@ -99,7 +103,7 @@ def _value(value: object) -> str:
 
 
 def name(thing: Object) -> str:
-    """What THING is, in the field's words, on one line."""
+    """The name of THING, in the field's words, on one line."""
     match thing:
         case Link():
             return f"{thing.kind or 'device'} {thing.name}"

@@ -1,10 +1,12 @@
-"""Everything that can exist on a node and matters to a NIC, as plain data; what is in nftables: engine/chains.py.
+"""Every kind of object that can exist on a node and matters to a NIC, as plain data.
 
-The same types say what should be (desired) and what is (actual, as read). `key` is the identity in the outside
-world: two objects with one key cannot exist side by side. A wish for a device is partial: a field of a Link that is
-None is not our concern. All others are wished for whole: None means none.
+The objects of nftables are in engine/chains.py.
 
-No I/O here, and no strings that still need parsing, apart from names and the text of files and filter rules.
+The same types describe desired objects and actual ones. `key` is the identity of an object in the kernel or on the
+disk. Two objects with one key cannot exist at the same time. A desired Link may be partial: a field that is None does
+not matter. All other objects are complete: None means that there is none.
+
+This module does no I/O. Its values are parsed, apart from names, the text of files and the text of filter rules.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from ganeti_vif.engine.marks import PROTOCOL
 
 ETHERNET_MTU = 1500
-"""The MTU of a device that was told no other."""
+"""The MTU of a device if nobody sets another one."""
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -25,7 +27,7 @@ Key = tuple[Hashable, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What we were told about a NIC: written first and removed last, so that a crash leaves a trace of it."""
+    """What Ganeti said about a NIC. It is written first and removed last, so a crash leaves a trace of the NIC."""
 
     tap: str
     text: str
@@ -37,8 +39,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What a tap was before its NIC was attached: written before the record and removed after it, and read by detach.
-    It is no part of the record, which an older version would then take for damaged."""
+    """The state of a tap before its NIC was attached. Detach restores it.
+
+    It is written before the record and removed after it. It is not a part of the record, because an older version would
+    consider such a record damaged.
+    """
 
     tap: str
     text: str
@@ -50,9 +55,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A network device: that it exists, and the properties that it was made with or that can be set while down.
+    """A network device, with the properties that can be set while it is down.
 
-    TUN is what a device of kind tun carries: "tap" (Ethernet frames) or "tun" (IP packets).
+    MTU is in bytes. FORWARD_DELAY is in hundredths of a second. TUN says what a device of kind tun carries: "tap"
+    (Ethernet frames) or "tun" (IP packets).
     """
 
     name: str
@@ -78,14 +84,16 @@ class Link:
 
     @property
     def is_tap(self) -> bool:
-        """Whether it may be the node's end of a guest's NIC. Only what a program holds by /dev/net/tun with IFF_TAP is:
-        Ganeti opens nothing else (lib/hypervisor/hv_kvm/netdev.py:132-201 at 3.0.2)."""
+        """Whether this device can be the node's end of a NIC.
+
+        Ganeti opens taps only through /dev/net/tun with IFF_TAP (lib/hypervisor/hv_kvm/netdev.py:132-201 at 3.0.2).
+        """
         return self.kind == "tun" and self.tun == "tap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
-    """A module of the kernel, loaded or built in. What it changes for everybody when it is loaded is put back."""
+    """A module of the kernel, loaded or built in. Loading it must change nothing for other users: see ZEROED."""
 
     name: str
 
@@ -97,13 +105,15 @@ class Module:
 ZEROED = {
     "br_netfilter": tuple(f"net/bridge/bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables")),
 }
-"""Sysctls by module: those that are 1 when it is loaded, which concerns others, and that who loads it puts to 0."""
+"""By module, the sysctls that are 1 after it was loaded. They change others' traffic, so our loading sets them to 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeNetfilter:
-    """Whether what BRIDGE forwards passes the rules for routed IPv4 and IPv6 packets. It takes effect with the module
-    br_netfilter; net.bridge.bridge-nf-call-* says the same of all bridges."""
+    """Whether frames that BRIDGE forwards pass the filter rules for routed IPv4 and IPv6 packets.
+
+    It takes effect if the module br_netfilter is loaded. net.bridge.bridge-nf-call-* is the same for all bridges.
+    """
 
     bridge: str
     iptables: bool
@@ -116,8 +126,11 @@ class BridgeNetfilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffloadCheck:
-    """What comes in by DEVICE passes a PROGRAM (BPF instructions) that marks frames whose checksum the kernel would
-    finish in a wrong place. Of another version's program as it was found, nothing is known but that it is another."""
+    """A PROGRAM (BPF instructions) at the ingress of DEVICE.
+
+    It marks frames whose checksum the kernel would write to a wrong place. The program of another version cannot be
+    read back. Then PROGRAM is empty in the actual object.
+    """
 
     device: str
     program: bytes
@@ -129,7 +142,7 @@ class OffloadCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sysctl:
-    """A file below /proc/sys: PATH as `net/ipv4/conf/tap0/proxy_arp`."""
+    """A file below /proc/sys. PATH is for instance `net/ipv4/conf/tap0/proxy_arp`."""
 
     path: str
     value: str
@@ -153,7 +166,7 @@ class BridgePort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeVlan:
-    """The VLANs of a port of a VLAN-aware bridge: all of them, so that the kernel's default VID 1 is pruned."""
+    """All VLANs of a port of a VLAN-aware bridge. All of them, so the kernel's default VID 1 is removed."""
 
     device: str
     untagged: int | None
@@ -166,7 +179,7 @@ class BridgeVlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkVlan:
-    """A port that leads out of a VLAN-aware bridge carries VID tagged, among others."""
+    """A port that leads out of a VLAN-aware bridge carries VID tagged. It may carry more VIDs."""
 
     device: str
     vid: int
@@ -203,9 +216,10 @@ class Up:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route of ours. KIND is unicast or unreachable; a unicast one without gateway has scope link.
+    """A route. KIND is unicast or unreachable. A unicast route without a gateway has scope link.
 
-    A SHARED one is the same whoever makes it; any other is a NIC's, and never takes another's place.
+    A SHARED route belongs to a public link: an attach and a setup make the same one. Any other route belongs to a NIC
+    and never replaces the route of another NIC.
     """
 
     table: int
@@ -224,7 +238,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A routing policy rule, by packet mark or by input device; of another PROTOCOL than ours it is somebody else's."""
+    """A routing policy rule, by packet mark or by input device. A rule with another PROTOCOL than ours is not ours."""
 
     family: int
     priority: int
@@ -240,7 +254,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyNeighbour:
-    """The node answers ARP or NS for ADDRESS on DEVICE. Permanent, so that it survives a loss of carrier."""
+    """A neighbour proxy: the node answers ARP or neighbour solicitations for ADDRESS on DEVICE.
+
+    It is permanent, so it survives a loss of carrier.
+    """
 
     device: str
     address: Address
@@ -252,7 +269,7 @@ class ProxyNeighbour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
-    """The NFDHCPD file of one tap."""
+    """The binding of one tap: a file in DIRECTORY."""
 
     directory: str
     tap: str

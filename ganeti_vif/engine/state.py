@@ -1,4 +1,4 @@
-"""A node, or a part of it, as it is or should be: objects by their keys, and the order in which they are made."""
+"""The desired or actual state of a node, or of a part of it: objects by their keys. And the order of making them."""
 
 from __future__ import annotations
 
@@ -49,22 +49,23 @@ Object = (
     | ProxyNeighbour
     | Binding
 )
+"""Every kind of object, in the order in which objects are made. docs/architecture.md says how to add one.
 
-"""Everything that can exist, in the order in which it is made.
-
-What the tap was comes first, then the record: both must be there when a process dies later. The filter comes before the
-port, the port before the device is up, and the binding last, when its tap can carry the answer. Removal runs backwards.
-A new kind is added here; docs/architecture.md says what else it takes.
+The origin and the record come first, because a crash must leave them. The filter comes before the port, and the port
+before the device is up. The binding comes last, when its tap can carry the answer. Removal uses the reverse order.
 """
 
 ORDER: tuple[type, ...] = get_args(Object)
-"""The kinds of Object, in their order."""
+"""The same kinds, as a sequence."""
 
 State = Mapping[Key, Object]
 
 
 def state(objects: Iterable[Object]) -> dict[Key, Object]:
-    """OBJECTS by key. Two different objects with one key are a contradiction in a plan, so that is a bug."""
+    """OBJECTS by their keys.
+
+    Raises ValueError if two different objects have one key. That is a bug: nobody can desire both.
+    """
     result: dict[Key, Object] = {}
     for thing in objects:
         other = result.setdefault(thing.key, thing)
@@ -74,7 +75,10 @@ def state(objects: Iterable[Object]) -> dict[Key, Object]:
 
 
 def unmet(wanted: Object, actual: Object) -> tuple[tuple[str, object, object], ...]:
-    """The fields in which ACTUAL is not as WANTED: (field, actual value, wanted value)."""
+    """The fields in which ACTUAL differs from WANTED: (field, actual value, wanted value).
+
+    A field of a wanted Link that is None never differs.
+    """
     if wanted == actual:
         return ()
     names = (one.name for one in fields(wanted) if one.compare)

@@ -36,7 +36,7 @@ class Code(IntEnum):
 class Status(IntEnum):
     """Status codes (RFC 8415, 21.13)."""
 
-    SUCCESS, NO_ADDRESS, NO_BINDING, NOT_ON_LINK, NO_PREFIX = 0, 2, 3, 4, 6
+    SUCCESS, NO_ADDRESS, NOT_ON_LINK, NO_PREFIX = 0, 2, 4, 6
 
 
 _TO_US = {Type.REQUEST, Type.RENEW, Type.RELEASE, Type.DECLINE}

@@ -1,7 +1,7 @@
-"""This node: everything that is outside, behind one reader and one performer of changes.
+"""This node: one reader of everything outside, and one performer of changes.
 
-Sockets and libraries are opened when they are first needed: a run that finds nothing to change never imports
-pyroute2, which costs 200 ms.
+Sockets are opened and libraries are imported when they are first needed. A run that finds nothing to change never
+imports pyroute2, which takes 200 ms.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """The node of this network namespace. A context manager: it holds sockets."""
+    """The node, as its network namespace shows it. It is a context manager, because it holds sockets.
+
+    Each method that reads raises Failure if the kernel or a file cannot be read.
+    """
 
     def __enter__(self) -> Node:
         return self
@@ -60,7 +63,7 @@ class Node:
                 self.__dict__[name].close()
 
     def forget(self) -> None:
-        """For who keeps it for more than one run: names may mean other devices from now on."""
+        """Forget which devices the names meant. The daemon calls it before each run, as names may be reused."""
         self._seen.clear()
         if "_netlink" in self.__dict__:
             self._netlink.forget()
@@ -92,7 +95,10 @@ class Node:
         return {}
 
     def devices(self, names: Iterable[str] | None = None) -> links.Devices:
-        """The devices of these names that exist, or all devices. From now on a name means that very device."""
+        """The devices of these NAMES that exist; all devices if NAMES is None.
+
+        Until forget() each of their names means this very device, even if another device takes the name.
+        """
         found = links.all_devices(self._query) if names is None else links.devices(self._query, names)
         self._seen.update((device.name, device.index) for device in found.by_name.values())
         if "_netlink" in self.__dict__:
@@ -100,16 +106,19 @@ class Node:
         return found
 
     def link(self, name: str) -> Link | None:
-        """The device NAME, or None. From now on the name means that very device."""
+        """The device NAME, or None if there is none. Until forget() the name means this very device."""
         found = self.devices([name]).by_name.get(name)
         return found.link if found else None
 
     def taps(self) -> dict[str, int]:
-        """The ifindex of every tun device of this node, by its name at this moment."""
+        """The ifindex of every tun device of this node, by its present name."""
         return links.taps(self._query)
 
     def read(self, wanted: Iterable[Object], devices: links.Devices | None = None) -> dict[Key, Object]:
-        """What exists under the keys of WANTED, whoever made it. DEVICES, if they were read a moment ago."""
+        """The objects that exist with the keys of WANTED, whoever made them. DEVICES saves a reading of devices.
+
+        Raises Failure if something cannot be read.
+        """
         by_type: dict[type, list[Any]] = defaultdict(list)
         for thing in wanted:
             by_type[type(thing)].append(thing)
@@ -128,7 +137,8 @@ class Node:
             yield from classifiers.read(self._query, wanted[OffloadCheck], indexes)
         if wanted[BridgeVlan] or wanted[TrunkVlan]:
             yield from self._bridge_vlans()
-        # A device that is down has no routes: the kernel takes them away. To look takes the longer the more there are.
+        # The kernel removes the routes of a device that goes down, so nobody needs to look for them. The more routes
+        # a table has, the longer a look takes.
         down = {name for name in names & found.keys() if not found[name].up}
         yield from routing.routes(self._query, [route for route in wanted[Route] if route.device not in down])
         if wanted[Rule]:
@@ -164,11 +174,11 @@ class Node:
         return filters.chains(self._netfilter, wanted)
 
     def counted(self, chain: Chain) -> list[filters.Counted]:
-        """What the rules of CHAIN have counted, in their order."""
+        """The counters of the rules of CHAIN, in their order."""
         return filters.counted(self._netfilter, chain.family, chain.name)
 
     def routes_over(self, networks: Iterable[Network], table: int, mark: int) -> list[Route]:
-        """The routes in TABLE, to which MARK leads, that overlap with one of NETWORKS."""
+        """The routes in TABLE that overlap with one of NETWORKS. The packet mark MARK leads to TABLE."""
         found = []
         for one in networks:
             if one.num_addresses == 1:
@@ -184,27 +194,33 @@ class Node:
         return list(routing.routes_of_ours(self._query))
 
     def routes_on_link(self, device: str) -> list[Route]:
-        """The routes of others in the main table to what is on the link of DEVICE."""
+        """The routes of others in the main table to networks on the link of DEVICE."""
         return list(routing.on_link(self._query, device))
 
     def incoming_rules(self) -> list[tuple[int, str, int]]:
-        """IP version, device and priority of the policy rules of others for what comes in by one device."""
+        """The policy rules of others that match by an input device: IP version, device and priority."""
         return list(routing.incoming_rules(self._query))
 
     def foreign_rules(self, device: str) -> list[Rule]:
-        """The policy rules of others that send what comes in by DEVICE to a table, and say nothing else."""
+        """The policy rules of others that do one thing only: packets from DEVICE use a certain table."""
         return list(routing.foreign_rules(self._query, device))
 
     def advertised_to(self) -> frozenset[str]:
-        """The devices that would lose their IPv6 default route if this node forwarded IPv6; none if it does."""
+        """The devices that would lose their IPv6 default route if this node forwarded IPv6.
+
+        The set is empty if the node forwards already.
+        """
         if sysctl.force_forwarding() or sysctl.value("net/ipv6/conf/all/forwarding") == "1":
             return frozenset()
         devices = routing.advertised_default_routes(self._query)
         return frozenset(name for name in devices if sysctl.value(f"net/ipv6/conf/{name}/accept_ra") == "1")
 
     def ours(self, wanted: State, directory: str) -> dict[Key, Object]:
-        """Everything on this node that carries our mark, apart from devices. WANTED helps to tell chains that are
-        as they should be; DIRECTORY is the binding directory."""
+        """All objects on this node that carry our mark, apart from devices.
+
+        A rule in a chain is recognised by the comment of the rule in WANTED, the desired objects. DIRECTORY is the
+        binding directory.
+        """
         found: list[Object] = [
             *routing.routes_of_ours(self._query),
             *routing.rules(self._query),
@@ -218,19 +234,23 @@ class Node:
         return {thing.key: thing for thing in found}
 
     def verify(self, chain: Chain) -> None:
-        """Raises Failure if nftables would not take CHAIN."""
+        """Try CHAIN without a change. Raises Failure if nftables would refuse it."""
         self._nftables.verify(chain)
 
     def forget_tables(self) -> None:
-        """Remove our tables of filters in which nothing is."""
+        """Remove our nftables tables that are empty."""
         self._nftables.forget_tables()
 
     def remove_devices(self, names: Sequence[str]) -> None:
-        """Remove these devices of ours together, which is much faster than one by one. Raises Failure."""
+        """Remove these devices of ours together, which is much faster than one by one.
+
+        Raises Failure if the kernel refuses.
+        """
         self._netlink.remove_devices(names)
 
     def perform(self, change: Change) -> None:
-        """Make CHANGE. Raises Failure; Gone if what it is about is not there."""
+        """Make CHANGE. Raises Gone if its object or its device does not exist, Lacking if the kernel lacks the feature,
+        and Failure if the change fails for another reason."""
         thing = subject(change)
         match thing:
             case Chain() | VerdictMap() | MapElement():
@@ -258,7 +278,10 @@ class Node:
 
 
 def identity() -> str:
-    """What tells this node from all others: its machine ID (machine-id(5)), or else its host name. Raises Failure."""
+    """The identity of this node: its machine ID (machine-id(5)), or its host name if it has no machine ID.
+
+    Raises Failure if there is neither, or if the file cannot be read.
+    """
     for path in ("/etc/machine-id", "/etc/hostname"):
         try:
             with open(path, encoding="utf-8") as file:
@@ -266,7 +289,7 @@ def identity() -> str:
                     return text
         except FileNotFoundError:
             continue
-        except OSError as error:  # another name would be another node, with other MACs
+        except OSError as error:  # with another identity the node would get other MACs
             what = f"{path}, by which this node is told from others, cannot be read: {os.strerror(error.errno or 0)}"
             raise Failure(what, f"see: namei -l {path}") from error
     raise Failure("this node has neither /etc/machine-id nor /etc/hostname", "systemd-machine-id-setup")

@@ -178,11 +178,6 @@ def test_removals_come_first_and_backwards(
     assert ranks[removals:] == sorted(ranks[removals:])
 
 
-def test_every_kind_of_object_has_its_place_in_the_order() -> None:
-    assert set(ORDER) == set(Object.__args__)
-    assert len(ORDER) == len(set(ORDER))
-
-
 @given(DESIRED, ACTUAL)
 def test_a_failure_at_any_step_leaves_everything_as_it_was(
     desired: dict[Key, Object], actual: dict[Key, Object]
