@@ -5,7 +5,7 @@ Pure: the node's devices come in as data, wishes go out as data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -216,22 +216,35 @@ def _port_obstacle(
     return None
 
 
-def tunnels(private: Iterable[Private]) -> Iterator[Chain]:
-    """Frames for private networks come in by their own uplink's device: the kernel takes VXLAN from any device, and
-    learns the sender as a tunnel end. Told by the VNI, for somebody else on this node may have tunnels of his own."""
+def tunnels(private: Iterable[Private]) -> Chain:
+    """Frames for private networks come in by the device of their own uplink, and by no other.
+
+    The kernel takes VXLAN from any device, and learns the sender as a tunnel end. The rules name VNIs, because somebody
+    else on this node may have tunnels of his own. Without VXLAN uplinks the chain has no rules, and is not needed.
+    """
+    vnis: dict[str, set[int]] = {}
     for family in private:
-        if isinstance(family.uplink, VxlanUplink) and family.numbers:
-            vnis = f"{family.uplink.offset + family.numbers[0]}-{family.uplink.offset + family.numbers[-1]}"
-            match = f'iifname != "{family.uplink.device}" udp dport {VXLAN_PORT} @th,96,24 {vnis}'
-            yield Chain(
-                family="inet",
-                name=f"{family.prefix}-tunnels",
-                hook="input",
-                device=None,
-                priority=-300,
-                policy="accept",
-                rules=(FilterRule(f"{match} counter drop", "a tunnel by another device than the uplink's"),),
-            )
+        if isinstance(family.uplink, VxlanUplink):
+            known = vnis.setdefault(family.uplink.device, set())
+            known.update((family.uplink.offset + number) for number in family.numbers)
+    rules = []
+    for device, known in sorted(vnis.items()):
+        for first, last in _spans(known):
+            match = f'iifname != "{device}" udp dport {VXLAN_PORT} @th,96,24 {first}-{last}'
+            rules.append(FilterRule(f"{match} counter drop", "a tunnel by another device than its uplink"))
+    return Chain(
+        family="inet", name="tunnels", hook="input", device=None, priority=-300, policy="accept", rules=tuple(rules)
+    )
+
+
+def _spans(numbers: Collection[int]) -> Iterator[tuple[int, int]]:
+    """The spans without a gap in NUMBERS: the first and the last of each."""
+    first = None
+    for number in sorted(numbers):
+        first = number if first is None else first
+        if number + 1 not in numbers:
+            yield first, number
+            first = None
 
 
 def seclusion() -> Iterator[Object]:

@@ -25,7 +25,8 @@ def share(known: InForce, node: Node) -> None:
             if known.is_old():
                 return
             node.forget()
-            changes, _ = setup((), known.config.public, node, consumer=known.config.bindings.consumer)
+            config = known.config
+            changes, _ = setup((), config.public, node, consumer=config.bindings.consumer, families=config.private)
     except Failure:
         return  # the look meets the same, and says it
     for change in changes:

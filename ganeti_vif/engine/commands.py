@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import quote
 from typing import assert_never
 
 from ganeti_vif.engine.chains import Chain, MapElement, VerdictMap
@@ -201,7 +202,8 @@ def _chain(chain: Chain) -> Iterator[str]:
     yield f"nft add table {chain.family} {chain.table}"
     yield f"nft add chain {chain.family} {chain.table} {chain.name}{hook if chain.hook else ''}"
     for rule in chain.rules:
-        yield f"nft add rule {chain.family} {chain.table} {chain.name} '{rule.text} comment \"{rule.comment}\"'"
+        words = f'{rule.text} comment "{rule.comment}"'
+        yield f"nft add rule {chain.family} {chain.table} {chain.name} {quote(words)}"
 
 
 def _element(element: MapElement) -> str:

@@ -27,7 +27,7 @@ class Run:
         self._busy = 0
 
     def end(self, signal: str) -> None:
-        """Ask for the end of the run. Raises Interrupted if no changes are being made. Otherwise due() raises it later."""
+        """Ask for the end of the run. Raises Interrupted if no changes are being made; else due() raises it later."""
         self._wish = signal
         if not self._busy:
             raise Interrupted(signal)

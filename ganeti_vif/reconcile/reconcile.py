@@ -42,8 +42,8 @@ def set_up(
     If a public link moves on which NICs live, the whole node is reconciled instead: the link's marks and theirs, its
     routes and theirs change together, or they would be cut off. Raises Failure; the caller holds the lock `node`.
     """
-    consumer = config.bindings.consumer
-    planned, refused = setup.setup(private, config.public, node, consumer=consumer, dry_run=True)
+    consumer, families = config.bindings.consumer, (*config.private, *private)
+    planned, refused = setup.setup(private, config.public, node, consumer=consumer, families=families, dry_run=True)
     if links := moved(config.public, planned):
         found = whole.survey(config, node)
         if _named(links, found):
@@ -54,7 +54,7 @@ def set_up(
             return list(found.changes), found.trouble
     if dry_run:
         return planned, refused
-    return setup.setup(private, config.public, node, consumer=consumer, progress=progress)
+    return setup.setup(private, config.public, node, consumer=consumer, families=families, progress=progress)
 
 
 def _named(links: Iterable[str], found: Survey) -> bool:

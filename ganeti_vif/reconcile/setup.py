@@ -45,9 +45,11 @@ class Unit:
 
 @dataclass(slots=True)
 class Layout:
-    """What should be here, unit by unit, and what cannot be, with the reason. BASE comes before all units."""
+    """What should be here, unit by unit, and what cannot be, with the reason. BASE comes before all units. IDLE is what
+    nothing here needs any more."""
 
     base: State = field(default_factory=dict)
+    idle: State = field(default_factory=dict)
     units: list[Unit] = field(default_factory=list)
     refused: list[Failure] = field(default_factory=list)
 
@@ -76,11 +78,13 @@ def layout(
     node: str,
     advertised: Collection[str] = (),
     consumer: Consumer = Consumer.RESPONDER,
+    families: Iterable[Private] = (),
 ) -> Layout:
     """What these networks and links need on a node with these DEVICES.
 
     NODE tells it from other nodes; ADVERTISED are the devices that would lose their router: public.obstacle().
-    CONSUMER reads the bindings: a real NFDHCPD has needs of its own.
+    CONSUMER reads the bindings: a real NFDHCPD has needs of its own. FAMILIES are all private networks of the node, if
+    PRIVATE is a part of them.
     """
     queued = consumer is Consumer.NFDHCPD
     links = {name: device.link for name, device in devices.by_name.items()}
@@ -103,7 +107,9 @@ def layout(
     bridged = bool(result.units)
     if bridged or _in_our_care(links):
         # Before any bridge: each is out of the node's reach from the moment it exists.
-        result.base = state([*seclusion(), *tunnels(private)])
+        shared = tunnels(families or private)
+        result.base = state([*seclusion(), *([shared] if shared.rules else [])])
+        result.idle = {} if shared.rules else {shared.key: shared}
     for link in public:
         if failure := public_links.obstacle(link, links, advertised):
             result.refused.append(failure)
@@ -128,19 +134,21 @@ def setup(
     node: Node,
     *,
     consumer: Consumer = Consumer.RESPONDER,
+    families: Iterable[Private] = (),
     dry_run: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[list[Change], list[Failure]]:
-    """Make what is missing and repair what drifted. Returns the changes and what could not be set up.
+    """Make what is missing and repair what drifted. Returns the changes and what could not be set up. FAMILIES are all
+    private networks of the node, if PRIVATE is a part of them.
 
     The caller holds the lock `node`.
     """
     devices = node.devices()
-    plan = layout(private, public, devices, identity(), node.advertised_to(), consumer)
-    actual = node.read([*plan.wanted.values(), *plan.leaving.values()], devices)
+    plan = layout(private, public, devices, identity(), node.advertised_to(), consumer, families)
+    actual = node.read([*plan.wanted.values(), *plan.leaving.values(), *plan.idle.values()], devices)
     exchanged = list(plan.exchanged(actual))
     plan.units = [unit for unit in plan.units if not any(unit is one for one, _ in exchanged)]
-    changes = list(difference(plan.wanted, actual))
+    changes = list(difference(plan.wanted, actual, plan.idle))
     if not dry_run:
         try:
             _apply(changes, node, progress)
@@ -233,9 +241,9 @@ def teardown(
         things = public_links.desired(link, False)
         ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
-    base = state(tunnels(private))
+    base = dict[Key, Object]()
     if not _in_our_care(links) - names:
-        base |= state([*seclusion(), *([] if queued else queues())])
+        base = state([*seclusion(), tunnels(private), *([] if queued else queues())])
     ours, last = ours | base, set(base)
     desired = state(released)
     changes = list(difference(desired, node.read([*ours.values(), *released]), ours))
