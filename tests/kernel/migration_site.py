@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import dpkt
 
 from tests.lab import PATIENCE, Node, PacketSocket, Tap, wire
+from tests.lab.tap import VNET_HEADER
 
 from .actions import answer, arp, arp_of, attach, ethernet, ip, link, manage, octets
 from .conftest import installed, quick
@@ -147,7 +148,7 @@ class Arrival:
     mouth: int
 
     def speak(self) -> None:
-        os.write(self.mouth, RARP)
+        os.write(self.mouth, VNET_HEADER + RARP)
 
     def die(self) -> None:
         os.close(self.mouth)

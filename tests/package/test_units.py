@@ -15,6 +15,7 @@ from tests.kernel.instance import Instance
 from tests.kernel.migration_site import RARP, hook
 from tests.kernel.responder_lab import udhcpc
 from tests.lab import Tap
+from tests.lab.tap import VNET_HEADER
 
 from .actions import CONFIGURATION, attach, configure, daemon, install, plug, reaches, routed_over_ipv6, sh, until
 from .conftest import Boot
@@ -122,7 +123,7 @@ def test_the_daemon_takes_a_guest_over_in_its_cell(suite: str, boot: Boot, stack
     Instance(node, "vm5.example.com", [(tap, routed(tap.name))], None, "-incoming", "defer")
     until(lambda: "its guest is on another node" in journal(node), "the readiness for it")
     assert " standby" in sh(node, "ganeti-vif status")
-    os.write(mouth, RARP)
+    os.write(mouth, VNET_HEADER + RARP)
     until(lambda: f"({tap.name}): attached to routed public" in journal(node), "the answers for it")
     assert tap.name in sh(node, "ip route show table 222")
     assert "cannot be read" not in journal(node)

@@ -24,7 +24,7 @@ from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Device, Devices
 from ganeti_vif.reconcile.setup import layout
 from host_setup import public
-from host_setup.private import PrivateNetwork, desired, networks, obstacle, own_mac, seclusion
+from host_setup.private import PrivateNetwork, desired, networks, obstacle, own_mac, seclusion, tunnels
 
 VLAN, VXLAN = VlanUplink("eth1", 2990), VxlanUplink("eth1", 10000)
 ETH1 = Link(name="eth1", index=3, mtu=1500)
@@ -265,6 +265,27 @@ def test_the_seclusion_comes_before_any_bridge_and_only_where_there_is_one() -> 
     assert layout([], [PUBLIC], devices((ETH1, None)), "node1").base == {}
     ours = devices((Link(name="old1", kind="bridge", group=GROUP), None))
     assert layout([], [], ours, "node1").base == state(seclusion())
+
+
+def test_tunnels_come_in_by_their_own_uplink_whatever_part_of_the_networks_is_set_up() -> None:
+    everything = [family(VXLAN, numbers=(1, 2, 3, 7)), replace(family(VLAN), prefix="x")]
+    chain = tunnels(everything)
+    assert [rule.text for rule in chain.rules] == [
+        'iifname != "eth1" udp dport 4789 @th,96,24 10001-10003 counter drop',
+        'iifname != "eth1" udp dport 4789 @th,96,24 10007-10007 counter drop',
+    ]
+    node = devices((ETH1, None))
+    part = [replace(everything[0], numbers=(2,))]
+    assert layout(part, [], node, "node1", families=everything).base[chain.key] == chain
+    assert layout(everything, [], node, "node1").idle == {}
+
+
+def test_without_a_vxlan_uplink_the_rules_of_tunnels_are_not_needed_any_more() -> None:
+    none = tunnels([family(VLAN)])
+    plan = layout([family(VLAN)], [], devices((ETH1, None)), "node1")
+    assert none.rules == ()
+    assert none.key not in plan.base
+    assert plan.idle == {none.key: none}
 
 
 def test_a_public_link_without_its_uplink_is_refused_by_name() -> None:
