@@ -336,3 +336,36 @@ def test_what_is_replaced_whole_comes_back_whole(wanted: Object, actual: Object)
 def test_the_order_of_removals_does_not_depend_on_the_order_of_reading(desired: dict[Key, Object]) -> None:
     backwards = dict(reversed(desired.items()))
     assert difference({}, desired, desired) == difference({}, backwards, backwards)
+
+
+def test_an_altered_device_is_taken_back_in_what_was_altered_and_no_more() -> None:
+    """What a device was in all else is nobody's business: it may be another's by the time of the way back."""
+    was = Link(name="tap0", kind="tun", index=7, group=0, mac="aa:00:00:00:00:01", mtu=1500)
+    wanted = Link(name="tap0", mac="fe:00:00:00:00:01", mtu=1500)
+    assert inverse(Alter(was, wanted)) == Alter(wanted, replace(wanted, mac=was.mac))
+
+
+def test_what_is_replaced_whole_is_taken_back_whole() -> None:
+    old, new = Sysctl(path="tap0", value="0"), Sysctl(path="tap0", value="1")
+    assert inverse(Alter(old, new)) == Alter(new, old)
+
+
+def test_two_that_could_not_be_taken_back_are_told_one_after_the_other_and_a_bug_by_its_name() -> None:
+    class Buggy(Model):
+        def perform(self, change: Change) -> None:
+            if change == Remove(Up(device="a")):
+                raise RuntimeError("a bug")
+            super().perform(change)
+
+    node = Buggy({}, fails=[3, 4])
+    with pytest.raises(Failure) as caught:
+        apply([Make(Up(device=name)) for name in ("a", "b", "c", "d")], node)
+    left = "('up', 'c') is broken; RuntimeError('a bug')"
+    assert caught.value.what == f"('up', 'd') is broken (and taking it back: {left})"
+
+
+def test_two_that_could_not_be_cleared_are_told_one_after_the_other() -> None:
+    node = Model({}, fails=[0, 1])
+    with pytest.raises(Failure) as caught:
+        clear([Remove(Up(device="a")), Remove(Up(device="b"))], node)
+    assert (caught.value.what, caught.value.do) == ("('up', 'a') is broken; ('up', 'b') is broken", "mend it")

@@ -13,7 +13,8 @@ import pytest
 from samples import BRIDGED, ROUTED, assert_golden, nic_of
 
 from ganeti_vif.guard import guard, tap_filter
-from ganeti_vif.guard.rules import Verdict
+from ganeti_vif.guard.packet import described
+from ganeti_vif.guard.rules import Verdict, decision
 from ganeti_vif.nic.nic import Nic
 
 OPEN_NETWORK = "vif:any-link-local"
@@ -54,3 +55,12 @@ def test_a_routed_nic_without_an_address_sends_nothing_of_that_version() -> None
     nothing = replace(nic_of(ROUTED, NETWORK_UUID=None), ip=None)
     accepted = [rule for rule in guard.rules(nothing) if rule.verdict is Verdict.ACCEPT]
     assert [rule.reason for rule in accepted] == ["RARP announcement"]
+
+
+@pytest.mark.parametrize("name", ["routed", "bridged", "of-any-address"])
+@pytest.mark.parametrize("fragment", ["first", "later"])
+def test_a_fragment_to_all_neighbours_may_hide_what_it_is(name: str, fragment: str) -> None:
+    nic, _, _ = NICS[name]
+    packet = described(f"to=ff02::1 proto=icmp6 type=128 fragment={fragment}", nic)
+    found = decision(guard.rules(nic), packet)
+    assert (found.verdict, found.reason) == (Verdict.DROP, "fragment that may hide what it is")

@@ -81,6 +81,18 @@ def test_a_run_that_keeps_what_it_did_ends_at_the_next_change() -> None:
     assert (node.there, RUN.standing) == (["tap0", "tap1"], 2)
 
 
+def test_what_stands_is_counted_over_all_that_a_run_does() -> None:
+    def nothing() -> None:
+        pass
+
+    engine.apply(CHANGES, Recorder(CHANGES[0], nothing))
+    engine.apply(CHANGES, Recorder(CHANGES[0], nothing))
+    assert RUN.standing == 2 * len(CHANGES)
+    with pytest.raises(Interrupted):
+        engine.apply(CHANGES, Recorder(CHANGES[0], press), keep=True)
+    assert RUN.standing == 2 * len(CHANGES) + 1
+
+
 def test_what_fails_is_taken_back_even_if_the_rest_would_be_kept() -> None:
     def fail() -> None:
         raise Failure("no", "nothing")

@@ -246,6 +246,11 @@ def test_without_a_network_the_links_subnet_and_gateways_are_told() -> None:
     assert isinstance(nic.address, IPv4Address) and not isinstance(nic.address, IPv6Address)
 
 
+def test_a_network_without_a_gateway_for_ipv6_has_the_links() -> None:
+    nic = nic_of(ROUTED, NETWORK_GATEWAY6=None)
+    assert binding(needs(nic, CONFIG, context(nic)))["GATEWAY6"] == "2001:db8:77::1"
+
+
 def test_a_family_of_private_networks_is_needed_by_none_of_its_nics() -> None:
     """Its bridges are there before them: setup makes them."""
     nic = nic_of(BRIDGED)

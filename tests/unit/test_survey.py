@@ -35,11 +35,13 @@ from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.record import record_of
 from ganeti_vif.reconcile.survey import Survey, reconcile, stranded, survey
 from ganeti_vif.system import records
+from host_setup.private import own_mac
 from nfdhcpd_bridge.binding import MARK
 
 PROFILE = Profile(name="web", rules=(("tcp dport 80 accept", "web.nft:1"),))
 FAMILY = Private(prefix="pvn", numbers=(1, 2), uplink=VlanUplink("eth1", 2990))
 CONFIG = Config(private=(FAMILY,), public=(PUBLIC,), profiles=(PROFILE,))
+NFDHCPD = Config(public=(PUBLIC,), private=(FAMILY,), bindings=Bindings(consumer=Consumer.NFDHCPD))
 SECOND = "2261b892-74ab-4e0a-8f25-e1c0c5a7b202"
 STRAY = Route(table=PUBLIC.table, destination=ip_network("10.77.1.200/32"), device="eth1")
 """A route that carries our mark and that nobody wants."""
@@ -114,6 +116,15 @@ def test_what_is_missing_of_a_nic_is_made_again_and_said(bridged: Nic, routed: N
         "missing: filter chain netdev tap0-in",
     ]
     assert node.snapshot() == before
+
+
+def test_a_bridge_has_a_mac_of_this_node_and_nfdhcpd_its_queues(node: MemoryNode) -> None:
+    bridge = node.link("pvn1")
+    assert bridge and bridge.mac == own_mac("node1", "pvn1")
+    queues = ("chain", "inet", "nfdhcpd")
+    assert queues not in node.things
+    reconcile(NFDHCPD, node)
+    assert queues in node.things
 
 
 # Who is alive.
@@ -307,6 +318,14 @@ def test_a_nic_that_is_attached_meanwhile_is_no_orphan_and_loses_nothing(
     assert (found.nics, found.trouble, removed(found)) == ([], [], [])
 
 
+def test_after_one_that_is_attached_meanwhile_the_next_orphan_is_told_of_all_the_same(
+    bridged: Nic, routed: Nic, node: MemoryNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.perform(Remove(record_of(routed)))
+    monkeypatch.setattr(records, "read_all", lambda: iter(()))
+    assert [text[:4] for text in texts(survey(CONFIG, node))] == ["tap1"]
+
+
 @pytest.mark.parametrize("text", ["{", "of another device"])
 def test_a_record_that_says_nothing_of_this_tap_makes_it_no_orphan_less(
     text: str, bridged: Nic, node: MemoryNode, monkeypatch: pytest.MonkeyPatch
@@ -422,9 +441,6 @@ def test_what_a_dead_nic_left_goes_first_when_a_link_moves(routed: Nic, node: Me
     assert dead < last
 
 
-NFDHCPD = Config(public=(PUBLIC,), private=(FAMILY,), bindings=Bindings(consumer=Consumer.NFDHCPD))
-
-
 def on(bridge: str, node: MemoryNode, tap: str, **changes: str | None) -> Nic:
     uuid = f"{tap[-1] * 8}-74ab-4e0a-8f25-e1c0c5a7b202"
     nic = node.plug(nic_of(BRIDGED, LINK=bridge, BRIDGE=bridge, INTERFACE=tap, INTERFACE_UUID=uuid, **changes))
@@ -478,6 +494,13 @@ def test_a_guest_without_ipv6_need_not_be_heard_by_it(node: MemoryNode, tmp_path
     attach(replace(nic, network=None), NFDHCPD, node)
     switch(tmp_path, "iptables", "0")
     assert survey(NFDHCPD, node).trouble == []  # it has no binding
+
+
+def test_who_cannot_be_attached_need_not_be_heard(node: MemoryNode) -> None:
+    reconcile(NFDHCPD, node)
+    nic = on("br0", node, "tap0")
+    node.unplug("br0")
+    assert texts(survey(NFDHCPD, node)) == [f"{nic.whom}: the bridge br0 does not exist"]
 
 
 def test_our_own_responder_hears_all(node: MemoryNode) -> None:
