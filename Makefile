@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # demo, test, test-e2e, test-package, test-kernels, lint, mutants, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
 PYTHON = /usr/bin/python3
 DESTDIR =

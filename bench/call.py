@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Runs in a node: for each line of stdin, [path, environment], it calls a program and answers [ms, status, stderr].
 
 A process of its own in the node, so that nothing but the program is measured.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Calling Ganeti's script in a node of the laboratory, and what Ganeti gives it."""
 
 from __future__ import annotations

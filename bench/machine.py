@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A node that is measured: with the package, perhaps its daemon, and what can be known of both."""
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: BSD-2-Clause
 """The main job of ganeti-vif, on one machine: two real guests, each with a public and a private NIC.
 
 A node and a gateway, each in network and mount namespaces of its own, joined by a cable. The package is installed

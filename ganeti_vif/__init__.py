@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The networks of a Ganeti node: docs/architecture.md tells which room is for what."""

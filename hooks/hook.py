@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What happens at each of Ganeti's hooks on this node.
 
 Reads nothing but its environment and never submits a job: the job that runs a hook holds locks. A pre hook that exits

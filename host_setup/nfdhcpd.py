@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a real NFDHCPD needs of a node: the guests' DHCP, router and neighbour solicitations in its queues.
 
 It reads them from netfilter queues, by the numbers of its configuration as shipped. Every rule has `bypass`: while

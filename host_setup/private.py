@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a private network is on a node: a bridge of its own, perhaps with an uplink, and no way to the node.
 
 Pure: the node's devices come in as data, wishes go out as data.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a public link is on a node: a routing table, a packet mark that leads to it, and an uplink that answers for VMs.
 
 The node has no address in the public subnets. What belongs to the link carries its mark: set on a tap by the NIC's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A binding: which address belongs behind which tap, in the words of NFDHCPD's file format."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Writing and reading the binding directory: the only module that touches it.
 
 The rules that the real NFDHCPD imposes, measured on its version 0.16: it sees only a close-after-write and a delete

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """`ganeti-vif adopt`: take over the NICs of running guests that somebody else attached, or whose records were lost."""
 
 from __future__ import annotations

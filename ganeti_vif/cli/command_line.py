@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The administrator's command `ganeti-vif`: its command line. What the verbs do: cli/verbs.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which configuration a command works by: the one in force, or the file, which it puts in force before that."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """`ganeti-vif doctor`: reads what else is on this node, and prints each conflict with what mends it."""
 
 from __future__ import annotations

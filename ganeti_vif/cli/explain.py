@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """One NIC in all detail: what its guest may send, in words and with what was counted, and what becomes of a packet."""
 
 from __future__ import annotations

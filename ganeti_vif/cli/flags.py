@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The flags that every program of ours has."""
 
 from __future__ import annotations

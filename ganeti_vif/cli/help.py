@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What --help and the manual say of each verb besides its flags: what it touches and spares, statuses, examples."""
 
 from __future__ import annotations

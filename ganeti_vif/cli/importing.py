@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """`ganeti-vif import`: the settings of snf-network or gnt-networking as our configuration, and what became of each."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A progress bar on a terminal, for what takes longer than a second."""
 
 from __future__ import annotations

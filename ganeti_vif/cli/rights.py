@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The rights that a verb needs, asked before it begins: half of an answer would look like a whole one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the node has, as data for --json and as a table for the eye."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The verbs of `ganeti-vif`: each does its work through the engine, under its locks, and prints what came of it.
 
 Each gets the flags that were given and the environment, and returns the exit status: 0, or 1 for what is wrong on the

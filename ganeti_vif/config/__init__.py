@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The configuration: /etc/ganeti-vif/ganeti-vif.conf as typed, checked data."""

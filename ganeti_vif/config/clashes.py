@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What one section of the configuration cannot tell: that no two want the same."""
 
 from __future__ import annotations

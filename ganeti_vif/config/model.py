@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What an administrator configures, as data. Made by config/parse.py, checked there; read everywhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Reading the configuration file. Every error names file, line, what is wrong and what would be right."""
 
 from __future__ import annotations

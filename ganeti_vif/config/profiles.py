@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Firewall profiles: files of nft rules for packets towards a guest, one file for each profile.
 
 A profile that cannot be used troubles the NICs that want it, and no others: so it is kept, with what is wrong with it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The configuration file as sections of keys and values, and the line of each: every error names it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A configuration as text: the file, and the profiles beside it, as they were read at one moment."""
 
 from __future__ import annotations

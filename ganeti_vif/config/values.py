@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Parsers of single values: a text becomes a typed value or a ValueError that says what is wrong with it."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The daemon ganeti-vifd: what it hears, what it answers, and what it does about each NIC."""

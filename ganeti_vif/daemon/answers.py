@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The daemon's answers to who asks on its socket: Ganeti's script, hooks of instances, and `ganeti-vif status`.
 
 What it does not do itself it leaves to who asks, who then does it alone: another version's question, and hooks that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Guests that are on their way to this node: which tap is which NIC's, as soon as Ganeti has started their QEMU.
 
 A wrong answer makes one tenant another. So all of this has to agree, and what does not is refused; Ganeti's own call

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the daemon does, one thing at a time: answers questions, tends single NICs, and has the whole node looked at.
 
 A NIC is tended by attaching it again, which changes what is not as it should be, or by clearing up after it. The

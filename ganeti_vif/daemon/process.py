@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The daemon `ganeti-vifd`: the process, its signals, and what it listens to. What it does is in daemon/loop.py.
 
 It takes the same locks as every door, and who finds it missing or hanging does the work itself: killed at any moment,

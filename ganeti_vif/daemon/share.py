@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What all NICs of a node share, made again at once when its filters are gone.
 
 A look finds that too, seconds later on a node with many NICs. Meanwhile no packet would get to a routed guest, for the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A look at the whole node, as a child process of the daemon takes it."""
 
 from __future__ import annotations

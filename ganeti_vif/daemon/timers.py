@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the daemon is to do, and when: the earliest first, and nothing twice."""
 
 from __future__ import annotations

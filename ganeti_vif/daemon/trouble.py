@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What the daemon cannot see or do, and nobody was told who asked for it: said once in the log, and in its state."""
 
 from __future__ import annotations

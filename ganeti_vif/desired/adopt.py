@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which running NICs can be taken over, and why the others cannot.
 
 What Ganeti wrote down (a runtime file) is put beside what QEMU itself says and what the kernel has. The order of the

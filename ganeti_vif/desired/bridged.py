@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a bridged NIC needs: its tap as a closed port of a bridge, out of the node's own sight."""
 
 from __future__ import annotations

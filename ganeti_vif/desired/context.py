@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a NIC's needs depend on, on the node around it."""
 
 from __future__ import annotations

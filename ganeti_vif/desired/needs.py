@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Everything that a NIC needs from the node: what is its own, and what it shares with the other NICs of its link."""
 
 from __future__ import annotations

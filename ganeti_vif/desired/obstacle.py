@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What keeps a NIC from being attached here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a NIC on Open vSwitch needs: its tap as a port of the switch, with its VLANs."""
 
 from __future__ import annotations

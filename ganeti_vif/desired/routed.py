@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a routed NIC needs: host routes to its tap, and a node that answers for it on the uplink."""
 
 from __future__ import annotations

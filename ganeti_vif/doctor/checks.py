@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Each check is a small decision on the facts; `CHECKS` is all of them, in the order in which they are told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is read of a node before it is decided whether something is wrong with it."""
 
 from __future__ import annotations

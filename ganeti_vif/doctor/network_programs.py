@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Checks of the programs that configure a node's network: systemd-networkd, NetworkManager, ifupdown2."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Making a list of changes: all of them or none (apply), or as many as possible (clear)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Our objects in nftables, as plain data: chains with their rules, verdict maps and their elements."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Changes as commands of iproute2, sysctl, nft and ovs-vsctl. --dry-run prints them, and they can be run as is."""
 
 from __future__ import annotations

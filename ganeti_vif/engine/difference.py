@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The difference between desired and actual: a list of changes, in the order in which they must be made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The one exception for every fault that an administrator can cause or mend."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Interrupting a run: by Ctrl-C, by `kill`, or because its terminal is lost.
 
 The run ends between two changes. A change that has begun is completed, and so is the undoing of changes. So it is

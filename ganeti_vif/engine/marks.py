@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The marks of our objects on a node. Only an object that carries a mark is ever removed."""
 
 PROTOCOL = 156

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Names of objects and changes: in the field's words, on one line."""
 
 from __future__ import annotations

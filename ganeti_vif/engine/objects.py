@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Every kind of object that can exist on a node and matters to a NIC, as plain data.
 
 The objects of nftables are in engine/chains.py.

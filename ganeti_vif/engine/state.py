@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The desired or actual state of a node, or of a part of it: objects by their keys. And the order of making them."""
 
 from __future__ import annotations

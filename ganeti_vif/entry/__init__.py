@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Where other programs come in: the executables, Ganeti's script, and what every entry shares."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What happens when Ganeti brings up a NIC: parse the environment, attach, announce.
 
 Ganeti up to 3.1 runs this as kvm-vif-bridge with no arguments, once for every tap, and takes any status but 0 for

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The environment in which Ganeti runs its network scripts, as a NIC.
 
 Variables and their formats: ganeti lib/hypervisor/hv_base.py:229-255 and lib/objects.py:2386-2400 at 3.0.2. The

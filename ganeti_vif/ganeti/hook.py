@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The environment in which Ganeti runs a hook, as data.
 
 Variables: ganeti lib/cmdlib/instance_utils.py:101-164, lib/cmdlib/network.py, lib/hooksmaster.py:112-185 at 3.0.2.

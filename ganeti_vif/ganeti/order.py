@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What Ganeti orders when it runs its network script: the environment as a typed value.
 
 Ganeti up to 3.1 runs the script once for every tap that it opens. From 3.2 on it also comes with ACTION=down (ganeti

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Ganeti's runtime file of an instance as typed values: what its QEMU was started with, and was plugged in since.
 
 `/run/ganeti/kvm-hypervisor/conf/INSTANCE.runtime` is a JSON list: QEMU's command line, NICs, hypervisor parameters,

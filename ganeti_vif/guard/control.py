@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The control protocols of a segment: who speaks one tells switches, routers or clocks what to do. Pure.
 
 docs/guard.md has the list, with the decision for each.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a NIC's guest may send: the rules, closed by default and the same for every mode.
 
 guard/tap_filter.py makes a chain of them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Where a guest leaves checksums to be finished: a program that looks at what the rules of a filter cannot see. Pure.
 
 A guest with a virtio card says beside each frame where its checksum begins and where the sum goes (VIRTIO 1.2,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A packet as somebody describes it, in the terms of filter rules. Pure.
 
 `from=192.0.2.7 to=192.0.2.1 proto=udp sport=67 dport=68`, or as tcpdump writes ARP: `arp who-has 192.0.2.1 tell

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The firewall profile of a NIC: what reaches its guest. Pure.
 
 Routed NICs: one chain for each profile, and one forward chain that finds a tap's profile in a map, so that a packet

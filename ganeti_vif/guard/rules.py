@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Filter rules as data. From one description come both nft's words for it and whether it matches a packet.
 
 A match asks for one field of a packet. As in the kernel, a field that the packet does not have is never matched, not

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The filter chains of a NIC's tap: what its guest sends, and what reaches it.
 
 What it sends is filtered by one netdev chain on the tap's ingress, by the rules of guard/guard.py: it sees each frame

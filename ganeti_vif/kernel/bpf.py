@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Programs for the kernel: bpf(2), which Python has not, by syscall(2)."""
 
 from __future__ import annotations

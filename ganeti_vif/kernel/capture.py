@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Capturing frames on a device, before any filter of ours (packet(7))."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Modules of the running kernel: what it has, could load, or has loaded; and loading one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Sending frames of our own on a device."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which process the kernel lets run first (sched(7))."""
 
 from __future__ import annotations

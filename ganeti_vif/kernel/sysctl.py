@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Files below /proc/sys/net, which show the network namespace of the process that opens them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Telling the neighbours on the uplink where a routed NIC lives now: gratuitous ARP and neighbour advertisements."""
 
 from __future__ import annotations

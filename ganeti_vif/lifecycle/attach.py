@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Attaching one NIC: what it needs, what there is, the difference, done or undone.
 
 The caller holds the lock `nics` (system/lock.py).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Reading the node as one NIC sees it, into nic/surroundings.py's terms."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Detaching one NIC: what it may leave behind goes, and a tap that lives is again what it was before.
 
 The caller holds the lock `nics` (system/lock.py).

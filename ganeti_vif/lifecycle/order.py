@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What Ganeti orders for one NIC, done on this node: attach it, or clear up after it."""
 
 from __future__ import annotations

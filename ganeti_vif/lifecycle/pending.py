@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A NIC that could not be attached: what Ganeti said of it is kept, so that it is tried again.
 
 The caller holds the lock `nics` (system/lock.py).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The NICs that this node has records of."""
 
 from __future__ import annotations

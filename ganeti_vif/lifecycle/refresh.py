@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Bringing what this node has of an instance in step with what Ganeti says of it now."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A NIC whose guest runs on another node: what this node stops to say of it, so that the other can say it.
 
 The caller holds the lock `nics` (system/lock.py).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Taking over a NIC that somebody else attached: the engine's attach, and then what it makes superfluous.
 
 Ganeti's own script, snf-network and gnt-networking give a routed tap a policy rule by its name, which outlives the tap

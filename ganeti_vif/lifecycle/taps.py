@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The ifindex of a tap, by its name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Telling the neighbours of an uplink that an address lives here now. Frames as bytes; kernel/packets.py sends them.
 
 A gratuitous ARP request and a reply (some routers learn from the one, some from the other; RFC 5944, 4.6) and an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Whether a tap is a NIC's, and whether two NICs are the same one: asked here, and nowhere else.
 
 A name alone says nothing: Ganeti gives a tap's name to the next VM the moment that the tap is free. The kernel never

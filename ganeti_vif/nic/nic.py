@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A NIC as Ganeti tells us of it: typed values, checked. Made by the doors; nothing deeper parses strings."""
 
 from __future__ import annotations

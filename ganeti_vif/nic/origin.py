@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What a tap was before its NIC was attached, as text and back; and what of it a detach gives back. Pure."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The record of a NIC as text, and back: what a later run needs to know in order to finish or clear an attach."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What tags grant a NIC beside its own MAC and address: more of both, another profile, or no guard at all.
 
 An instance's tags name the NIC by its index, name or UUID: `vif:0:address:192.0.2.8/29`. Pure.

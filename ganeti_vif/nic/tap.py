@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What may be the tap of a NIC, and why something else may not. Pure.
 
 An allow-list: a typing error in `ganeti-vif attach --interface` must not take a node's own card away, and what is no

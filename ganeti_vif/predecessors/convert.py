@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Legacy settings become the text of our configuration, and a note for each of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """/etc/network/interfaces as data (interfaces(5)): its stanzas, and what other files it names."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What is told of each setting that was found."""
 
 from __future__ import annotations

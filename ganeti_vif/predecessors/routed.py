@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The public links and private networks that a node's /etc/network/interfaces describes.
 
 Three forms: the options of vmrouter.ifup (ip-routing-table and its like), the `up` lines of snf-network's documentation

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Assignments of a shell file, read without running it.
 
 Understood is what such files have: NAME=value with quotes, comments, and $NAME of what was assigned before. All else is

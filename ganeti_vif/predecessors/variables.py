@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What becomes of the variables of /etc/default/snf-network (0.16) and /etc/default/gnt-networking (0.17)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Which configuration this node works by, and who may change that.
 
 The file in /etc is what an administrator edits, and may be half done at any moment. What the daemon, the responder,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """How a public link gets another table or uplink while guests use it, without a moment in which they have none. Pure.
 
 The new way is complete before any packet takes it: routes and rules first, then the chains whose marks lead there, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The whole node set up or reconciled, and its neighbours told what they would else find out too late."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Setting up and tearing down what a node needs before any VM: private networks and public links.
 
 Each private network and each public link is a unit: it is set up whole or not at all, and one that cannot be set up

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What this whole node should be, by its configuration and its records, against what it is.
 
 Check, reconcile and status are this survey: printed, done, or shown.

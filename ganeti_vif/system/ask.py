@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Asking the daemon to do what this process was called for. Runs while a VM waits, so it imports next to nothing:
 `socket` and its enums alone would cost as much again as starting Python, `os` a sixth of it.
 """

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Work in a process of its own, so that a daemon has its hands free meanwhile."""
 
 from __future__ import annotations

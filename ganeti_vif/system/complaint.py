@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Failures as their two lines, where whoever started this process sees them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The daemon's door: a socket in the file system, on which a process of root's asks one thing and gets one answer.
 
 Packets and no stream (SOCK_SEQPACKET, unix(7)): a question is there whole or not at all, so nobody can keep the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The file that holds the configuration in force: /run/ganeti-vif/configuration.json. A reboot empties it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """One writer at a time: a lock that the kernel frees when its holder dies."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The log: one line for each decision, so that a node can be asked later what was done to it and why.
 
 To the journal or syslog, as `ganeti-vif`; where there is none, to /var/log/ganeti/vif.log. Ganeti throws away what its

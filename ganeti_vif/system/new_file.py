@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """A file that is made for the administrator to read: never over one that is there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """This node: one reader of everything outside, and one performer of changes.
 
 Sockets are opened and libraries are imported when they are first needed. A run that finds nothing to change never

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Ports of Open vSwitch bridges, through ovs-vsctl."""
 
 from __future__ import annotations

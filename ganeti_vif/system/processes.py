@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Other processes of this node: who listens on a port, and who is there by name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The records of the NICs that this node was told about: /run/ganeti-vif/nics/TAP.json; and TAP.origin beside them.
 
 /run is a tmpfs, so records live and die with the taps that they describe.

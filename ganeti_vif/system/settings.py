@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The configuration files of other programs, as texts: this node's administrator may have them in several layers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The signals that ask a command to end: Ctrl-C, `kill`, a terminal that is gone (signal(7))."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Telling systemd how a service is (sd_notify(3)): one datagram, and nothing where there is no systemd."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The names of routing tables, as iproute2 keeps them."""
 
 from __future__ import annotations

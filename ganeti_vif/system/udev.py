@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """What udev knows of this node's network devices."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The version of this program: the Debian package's, of which debian/changelog is the one source."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The rules of iptables, ip6tables, arptables and ebtables, of both their generations: read, never written."""
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from .node import (
     Pings,
     answers,
     clean,
-    differences,
     doctor,
     heed,
     set_up,

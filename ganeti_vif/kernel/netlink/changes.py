@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Changing devices, ports, routes, policy rules and proxy neighbours.
 
 messages.py builds what is sent, and requests.py sends it: what pyroute2 does for a request and its answer takes longer

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Programs at the ingress of devices: tc(8)'s clsact qdisc and its filters of kind bpf (linux/pkt_cls.h)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Hearing of changes of this node's network as they happen: devices, their switches, our routes, rules and filters.
 
 Not heard: most sysctls, and proxy neighbours (the kernel tells nobody). Whoever listens looks at those now and then.

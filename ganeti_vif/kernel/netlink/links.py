@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Reading network devices: what they are, whose port they are, whether they are up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Objects as netlink messages: the only module that imports pyroute2.
 
 Built from its message classes and not by its `link()`/`route()` shorthands: those set defaults and filters of their

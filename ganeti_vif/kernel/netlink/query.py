@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Asking the kernel over netlink, decoding only what is asked for.
 
 Reading is ours and no library's because it happens while a VM waits and on nodes with thousands of devices: a dump of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Requests to the kernel over netlink that it answers by doing them, or with the reason why not (linux/netlink.h)."""
 
 from __future__ import annotations

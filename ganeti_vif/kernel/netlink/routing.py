@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Reading routes, policy rules and proxy neighbours."""
 
 from __future__ import annotations

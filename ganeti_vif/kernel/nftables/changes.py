@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Changing filter chains, through libnftables: the only module that imports it.
 
 Every rule gets its comment, by which kernel/nftables/filters.py knows it again.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Filter rules in the kernel's words, made from libnftables' own translation of others of the same shape.
 
 The rules of two NICs differ in a MAC and a few addresses. So libnftables translates each shape once, with numbers in

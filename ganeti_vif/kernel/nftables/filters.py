@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Reading filter chains: where they hang, and the comments of their rules.
 
 A rule's expressions are not read, but for what it counted. Each of ours has a comment that tells it from any other

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The statement `queue num N bypass` on a kernel that has xtables' NFQUEUE target and not nftables' own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Reading verdict maps: which device leads to which chain. Message layouts: linux/netfilter/nf_tables.h."""
 
 from __future__ import annotations

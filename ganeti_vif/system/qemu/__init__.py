@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """QEMU: its processes, what they hold, and what they say."""

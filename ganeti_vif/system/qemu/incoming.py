@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Guests on their way to this node: which tap is which NIC's, without the right to look into QEMU.
 
 Ganeti opens the taps and starts QEMU with their descriptors. When QEMU has become a daemon, and so has written its pid

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """Asking a running QEMU which tap descriptor is behind which of its network devices.
 
 QMP has no question of its own for that, so it is HMP's `info network`, asked over QMP: there the answer has an end and

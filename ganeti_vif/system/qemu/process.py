@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The process that an instance's pid file names, and whether it is that instance's QEMU: by what everybody may read.
 
 A pid file outlives a crash, and its number may be another process by then. So a process counts as an instance's QEMU

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 """The QEMUs that Ganeti runs here: its runtime files, and what /proc and the monitor say of taps.
 
 To see what a QEMU holds takes all its capabilities, or CAP_SYS_PTRACE. Root has them outside of any unit, our daemon
