@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kinds import ALTERED, OBJECTS
+from kinds import ALTERED, OBJECTS, chain
 from samples import assert_golden
 
+from ganeti_vif.engine.chains import FilterRule
 from ganeti_vif.engine.commands import commands
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove
 from ganeti_vif.engine.naming import dotted, finding
@@ -66,3 +69,10 @@ def test_a_dry_run_says_which_vlans_go() -> None:
     lines = [*commands(Alter(before, BridgeVlan(device="tap0", untagged=10, tagged=frozenset({40}))))]
     assert "bridge vlan del dev tap0 vid 5" in lines
     assert "bridge vlan del dev tap0 vid 30" in lines
+
+
+@pytest.mark.parametrize("text", ["a tunnel by another device than the uplink's", "'", "$(id) `id` \\ !"])
+def test_a_shell_takes_a_rule_with_any_words_as_one_argument(text: str) -> None:
+    rule = FilterRule("counter drop", text)
+    line = [*commands(Make(replace(chain("tap0-in"), rules=(rule,))))][-1]
+    assert shlex.split(line)[-1] == f'counter drop comment "{rule.comment}"'
