@@ -17,6 +17,7 @@ from ganeti_vif.daemon.trouble import Trouble
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.ganeti.hook import Migration
 from ganeti_vif.lifecycle.recorded import recorded_nics
+from ganeti_vif.nic.identity import is_tap_of
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.system import log
 from ganeti_vif.system.node import Node
@@ -128,9 +129,7 @@ def _refused(
         why, do = f"{card.tap} is no tap of this node", f"see: ip -d link show dev {card.tap}"
     elif before.get(card.tap) == index:
         why, do = f"{card.tap} was here before its migration", "see: ganeti-vif status"
-    elif other := next(
-        (nic for nic in recorded if (nic.tap, nic.index) == (card.tap, index) and not _is(nic, card)), None
-    ):
+    elif other := next((nic for nic in recorded if is_tap_of(nic, card.tap, index) and not _is(nic, card)), None):
         why, do = f"{card.tap} is the tap of {other.whom}", "see: ganeti-vif status"
     else:
         return None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from ganeti_vif.desired import bridged, routed
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Link
+from ganeti_vif.nic.identity import has_tap, is_same
 from ganeti_vif.nic.nic import Mode, Nic
 
 COMMUNICATION = "gnt.com."
@@ -119,7 +120,7 @@ def _with_tap(nic: Nic, netdev: str, plugged: Plugged, here: Here) -> Nic | None
     if link is None or link.index is None:
         raise Failure(f"QEMU holds {tap}, which is not on this node", "see: ip link show")
     known = here.recorded.get(tap)
-    if known and known.index == link.index and known.uuid != nic.uuid:
+    if known and has_tap(known, link) and known.uuid != nic.uuid:
         raise Failure(
             f"{tap} was attached as {known.instance} NIC {known.uuid}, and QEMU says it is {nic.uuid}",
             f"see: ganeti-vif status && gnt-instance info {nic.instance}",
@@ -147,7 +148,7 @@ def _kept(nic: Nic, mac: str | None) -> str | None:
 
 def _is_recorded(nic: Nic, here: Here) -> bool:
     known = here.recorded.get(nic.tap)
-    return known is not None and (known.index, known.uuid) == (nic.index, nic.uuid)
+    return is_same(nic, known)
 
 
 def _strangers(instance: Instance, plugged: Plugged, here: Here, told: set[str]) -> Iterator[Failure]:
@@ -155,7 +156,7 @@ def _strangers(instance: Instance, plugged: Plugged, here: Here, told: set[str])
     for netdev in sorted(plugged.taps.keys() - told):
         for tap in sorted(plugged.taps[netdev]):
             link, known = here.links.get(tap), here.recorded.get(tap)
-            if tap.startswith(COMMUNICATION) or (known and link and known.index == link.index):
+            if tap.startswith(COMMUNICATION) or (known and has_tap(known, link)):
                 continue
             yield Failure(
                 f"{instance.name}: QEMU has {netdev} on {tap}, of which its runtime file knows nothing",

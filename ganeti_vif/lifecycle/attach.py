@@ -21,7 +21,7 @@ from ganeti_vif.engine.state import Object, State
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.detach import removable
 from ganeti_vif.lifecycle.recorded import former_owner
-from ganeti_vif.nic.identity import has_tap, is_same
+from ganeti_vif.nic.identity import has_tap, is_same, is_tap_of
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.origin import before_of, kept, origin_of, places
 from ganeti_vif.nic.record import record_of
@@ -104,9 +104,9 @@ def _origin(nic: Nic, former: Nic | None, wanted: State, actual: State, *, close
     """What NIC's tap was before it was attached the first time, if that is known."""
     known, now = actual.get(("origin", nic.tap)), origin_of(nic.tap, wanted, actual, closed=closed)
     before = before_of(known)
-    if before and before.index == nic.index and isinstance(known, Origin) and now:
+    if before and is_tap_of(nic, nic.tap, before.index) and isinstance(known, Origin) and now:
         now = kept(known, now)
-    elif former and former.index == nic.index and records.record_of(nic.tap) == record_of(former):
+    elif former and is_tap_of(nic, former.tap, former.index) and records.record_of(nic.tap) == record_of(former):
         return {}  # attached by a version that noted nothing: what it is now is our own work
     elif former is None and any(_filters(thing, nic.tap) for thing in actual.values()):
         return {}  # the same, and its record was lost

@@ -27,7 +27,7 @@ from ganeti_vif.engine.objects import (
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.recorded import former_owner
-from ganeti_vif.nic.identity import has_tap
+from ganeti_vif.nic.identity import has_tap, is_tap_of
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.origin import before_of, given_back
 from ganeti_vif.nic.record import record_of
@@ -87,7 +87,7 @@ def _given_back(nic: Nic, own: dict[Key, Object], node: Node) -> State:
     if not device.is_tap:
         own.pop(("up", nic.tap), None)  # an older version took it for a tap: it may be how the node is reached
     before = before_of(own.get(("origin", nic.tap)))
-    if before is None or before.index != nic.index:
+    if before is None or not is_tap_of(nic, nic.tap, before.index):
         return {}
     bridge = node.devices([before.bridge]).by_name.get(before.bridge) if before.bridge else None
     bridges = frozenset({bridge.name}) if bridge and bridge.link.kind == "bridge" else frozenset[str]()

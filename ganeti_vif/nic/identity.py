@@ -34,4 +34,9 @@ def is_same(nic: Nic, other: Nic | None) -> bool:
 
 def has_tap(nic: Nic, device: Link | None) -> bool:
     """Whether DEVICE, which the node has by the name of NIC's tap, is NIC's tap. None means that there is none."""
-    return device is not None and (device.name, device.index) == (nic.tap, nic.index)
+    return device is not None and is_tap_of(nic, device.name, device.index)
+
+
+def is_tap_of(nic: Nic, name: str, index: int | None) -> bool:
+    """Whether the device that had this NAME and INDEX, now or at some time, is NIC's tap."""
+    return (name, index) == (nic.tap, nic.index)

@@ -24,6 +24,7 @@ from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Devices
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.detach import removable
+from ganeti_vif.nic.identity import has_tap
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.reconcile.moves import moved, ready, without_a_gap
@@ -74,8 +75,7 @@ def survey(config: Config, node: Node) -> Survey:
     desired = plan.wanted
     in_trouble = False
     for nic in _recorded(found):
-        device = found.devices.by_name.get(nic.tap)
-        if device is None or device.index != nic.index:
+        if not has_tap(nic, found.devices.link(nic.tap)):
             found.dead.append(nic)
             continue
         found.nics.append(nic)
@@ -117,8 +117,7 @@ def stranded(config: Config, node: Node, known: Iterable[Failure]) -> list[Failu
     found = Survey(node.devices())
     failures = []
     for nic in _recorded(found):
-        device = found.devices.by_name.get(nic.tap)
-        if nic.mode is Mode.ROUTED and device and device.index == nic.index:
+        if nic.mode is Mode.ROUTED and has_tap(nic, found.devices.link(nic.tap)):
             failure = obstacle(nic, context_of(nic, config, node))
             if failure and not any(one.what in failure.what for one in known):
                 failures.append(failure)
@@ -168,7 +167,7 @@ def _attached_since(tap: str, found: Survey) -> bool:
     """Whether TAP has its record by now, which attach writes before the filter: the next look sees all of it."""
     try:
         record = records.record_of(tap)
-        return record is not None and nic_of(record).index == found.devices.by_name[tap].index
+        return record is not None and has_tap(nic_of(record), found.devices.link(tap))
     except Failure:
         return False
 

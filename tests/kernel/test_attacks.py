@@ -251,9 +251,8 @@ def _environment(lab: Lab, **changes: str) -> dict[str, str]:
     return bridged(lab.attacker.name, 5, **(given | changes))
 
 
+@pytest.mark.parametrize("lab", ["private-filtered"], indirect=True)
 def test_another_networks_multicast_does_not_reach_a_private_filtered_tap(lab: Lab) -> None:
-    if lab.mode != "private-filtered":
-        return
     with Tap(lab.node) as stranger:
         given = {"MAC": "aa:00:02:00:00:07", "NETWORK_TAGS": "private-filtered"}
         attach(lab.node, bridged(stranger.name, 7, **given))

@@ -80,6 +80,11 @@ class Devices:
 
     by_name: Mapping[str, Device] = field(default_factory=dict)
 
+    def link(self, name: str) -> Link | None:
+        """The device NAME, or None."""
+        found = self.by_name.get(name)
+        return found.link if found else None
+
     def ports(self) -> dict[str, list[Device]]:
         """The devices by the name of their master."""
         ports: dict[str, list[Device]] = {}
