@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What happens at each of Ganeti's hooks on this node.
+"""What this node does at each of Ganeti's hooks.
 
-Reads nothing but its environment and never submits a job: the job that runs a hook holds locks. A pre hook that exits
-with 1 aborts the operation; a post hook that does so puts its line into the job's log, and cluster-verify's into the
-output of `gnt-cluster verify`. There, newlines arrive as `\\n` and the node only as a UUID, so it is one ASCII line
-that names the host (ganeti lib/backend.py:5994-6000, lib/cmdlib/cluster/verify.py:2258-2305 at 3.0.2).
+A hook reads only its environment and never submits a job: the job that runs a hook holds locks. A pre hook that exits
+with 1 aborts the operation. A post hook that exits with 1 puts its line into the job's log, and the one of
+cluster-verify into the output of `gnt-cluster verify`. There newlines arrive as `\\n` and the node only as a UUID, so
+the output is one ASCII line that names the host (ganeti lib/backend.py:5994-6000,
+lib/cmdlib/cluster/verify.py:2258-2305 at 3.0.2).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ganeti_vif.system import lock, log
 from ganeti_vif.system.node import Node
 
 MOST = 3
-"""How many findings a line of cluster-verify names; the rest is counted."""
+"""How many findings a line of cluster-verify names. The rest is counted."""
 
 
 def main(environment: Mapping[str, str]) -> int:
@@ -43,7 +44,7 @@ def main(environment: Mapping[str, str]) -> int:
 
 
 def complain(text: str) -> int:
-    """Say TEXT where Ganeti and the log see it. Returns the exit status."""
+    """Print TEXT for Ganeti and log it. Returns the exit status, 1."""
     log.say(text, log.Level.ERROR)
     print(said(text))
     return 1
@@ -55,7 +56,7 @@ def said(text: str) -> str:
 
 
 def instance(hook: Hook) -> int:
-    """An instance started, stopped, moved or changed: repair or clear away what this node has of it."""
+    """An instance started, stopped, moved or changed: repair or remove what this node has of it."""
     if hook.instance is None:
         return reconcile(hook)
     with lock.held("nics"), Node() as node:
@@ -64,21 +65,21 @@ def instance(hook: Hook) -> int:
 
 
 def in_step(hook: Hook, told: Instance, config: Config, node: Node) -> None:
-    """The same, for who holds the lock `nics`. Raises Failure."""
+    """Do what instance() does. The caller holds the lock `nics`. Raises Failure if something could not be done."""
     for nic, changes in refresh(told.former_name, told.name, told.tags, told.networks, config, node):
         for change in changes:
             log.say(f"{nic.whom}: {hook.name}: {finding(change)}")
 
 
 def network_connect_pre(hook: Hook) -> int:
-    """Refuse a link that this node has not and cannot have: instances would fail to start here later."""
+    """Refuse a link that this node lacks and cannot get: instances would fail to start here later."""
     with lock.held("node"), Node() as node:
         failure = connecting.refusal(hook.mode, hook.link, in_force().config, node)
     return complain(f"{failure.what} {in_brackets(failure.do)}") if failure else 0
 
 
 def set_up(hook: Hook) -> int:
-    """Make what is missing on this node. What could not be made is said, and does not fail the job."""
+    """Make what is missing on this node. What could not be made is logged, and does not fail the job."""
     with lock.held("node"), Node() as node:
         config = in_force().config
         changes, refused = whole_node.set_up(config.private, config, node)
@@ -90,7 +91,7 @@ def set_up(hook: Hook) -> int:
 
 
 def node_add(hook: Hook) -> int:
-    """Set up the node that was added; the others have been before."""
+    """Set up the node that was added. The other nodes are set up already."""
     here = os.uname().nodename
     if hook.node is None or hook.node.partition(".")[0] == here.partition(".")[0]:
         return set_up(hook)
@@ -98,7 +99,7 @@ def node_add(hook: Hook) -> int:
 
 
 def reconcile(hook: Hook) -> int:
-    """Make this node what it should be: after a change that no other hook tells of, and at every watcher run."""
+    """Make this node what it should be: after a change without a hook of its own, and at every run of the watcher."""
     with lock.held("node"), lock.held("nics"), Node() as node:
         found = whole_node.reconcile(in_force().config, node)
     for change in found.changes:
@@ -109,7 +110,7 @@ def reconcile(hook: Hook) -> int:
 
 
 def cluster_verify(hook: Hook) -> int:
-    """Tell `gnt-cluster verify` what is not as it should be."""
+    """Tell `gnt-cluster verify` what is wrong on this node."""
     config = in_force().config
     with Node() as node:
         found = whole.survey(config, node)
@@ -133,4 +134,4 @@ ACTIONS: Mapping[str, Callable[[Hook], int]] = {
     "node-add-post": node_add,
     "cluster-verify-post": cluster_verify,
 }
-"""What is not here is survived: in post by a reconcile, which is what the watcher and the other network hooks want."""
+"""Any other post hook runs reconcile(): the watcher and the other network hooks need that. Other pre hooks pass."""

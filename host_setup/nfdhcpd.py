@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a real NFDHCPD needs of a node: the guests' DHCP, router and neighbour solicitations in its queues.
 
-It reads them from netfilter queues, by the numbers of its configuration as shipped. Every rule has `bypass`: while
-NFDHCPD does not run, a packet goes on as if there were no rule. Otherwise a guest could not even resolve its IPv6
-gateway then; and what else a DHCP request can reach (the node, other guests of a bridge) may not answer it.
+It reads them from netfilter queues with the numbers of its shipped configuration. Every rule has `bypass`: while
+NFDHCPD does not run, a packet goes on as if there were no rule. Otherwise a guest could then not even resolve its IPv6
+gateway. Nothing else that a DHCP request reaches (the node, other guests of a bridge) may answer it.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ MANGLE = -150
 """The priority of the mangle table, where NFDHCPD's own instructions put the rules: before routing."""
 
 _ROUTED = 'meta iifkind "tun"'
-"""A tap that is no bridge's port. By its kind, so that one rule serves any number; what is no NIC of ours has no
-binding, and NFDHCPD lets it pass."""
+"""A tap that is no bridge port. The match is by kind, so one rule serves any number of taps. A tap that is not ours has
+no binding, and NFDHCPD lets its packets pass."""
 _BRIDGED = 'meta iifkind "bridge"'
-"""With br_netfilter, what a bridge forwards comes through here as if the bridge had received it."""
+"""With br_netfilter, packets that a bridge forwards pass here as if the bridge had received them."""
 
 
 def module() -> Module:
-    """What hands to netfilter what a bridge forwards. It is a module of Debian's kernels, and loaded on demand."""
+    """The module that gives netfilter what a bridge forwards. Debian's kernels have it and load it on demand."""
     return Module(name="br_netfilter")
 
 
 def heard(bridge: str) -> BridgeNetfilter:
-    """What BRIDGE needs so that NFDHCPD hears its guests: by the bridge, for the sysctl would say it for all others."""
+    """What BRIDGE needs so that NFDHCPD hears its guests. It is set per bridge: the sysctl would set all bridges."""
     return BridgeNetfilter(bridge=bridge, iptables=True, ip6tables=True)
 
 
 def left_alone(bridge: str) -> BridgeNetfilter:
-    """What a BRIDGE of ours is without that: the node's own rules are nothing to its guests."""
+    """A BRIDGE of ours without NFDHCPD: the node's own rules do not apply to its guests."""
     return BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False)
 
 
 def unheard(
     bridge: str, netfilter: BridgeNetfilter | None, guests: Sequence[str], *, four: bool, six: bool
 ) -> Failure | None:
-    """Why NFDHCPD does not hear GUESTS on a BRIDGE that is in no family of ours; None if it does.
+    """Why NFDHCPD does not hear GUESTS on BRIDGE, a bridge of no family of ours. None if it hears them.
 
-    FOUR and SIX: net.bridge.bridge-nf-call-iptables and -ip6tables hand it the packets of all bridges. Such a bridge is
-    left as it is and told of: the node's own rules would apply to everybody on it, and may drop their packets.
+    FOUR and SIX: net.bridge.bridge-nf-call-iptables and -ip6tables give netfilter the packets of all bridges. We report
+    such a bridge and do not change it: the node's own rules would apply to everybody on it, and may drop their packets.
     """
     if (four or (netfilter and netfilter.iptables)) and (six or (netfilter and netfilter.ip6tables)):
         return None
@@ -59,7 +59,7 @@ def unheard(
 
 
 def queues() -> Iterator[Object]:
-    """The rules. On a bridge, neighbours are each other's own affair: NFDHCPD would answer for all of them."""
+    """The rules. None takes neighbour solicitations from a bridge: NFDHCPD would answer for all neighbours there."""
     wanted = (
         (_ROUTED, "meta nfproto ipv4 udp dport 67", DHCP, "DHCP"),
         (_ROUTED, "icmpv6 type nd-router-solicit", ROUTER_SOLICITATION, "router solicitation"),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a private network is on a node: a bridge of its own, perhaps with an uplink, and no way to the node.
+"""A private network on a node: a bridge of its own, perhaps with an uplink, and no path to the node.
 
-Pure: the node's devices come in as data, wishes go out as data.
+Pure: the node's devices come in as data, and desired objects go out as data.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PrivateNetwork:
 
 
 def networks(private: Private, links: Mapping[str, Link]) -> Iterator[PrivateNetwork]:
-    """The networks of PRIVATE. Raises Failure if the device under its uplink is missing or too small."""
+    """The networks of PRIVATE. Raises Failure if the device under the uplink is missing, or its MTU is too small."""
     mtu = _mtu(private, links)
     for number in private.numbers:
         yield PrivateNetwork(bridge=f"{private.prefix}{number}", uplink=private.uplink, number=number, mtu=mtu)
@@ -55,7 +55,7 @@ def _mtu(private: Private, links: Mapping[str, Link]) -> int:
         )
     largest = lower.mtu or ETHERNET_MTU
     if isinstance(private.uplink, VxlanUplink):
-        # A larger MTU works too, in fragments; VXLAN over a smaller path is for the administrator to choose.
+        # A larger MTU works too, in fragments. The administrator may choose VXLAN over a path with a smaller MTU.
         return private.mtu or largest - private.uplink.overhead
     if (private.mtu or 0) > largest:
         raise Failure(
@@ -73,21 +73,21 @@ def desired(
     queued: bool = False,
     netfilter: BridgeNetfilter | None = None,
 ) -> Iterator[Object]:
-    """What NETWORK needs. NODE is something that tells this node from others: the bridge's MAC comes from it. QUEUED
-    if a real NFDHCPD is to hear its guests; if not, a bridge that we made is not left as one that is heard, which
-    NETFILTER tells, as far as the kernel knows that of the bridge."""
+    """The objects that NETWORK needs. NODE identifies this node: the bridge's MAC comes from it. QUEUED: a real NFDHCPD
+    must hear the guests. If not QUEUED and NETFILTER (the bridge's present setting, if the kernel tells) is on, our own
+    bridge is set back."""
     yield Link(
         name=network.bridge,
         kind="bridge",
         group=_group(links.get(network.bridge)),
-        # A MAC that is set stays: left alone, a bridge takes the lowest of its ports', and the node's
-        # neighbours lose it whenever a VM comes or goes (ganeti issue 273).
+        # A MAC that is set stays. Otherwise a bridge takes the lowest MAC of its ports, and the node's neighbours lose
+        # it whenever a VM comes or goes (ganeti issue 273).
         mac=own_mac(node, network.bridge),
         mtu=network.mtu,
         stp=False,
         forward_delay=0,
-        # Multicast goes to all, like broadcast: nobody asks for memberships here, and a snooping bridge joins a group
-        # of its own, whose timers walk all devices of the node.
+        # Multicast goes to all ports, like broadcast. Nobody asks for memberships here, and a snooping bridge joins a
+        # group of its own: its timers walk all devices of the node.
         mcast_snooping=False,
     )
     if queued:
@@ -97,7 +97,7 @@ def desired(
     yield Sysctl(path=f"net/ipv6/conf/{network.bridge}/disable_ipv6", value="1")
     # 8: answer no ARP request for any address of this node (kernel doc ip-sysctl).
     yield Sysctl(path=f"net/ipv4/conf/{network.bridge}/arp_ignore", value="8")
-    # 2: nor name one in a request of its own.
+    # 2: and name no such address in its own requests.
     yield Sysctl(path=f"net/ipv4/conf/{network.bridge}/arp_announce", value="2")
     yield Up(device=network.bridge)
     if network.port:
@@ -130,12 +130,12 @@ def _port(network: PrivateNetwork, links: Mapping[str, Link]) -> Link:
 
 
 def _group(existing: Link | None) -> int:
-    """What we make carries GROUP for life; what was there before us carries ADOPTED_GROUP."""
+    """GROUP for a device that we make, for as long as it exists. ADOPTED_GROUP for one that was there before us."""
     return GROUP if existing is None or existing.group in MADE else ADOPTED_GROUP
 
 
 def own_mac(node: str, bridge: str) -> str:
-    """A locally administered unicast MAC for BRIDGE, the same at every start and another one on every node."""
+    """A locally administered unicast MAC for BRIDGE: the same at every start, and different on every node."""
     return "02:" + blake2b(f"{node} {bridge}".encode(), digest_size=5).digest().hex(":")
 
 
@@ -145,9 +145,9 @@ def obstacle(
     ports: Mapping[str, Iterable[Link]],
     masters: Mapping[str, str],
 ) -> Failure | None:
-    """Why NETWORK cannot be set up here: something on this node belongs to somebody else.
+    """Why NETWORK cannot be set up here, because something on this node belongs to somebody else. None if it can.
 
-    PORTS by bridge, MASTERS by port.
+    PORTS are by bridge, MASTERS by port.
     """
     bridge = links.get(network.bridge)
     if bridge and bridge.kind != "bridge":
@@ -173,16 +173,16 @@ def obstacle(
 
 
 def is_our_uplink(port: Link) -> bool:
-    """Whether PORT is an uplink that we made: for that bridge, or for what the configuration said once."""
+    """Whether PORT is an uplink that we made, for the present configuration or for an earlier one."""
     return port.kind in ("vlan", "vxlan") and port.group in MADE
 
 
 def leaving(
     network: PrivateNetwork, links: Mapping[str, Link], ports: Mapping[str, Iterable[Link]]
 ) -> Iterator[Object]:
-    """The uplinks that we made for NETWORK and that the configuration does not have any more, or not in this way.
+    """The uplinks that we made for NETWORK and that the configuration no longer has, or has with other values.
 
-    Its bridge and its taps stay. An uplink cannot be changed into another: it goes, and the next one is made at once.
+    Bridge and taps stay. An uplink cannot be changed into another: it is removed, and the next one is made at once.
     """
     for port in ports.get(network.bridge, ()):
         if is_our_uplink(port) and (port.name != network.port or _differs(network, port, links)):
@@ -190,7 +190,7 @@ def leaving(
 
 
 def _differs(network: PrivateNetwork, existing: Link, links: Mapping[str, Link]) -> bool:
-    """Whether EXISTING is not what NETWORK's uplink was made as."""
+    """Whether EXISTING differs from what NETWORK's uplink should be."""
     wanted = _port(network, links)
     return any(getattr(existing, fact) != getattr(wanted, fact) for fact in (*_FACTS, "vxlan_group", "vxlan_port"))
 
@@ -200,7 +200,7 @@ def _port_obstacle(
 ) -> Failure | None:
     wanted, master = _port(network, links), masters.get(existing.name)
     if is_our_uplink(existing) and master == network.bridge:
-        return None  # it is replaced, if it has to be: leaving()
+        return None  # leaving() replaces it if necessary
     if any(getattr(existing, fact) != getattr(wanted, fact) for fact in _FACTS):
         is_, should = (
             " ".join(f"{f} {getattr(link, f)}" for f in _FACTS if getattr(link, f)) for link in (existing, wanted)
@@ -249,10 +249,10 @@ def _spans(numbers: Collection[int]) -> Iterator[tuple[int, int]]:
 
 
 def seclusion() -> Iterator[Object]:
-    """Nothing that comes in by a private bridge reaches the node itself, and nothing is routed in or out.
+    """No packet from a private bridge reaches the node itself, and none is routed in or out.
 
-    Told by the device group, so these few rules serve any number of bridges, and before any of them is up. With
-    br_netfilter, frames between two ports of a bridge pass the forward hook too: those leave by the same group.
+    The rules match the device group, so a few rules serve any number of bridges, and work before any bridge is up. With
+    br_netfilter, frames between two ports of a bridge pass the forward hook too: they leave by the same group.
     """
     ours = f"{min(OURS)}-{max(OURS)}"
     for family, hook, priority, matches in (

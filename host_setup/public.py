@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a public link is on a node: a routing table, a packet mark that leads to it, and an uplink that answers for VMs.
+"""A public link on a node: a routing table, a packet mark that selects it, and an uplink that answers for VMs. Pure.
 
-The node has no address in the public subnets. What belongs to the link carries its mark: set on a tap by the NIC's
-filter, and on the uplink by its destination. One rule for each IP version takes marked packets to the table, however
-many NICs there are. Pure.
+The node has no address in the public subnets. Packets of the link carry its mark. A NIC's filter sets it on the tap,
+and a chain on the uplink by destination. One rule for each IP version sends marked packets to the table, for any
+number of NICs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from ganeti_vif.engine.objects import Link, Route, Rule, Sysctl, Up
 from ganeti_vif.engine.state import Object
 
 PRIORITY = 20000
-"""Of our policy rules: after `local` (0), before `main` (32766)."""
+"""The priority of our policy rules: after `local` (0), before `main` (32766)."""
 
 LAST = 0xFFFFFFFF
-"""The metric of the route that is tried when there is no other."""
+"""The metric of the route that the kernel uses if there is no other."""
 
 
 def obstacle(public: Public, links: Mapping[str, Link], advertised: Collection[str]) -> Failure | None:
-    """Why PUBLIC cannot be set up on a node with these LINKS, or None.
+    """Why PUBLIC cannot be set up on a node with these LINKS. None if it can.
 
-    ADVERTISED are the devices that have their IPv6 default route from router advertisements and would lose it if the
-    whole node forwarded IPv6: it ignores them then, unless accept_ra is 2 (kernel doc ip-sysctl, accept_ra).
+    ADVERTISED are the devices that have their IPv6 default route from router advertisements. They would lose it if the
+    whole node forwarded IPv6, unless accept_ra is 2: a forwarding node ignores them (kernel doc ip-sysctl, accept_ra).
     """
     if public.uplink not in links:
         return Failure(
@@ -48,7 +48,7 @@ def obstacle(public: Public, links: Mapping[str, Link], advertised: Collection[s
 
 
 def desired(public: Public, force_forwarding: bool) -> Iterator[Object]:
-    """What PUBLIC needs before any NIC. FORCE_FORWARDING: see forwarding6()."""
+    """The objects that PUBLIC needs before any NIC. FORCE_FORWARDING: the kernel has it, see switches6()."""
     yield from _switches(public, force_forwarding)
     yield Up(device=public.uplink)
     yield from _routes(public)
@@ -63,7 +63,7 @@ def _switches(public: Public, force_forwarding: bool) -> Iterator[Object]:
     uplink = public.uplink
     if 4 in public.versions:
         yield from switches4(uplink)
-        # What the node itself answers (too big, unreachable) goes the way of the packet that it answers.
+        # The node's own answers (too big, unreachable) take the table of the packet that they answer.
         yield Sysctl(path="net/ipv4/fwmark_reflect", value="1")
     if 6 in public.versions:
         yield from switches6(uplink, force_forwarding)
@@ -73,21 +73,21 @@ def _switches(public: Public, force_forwarding: bool) -> Iterator[Object]:
 
 
 def switches4(device: str) -> Iterator[Sysctl]:
-    """What a device of a public link needs for IPv4: forwarding, and answers for addresses behind the other end."""
+    """What a device of a public link needs for IPv4: forwarding, and ARP answers for addresses behind the node."""
     ipv4 = f"net/ipv4/conf/{device}"
     yield Sysctl(path=f"{ipv4}/forwarding", value="1")
     yield Sysctl(path=f"{ipv4}/proxy_arp", value="1")
-    # The mark counts for the way back too: so rp_filter, whatever its value, finds the right one and drops nothing.
+    # The mark counts for the reverse path too: so rp_filter, at any value, finds the right path and drops nothing.
     yield Sysctl(path=f"{ipv4}/src_valid_mark", value="1")
     # Without this the first ping waits up to 0.8 s for the proxy's answer.
     yield Sysctl(path=f"net/ipv4/neigh/{device}/proxy_delay", value="0")
 
 
 def switches6(device: str, force_forwarding: bool) -> Iterator[Sysctl]:
-    """The same for IPv6.
+    """What a device of a public link needs for IPv6.
 
-    A device's own `forwarding` makes it a router's and forwards nothing: that takes `force_forwarding` (since Linux
-    6.17), or conf/all/forwarding, a switch of the whole node (kernel doc ip-sysctl).
+    A device's own `forwarding` makes it a router's device but forwards nothing. That takes `force_forwarding` (since
+    Linux 6.17), or conf/all/forwarding, a switch of the whole node (kernel doc ip-sysctl).
     """
     ipv6 = f"net/ipv6/conf/{device}"
     yield Sysctl(path=f"{ipv6}/disable_ipv6", value="0")
@@ -106,12 +106,12 @@ def _routes(public: Public) -> Iterator[Object]:
         everything = ip_network("0.0.0.0/0" if version == 4 else "::/0")
         if gateway := public.gateway(version):
             yield Route(table=public.table, destination=everything, device=public.uplink, gateway=gateway, shared=True)
-        # While the uplink is down its routes are gone: VMs' packets must not leave by the node's own way out.
+        # While the uplink is down its routes are gone: VMs' packets must not leave by the node's own default route.
         yield Route(table=public.table, destination=everything, kind="unreachable", metric=LAST, shared=True)
 
 
 def _marks(public: Public) -> Chain:
-    """What comes in by the uplink for the public subnets goes by the link's table; the node's own traffic does not."""
+    """Packets from the uplink to the public subnets use the link's table. The node's own traffic does not."""
     words = {4: ("ip daddr", "arp daddr ip"), 6: ("ip6 daddr",)}
     rules = [
         FilterRule(f"{word} {subnet} meta mark set {public.mark:#010x}", f"to {subnet}")
@@ -130,12 +130,12 @@ def _marks(public: Public) -> Chain:
 
 
 def _way_to_the_node(public: Public) -> Chain:
-    """Guests talk through this node and not to it. They are told by their mark, so this is the same for any number.
+    """Guests talk through this node and not to it. The rules match their mark, so they serve any number of guests.
 
-    What comes in by the uplink carries the mark too; there it may be for an address of the node's own. Everything else
-    leaves at the first rule. Neighbour discovery, membership reports and questions for addresses are the node's part
-    as a router; of ICMP it gets the errors that its own packets cause. Questions of DHCP go to whoever serves this
-    link, and not to the node's addresses: a server there is another network's. With `node-access` the chain is empty.
+    Packets from the uplink carry the mark too, and may be for an address of the node: the first rules accept them and
+    all unmarked packets. As a router the node needs neighbour discovery and membership reports, and of ICMP the errors
+    that its own packets cause. DHCP requests may go to whoever serves this link, but not to the node's addresses: a
+    server there belongs to another network. With `node-access` the chain is empty.
     """
     rules = [
         FilterRule(f"meta mark != {public.mark:#010x} accept", "not from a guest"),
@@ -161,11 +161,11 @@ def _way_to_the_node(public: Public) -> Chain:
 
 
 def _requests(public: Public) -> Iterator[Chain]:
-    """Whom the node's ARP requests for the public subnets come from. It has no address there, and would ask with one of
-    another network: routers need not answer that, and guests know one neighbour only.
+    """The source of the node's ARP requests for the public subnets. The node has no address there, and would use one of
+    another network. Routers need not answer that, and guests know only one neighbour.
 
-    By the uplink it is `arp-source`; but a node that does have an address there may use it. By a tap it is the subnet's
-    gateway. Announcements come from packet sockets and do not pass here.
+    On the uplink the source is `arp-source`, but a node that has an address there may use it. On a tap it is the
+    subnet's gateway. Announcements come from packet sockets and do not pass here.
     """
     ask, uplink = "arp operation request arp daddr ip", f"oifname {public.uplink}"
     rules = []

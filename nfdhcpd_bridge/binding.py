@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A binding: which address belongs behind which tap, in the words of NFDHCPD's file format."""
+"""A binding: which address belongs to the guest on which tap, in NFDHCPD's file format."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def text(
     mtu: int | None,
     address6: IPv6Address | None = None,
 ) -> str:
-    """The file's text. DEVICE is where the router's side is: the tap of a routed NIC, the bridge of a bridged one.
-    ADDRESS6 is for our responder alone: an IPv6 address that SLAAC would not make.
+    """The text of a binding file. DEVICE is the router's side: the tap of a routed NIC, the bridge of a bridged one.
+    ADDRESS6 is only for our responder: an IPv6 address that SLAAC would not make.
 
-    A key without value is left out: NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes,
-    and looks up anything that is no address in the DNS.
+    A key without value is left out. NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes, and
+    looks up in the DNS whatever is not an address.
     """
     values = {
         MARK: uuid,
@@ -48,7 +48,7 @@ def text(
 
 
 def parse(text: str) -> dict[str, str]:
-    """The keys and values of a binding, as NFDHCPD reads them: the last of a key wins."""
+    """The keys and values of a binding, as NFDHCPD reads them: of two equal keys the last wins."""
     pairs = (line.strip().partition("=") for line in text.splitlines())
     return {key: value for key, separator, value in pairs if separator}
 
@@ -59,7 +59,7 @@ def is_ours(text: str) -> bool:
 
 
 def identity(text: str) -> tuple[str | None, ...]:
-    """Whom a binding serves. If that changes, the old file goes first: a rewrite that NFDHCPD cannot read would
-    leave the old address being served."""
+    """The values that say whom a binding serves. If they change, the old file is removed first: after a rewrite that
+    NFDHCPD cannot read, it would still serve the old address."""
     values = parse(text)
     return tuple(values.get(key) for key in (MARK, "MAC", "IP", "SUBNET6", "IP6"))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writing and reading the binding directory: the only module that touches it.
+"""Read and write the binding directory. Only this module touches it.
 
-The rules that the real NFDHCPD imposes, measured on its version 0.16: it sees only a close-after-write and a delete
-(IN_CLOSE_WRITE, IN_DELETE) of names directly in its directory; it runs as nobody; a bad or half rewrite leaves the
-old identity being served; and it reads any other file there, and any file in a subdirectory, as a binding too.
+The real NFDHCPD imposes these rules, measured on its version 0.16. It sees only a close-after-write and a delete
+(IN_CLOSE_WRITE, IN_DELETE) of names directly in its directory. It runs as nobody. After a bad or half rewrite it still
+serves the old identity. It reads any other file there, and any file in a subdirectory, as a binding too.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from nfdhcpd_bridge.binding import identity, is_ours
 
 Stamp = tuple[int, int, int, int]
 LARGEST = 1 << 16
-"""Characters of a binding that are read."""
+"""How many characters of a binding are read at most."""
 
 
 def read(wanted: Iterable[Binding]) -> Iterator[Binding]:
-    """Those of WANTED that exist, whoever wrote them."""
+    """Those of WANTED that exist, no matter who wrote them. Raises Failure if one cannot be read."""
     yield from (found for binding in wanted if (found := binding_of(binding.directory, binding.tap)))
 
 
 def read_ours(directory: str) -> Iterator[Binding]:
-    """Every binding in DIRECTORY that carries our mark, and what a killed writer left in our sibling directory."""
+    """Every binding in DIRECTORY with our mark, and the leftovers of a killed writer in the sibling directory."""
     for place, all_ours in ((directory, False), (_staging(directory), True)):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for name in sorted(os.listdir(place)):
@@ -39,7 +39,7 @@ def read_ours(directory: str) -> Iterator[Binding]:
 
 
 def binding_of(directory: str, tap: str) -> Binding | None:
-    """The binding of the tap of that name, or None."""
+    """The binding of TAP in DIRECTORY, or None. Raises Failure if it exists and cannot be read."""
     try:
         with open(f"{directory}/{tap}", encoding="ascii", errors="replace", newline="", opener=_regular) as file:
             return Binding(directory=directory, tap=tap, text=file.read(LARGEST))
@@ -51,7 +51,7 @@ def binding_of(directory: str, tap: str) -> Binding | None:
 
 
 def _regular(path: str, flags: int) -> int:
-    """A pipe is opened without waiting for its writer, and is no binding."""
+    """Open regular files only: a pipe is no binding, and its open must not wait for a writer."""
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -60,9 +60,9 @@ def _regular(path: str, flags: int) -> int:
 
 
 def stamps(directory: str) -> dict[str, Stamp]:
-    """What is in DIRECTORY, by name, and a stamp of each that changes with it. Nothing if there is no directory.
+    """The names in DIRECTORY, each with a stamp that changes with the file. Empty if there is no directory.
 
-    Raises Failure if there is one that we may not read.
+    Raises Failure if the directory exists and we may not read it.
     """
     found: dict[str, Stamp] = {}
     try:
@@ -81,7 +81,7 @@ def stamps(directory: str) -> dict[str, Stamp]:
 
 
 def perform(change: Change) -> None:
-    """Make CHANGE so that NFDHCPD follows."""
+    """Make CHANGE so that NFDHCPD follows. Raises Failure if it cannot be made, Gone if the binding does not exist."""
     match change:
         case Make(Binding() as binding):
             _reporting(binding, _write)
@@ -117,12 +117,12 @@ def _staging(directory: str) -> str:
 
 
 def _write(binding: Binding) -> None:
-    """Write beside, rename onto the final name while the descriptor is still open, then close it.
+    """Write beside, rename to the final name while the descriptor is still open, then close it.
 
-    So the file appears whole under its name, and the close-after-write that NFDHCPD waits for comes after, under
-    that name. Beside means a sibling directory on the same file system: the binding directory itself and its
-    subdirectories are watched. If the process dies in between, the kernel closes the descriptor, and the next write
-    for this tap takes over what it left. No fsync: a binding says nothing after a power cut, for its tap is gone.
+    So the file appears whole under its name. The close-after-write that NFDHCPD waits for comes later, under that name.
+    Beside means a sibling directory on the same file system: NFDHCPD watches the binding directory and its
+    subdirectories. If the process dies in between, the kernel closes the descriptor, and the next write for this tap
+    overwrites what it left. No fsync: after a power cut a binding is worthless, because its tap is gone.
     """
     if not os.path.isdir(binding.directory):
         os.makedirs(binding.directory)
@@ -132,7 +132,7 @@ def _write(binding: Binding) -> None:
     beside = f"{staging}/{binding.tap}"
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        os.fchmod(descriptor, 0o644)  # the same
+        os.fchmod(descriptor, 0o644)  # for the same reason
         content = binding.text.encode("ascii")
         if os.write(descriptor, content) != len(content):
             raise OSError(28, "short write")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A binding as the responder reads it: typed and checked, or refused with the line and the reason.
 
-It takes what the writers of NFDHCPD's files produce: an empty value (`MTU=`), `None`, quotes, a MAC in upper case or
-with dashes, a subnet with host bits, keys that nobody knows. Names are never looked up. What cannot be served as it
-stands is refused whole: half of an identity is another identity.
+It accepts what the writers of NFDHCPD's files produce: an empty value (`MTU=`), `None`, quotes, a MAC in upper case or
+with dashes, a subnet with host bits, unknown keys. It never looks up names. If one value cannot be served as it stands,
+the whole binding is refused: half of an identity is another identity.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _HOSTNAME = re.compile(
 )
 _DEVICE = re.compile(r"[^\s/:\x00-\x1f\x7f-\uffff]{1,15}")
 MTUS = range(68, 65536)
-"""The smallest IPv4 MTU (RFC 791) to what option 26 and Linux can carry."""
+"""From the smallest IPv4 MTU (RFC 791) to the largest that option 26 and Linux can carry, in bytes."""
 
 
 class Invalid(Exception):
-    """A binding that is not served. LINE counts from 1; 0 is the whole file."""
+    """A binding that is not served. LINE counts from 1. 0 means the whole file."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class Invalid(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """Whom a tap belongs to. ROUTER is where the router's side is, INDEV: the tap itself, its bridge, or not said.
+    """The guest on a tap. ROUTER is the device of the router's side (INDEV): the tap itself, its bridge, or None.
 
     PRIVATE: the guest is told of no router.
     """
@@ -54,7 +54,7 @@ class Reading:
 
 
 def reading(text: str) -> Reading:
-    """The binding in TEXT. Raises Invalid."""
+    """The binding in TEXT. Raises Invalid if it cannot be served."""
     given = _Given(text)
     mac = given.value("MAC", _mac)
     if mac is None:
@@ -77,7 +77,7 @@ def reading(text: str) -> Reading:
 
 
 class _Given:
-    """The keys of a file: the last of a key wins, as NFDHCPD has it."""
+    """The keys of a file. Of two equal keys the last wins, as in NFDHCPD. Raises Invalid if the file is no text."""
 
     def __init__(self, text: str) -> None:
         if "\0" in text:
@@ -93,7 +93,7 @@ class _Given:
                 self._values[key], self.lines[key] = value, number
 
     def value(self, key: str, parser: Callable[[str], T]) -> T | None:
-        """The value of KEY, or None if there is none."""
+        """The value of KEY, or None if there is none. Raises Invalid if PARSER refuses it."""
         text = self._values.get(key, "")
         if text in ("", "None"):
             return None
@@ -104,7 +104,7 @@ class _Given:
 
 
 def _agrees(found: Reading, lines: Mapping[str, int]) -> None:
-    """Whether the values fit each other. Raises Invalid."""
+    """Raises Invalid if the values do not fit each other."""
 
     def refuse(key: str, reason: str) -> None:
         raise Invalid(lines[key], reason)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What one section of the configuration cannot tell: that no two want the same."""
+"""Clashes between sections of the configuration: two of them want the same thing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import combinations
 from ganeti_vif.config.model import Config, Private, Public, VxlanUplink
 
 MOST_GROUPS = 20
-"""More a socket cannot join (net.ipv4.igmp_max_memberships)."""
+"""How many multicast groups a socket can join (net.ipv4.igmp_max_memberships)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Clash:
 
 
 def clashes(config: Config) -> Iterator[Clash]:
-    """All of them, each at the later of the two sections."""
+    """All clashes, each reported at the later of its two sections."""
     owners: dict[str, Private] = {}
     groups = set()
     for private in config.private:

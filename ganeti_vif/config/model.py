@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What an administrator configures, as data. Made by config/parse.py, checked there; read everywhere."""
+"""The configuration as data. config/parse.py makes and checks it; all other code reads it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MARK = 0x56490000
 
 @dataclass(frozen=True, slots=True)
 class VlanUplink:
-    """Network N goes out of DEVICE in VLAN OFFSET + N."""
+    """Network N leaves by DEVICE in VLAN OFFSET + N."""
 
     device: str
     offset: int
@@ -34,7 +34,7 @@ class VlanUplink:
 
 @dataclass(frozen=True, slots=True)
 class VxlanUplink:
-    """Network N goes out of DEVICE in a VXLAN with VNI OFFSET + N; what has no known peer goes to GROUP."""
+    """Network N leaves by DEVICE in a VXLAN with VNI OFFSET + N. Frames without a known peer go to GROUP."""
 
     device: str
     offset: int
@@ -50,7 +50,7 @@ class VxlanUplink:
 
 
 class LinkLocal(Enum):
-    """The IPv6 link-local addresses that a guest may have: the one that it makes from its MAC, or any."""
+    """Which IPv6 link-local addresses a guest may have: only the one made from its MAC, or any."""
 
     EUI64 = "eui64"
     ANY = "any"
@@ -97,7 +97,7 @@ class Private:
         return (f"{self.prefix}{number}" for number in self.numbers)
 
     def has(self, bridge: str) -> bool:
-        """Whether BRIDGE is one of these, without a look at all of their names."""
+        """Whether BRIDGE is one of these bridges. Does not go through all their names."""
         number = bridge.removeprefix(self.prefix)
         return (
             bridge.startswith(self.prefix)
@@ -108,7 +108,7 @@ class Private:
 
     @property
     def devices(self) -> Iterator[str]:
-        """The names of all devices that these networks are made of: bridges, and their uplinks' ports."""
+        """The names of all devices of these networks: bridges, and the ports of their uplinks."""
         yield from self.bridges
         if self.uplink:
             yield from (self.uplink.port(number) for number in self.numbers)
@@ -130,7 +130,7 @@ class Public:
 
     @property
     def mark(self) -> int:
-        """The packet mark of what comes from its NICs. Half of it is fixed, so that it is nobody else's."""
+        """The packet mark of packets from its NICs. Half of it is fixed, so that no other program uses it."""
         return _MARK | (self.table & 0xFFFF)
 
     @property
@@ -142,7 +142,7 @@ class Public:
         return next((gateway for gateway in self.gateways if gateway.version == version), None)
 
     def holds(self, network: IPv4Network | IPv6Network) -> bool:
-        """Whether one of its subnets has all of NETWORK."""
+        """Whether one of its subnets contains all of NETWORK."""
         mine = (subnet for subnet in self.subnets if subnet.version == network.version)
         return any(network.subnet_of(subnet) for subnet in mine)  # type: ignore[arg-type]
 
@@ -150,7 +150,7 @@ class Public:
         return next((subnet for subnet in self.subnets if address in subnet), None)
 
     def gateway_in(self, subnet: IPv4Network | IPv6Network | None) -> IPv4Address | IPv6Address | None:
-        """The gateway that has its address in SUBNET."""
+        """The gateway with its address in SUBNET, or None."""
         return next((gateway for gateway in self.gateways if subnet and gateway in subnet), None)
 
 
@@ -181,8 +181,8 @@ class Bindings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Responder:
-    """The embedded responder. RATE: requests per second that one guest is answered; TOLD: to guests of networks that
-    have nothing of their own."""
+    """The embedded responder. RATE: how many requests per second of one guest it answers. TOLD: for guests of networks
+    without values of their own."""
 
     enabled: bool = True
     rate: int = 50
@@ -192,7 +192,7 @@ class Responder:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A firewall profile: its rules in nft's words, each with its place (file:line). STATEFUL is the place of the first
-    that follows connections; TROUBLE says why it cannot be used."""
+    rule that follows connections. TROUBLE says why the profile cannot be used."""
 
     name: str
     rules: tuple[tuple[str, str], ...] = ()
@@ -202,7 +202,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """The whole configuration of a node. VERBOSE if the daemon logs each step in the life of a NIC."""
+    """The whole configuration of a node. VERBOSE: the daemon logs each step in the life of a NIC."""
 
     private: tuple[Private, ...] = ()
     public: tuple[Public, ...] = ()
@@ -217,18 +217,18 @@ class Config:
         return self.responder.enabled and self.bindings.consumer is Consumer.RESPONDER
 
     def profile(self, name: str | None) -> Profile | None:
-        """The profile called NAME."""
+        """The profile with NAME, or None."""
         return next((profile for profile in self.profiles if profile.name == name), None)
 
     def public_link(self, link: str) -> Public | None:
-        """The public link that a NIC's LINK names: by its name or by its table's number."""
+        """The public link that a NIC's LINK means, by its name or by the number of its table. None if there is none."""
         return next((public for public in self.public if link in (public.name, str(public.table))), None)
 
     def private_network(self, bridge: str) -> Private | None:
-        """The family of private networks that BRIDGE is of."""
+        """The family of private networks that BRIDGE belongs to, or None."""
         return next((private for private in self.private if private.has(bridge)), None)
 
     def family(self, bridge: str) -> Private | None:
-        """The family of private networks whose prefix BRIDGE has, whether it is one of them or not."""
+        """The family of private networks with BRIDGE's prefix, even if BRIDGE is not in its ranges. Else None."""
         prefix = bridge.rstrip("0123456789")
         return next((private for private in self.private if private.prefix == prefix and prefix != bridge), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Reading the configuration file. Every error names file, line, what is wrong and what would be right."""
+"""Parse the configuration file. Every error names file and line, what is wrong and what would be right."""
 
 from __future__ import annotations
 
@@ -78,22 +78,22 @@ EXAMPLES: Mapping[str, str] = {
     "search": "a.example.com b.example.com",
     "ra-period": "300",
 }
-"""A right value of each key whose wrong value does not say by itself which there are."""
+"""A correct value for each key whose parser does not list the possible values in its error."""
 RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}
 
 
 def load(path: str = PATH) -> Config:
-    """The configuration in the file at PATH, with the profiles beside it. Raises Failure."""
+    """The configuration in the file at PATH, with the profiles beside it. Raises Failure if unreadable or wrong."""
     return config_of(read(path))
 
 
 def config_of(source: Source) -> Config:
-    """The configuration that SOURCE describes. Raises Failure."""
+    """The configuration that SOURCE describes. Raises Failure if it is wrong."""
     return replace(parse(source.text, source.path), profiles=profiles.profiles_of(source.profiles))
 
 
 def parse(text: str, path: str = PATH) -> Config:
-    """The configuration in TEXT; PATH is what errors call it. Raises Failure."""
+    """The configuration in TEXT. Errors name it PATH. Raises Failure if it is wrong."""
     sections = sections_of(text, path)
     responder = next((_responder(s) for s in sections if s.kind == "responder"), Responder())
     config = Config(
@@ -110,8 +110,8 @@ def parse(text: str, path: str = PATH) -> Config:
 
 
 def restricted(family: Private | None, prefix: str, ranges: str, uplink: str | None, mtu: str | None) -> Private:
-    """The private networks PREFIX in RANGES: as FAMILY has them, if the configuration knows it, but for what the flags
-    of a command say. Raises Failure."""
+    """The private networks PREFIX in RANGES, by FAMILY if the configuration has one. The flags UPLINK and MTU override
+    it. Raises Failure if a value is wrong."""
     given = {"bridges": ranges, "uplink": uplink or "none"} | ({"mtu": mtu} if mtu else {})
     section = Section(f"private {prefix}", given, f"--private {prefix}={ranges}", {})
     private = private_of(prefix, section)
@@ -125,9 +125,9 @@ def restricted(family: Private | None, prefix: str, ranges: str, uplink: str | N
 
 
 def private_of(prefix: str, section: Section, told: Told | None = None) -> Private:
-    """The private networks PREFIX, as SECTION has them; what it does not say of its guests' leases is in TOLD.
+    """The private networks PREFIX by SECTION. TOLD has the values for guests that SECTION does not give.
 
-    Raises Failure.
+    Raises Failure if a value is missing or wrong.
     """
     given = section.values(_PRIVATE, EXAMPLES, ["bridges"])
     private = Private(
@@ -143,7 +143,7 @@ def private_of(prefix: str, section: Section, told: Told | None = None) -> Priva
 
 
 def _verify_devices(private: Private, section: Section) -> None:
-    """Raises Failure if the kernel would not take the names or numbers of the devices of PRIVATE."""
+    """Raises Failure if the kernel would refuse the name or number of a device of PRIVATE."""
     try:
         for name in private.devices:
             values.device(name)
@@ -199,7 +199,7 @@ def _responder(section: Section) -> Responder:
 
 
 def _told(section: Section, given: Mapping[str, Any], general: Told) -> Told:
-    """What GIVEN says, and for the rest what is said in GENERAL. A lease time of its own has times of its own."""
+    """GIVEN's values, and GENERAL's for the rest. A lease time in GIVEN also gives renewal and rebinding times."""
     said = {key.replace("-", "_"): value for key, value in given.items() if key in _TOLD}
     if "lease_time" in said:
         lease = said["lease_time"]

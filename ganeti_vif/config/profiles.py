@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Firewall profiles: files of nft rules for packets towards a guest, one file for each profile.
 
-A profile that cannot be used troubles the NICs that want it, and no others: so it is kept, with what is wrong with it.
+A profile that cannot be used affects only the NICs that want it. So it is kept, with the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STATE = re.compile(r"\bct\b")
 
 
 def profiles_of(texts: Iterable[ProfileText]) -> tuple[Profile, ...]:
-    """The profiles that these TEXTS describe."""
+    """The profiles in TEXTS. One that cannot be used has TROUBLE."""
     return tuple(_profile(one) for one in texts)
 
 
@@ -38,7 +38,7 @@ def _profile(one: ProfileText) -> Profile:
 
 
 def parse(name: str, path: str, lines: list[str]) -> Profile:
-    """The profile NAME in the LINES of the file PATH. Raises Failure with file and line."""
+    """The profile NAME in the LINES of the file PATH. Raises Failure, with file and line, if it cannot be used."""
     if not _NAME.fullmatch(name):
         raise Failure(f"{path}: '{name}' cannot be the name of a profile", "note: name it with a-z, 0-9, _ and -")
     rules = []
@@ -60,7 +60,7 @@ def parse(name: str, path: str, lines: list[str]) -> Profile:
 
 
 def _wrong(rule: str) -> str | None:
-    """Why RULE cannot be one. That it is one in every other respect is for nftables to say."""
+    """Why RULE is not allowed in a profile, or None. nftables checks everything else."""
     if len(rule) > LONGEST:
         return f"longer than {LONGEST} characters"
     if not rule.isprintable():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The configuration file as sections of keys and values, and the line of each: every error names it."""
+"""The configuration file as sections of keys and values, each with its line: every error names the line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any
 from ganeti_vif.engine.failure import Failure
 
 Parser = Callable[[str], Any]
-"""Makes a value of its text. Raises ValueError."""
+"""Makes a value from text. Raises ValueError."""
 ALONE = ("bindings", "responder", "daemon")
-"""Sections that have no name and come once."""
+"""Sections without a name. Each may come once."""
 
 
 class Section:
-    """One section of the file: KIND and WORD of its heading, and its values with their lines."""
+    """One section of the file: KIND and WORD of its heading, and its values with their lines.
+
+    Raises Failure if there is no such section.
+    """
 
     def __init__(self, heading: str, given: Mapping[str, str], path: str, lines: Mapping[tuple[str, str], int]) -> None:
         self.heading, self.given, self._path, self._lines = heading, given, path, lines
@@ -30,8 +33,8 @@ class Section:
     def values(
         self, parsers: Mapping[str, Parser], examples: Mapping[str, str], required: Iterable[str] = ()
     ) -> dict[str, Any]:
-        """Its values by key, each as its one of PARSERS makes it. Raises Failure, with one of EXAMPLES: for a key that
-        has no parser too."""
+        """The section's values by key, parsed by PARSERS. Raises Failure if a key is unknown, a REQUIRED one is missing
+        or a value is wrong. The Failure shows one of EXAMPLES."""
         for key in self.given:
             if key not in parsers:
                 raise self.failure(key, f"unknown key '{key}' in [{self.heading}]", f"it knows: {', '.join(parsers)}")
@@ -42,7 +45,7 @@ class Section:
         return {key: self.value(key, parsers[key], examples.get(key)) for key in self.given}
 
     def value(self, key: str, parser: Parser, example: str | None) -> Any:
-        """The value of KEY, which is there. Raises Failure, with EXAMPLE."""
+        """The value of KEY, which must exist. Raises Failure, with EXAMPLE, if it is wrong."""
         try:
             return parser(self.given[key])
         except ValueError as error:
@@ -50,13 +53,13 @@ class Section:
             raise self.failure(key, f"{key}: {error}", do) from error
 
     def failure(self, key: str, what: str, do: str) -> Failure:
-        """The Failure that says WHAT is wrong with the line of KEY, or with the heading if that is empty."""
+        """The Failure that says WHAT is wrong with the line of KEY. If KEY is empty, with the heading."""
         line = self._lines.get((self.heading, key))
         return Failure(f"{self._path}{f':{line}' if line else ''}: {what}", f"note: {do}")
 
 
 def sections_of(text: str, path: str) -> list[Section]:
-    """The sections of TEXT; PATH is what errors call it. Raises Failure."""
+    """The sections of TEXT. Errors name it PATH. Raises Failure if the syntax is wrong or a section is not allowed."""
     parser = configparser.ConfigParser(
         interpolation=None, default_section="\0", delimiters=("=",), inline_comment_prefixes=(";", "#")
     )
@@ -72,7 +75,7 @@ def sections_of(text: str, path: str) -> list[Section]:
 
 
 def _lines(text: str) -> dict[tuple[str, str], int]:
-    """The line of each (section, key); of each section itself under the key ''."""
+    """The line of each (section, key). The section's own line has the key ''."""
     lines: dict[tuple[str, str], int] = {}
     section = ""
     for number, line in enumerate(text.splitlines(), 1):
@@ -98,5 +101,5 @@ def _syntax(error: configparser.Error, path: str) -> str:
 
 
 def _plain(content: str) -> str:
-    """A line as configparser quotes it (its repr, line end included), as it stands in the file."""
+    """The line that configparser quotes (its repr, with the line end), as it is in the file."""
     return str(ast.literal_eval(content)).strip() if content[:1] in "'\"" else content.strip()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A configuration as text: the file, and the profiles beside it, as they were read at one moment."""
+"""A configuration as text: the file and the profiles beside it, as they were read at one moment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROFILES = "profiles.d"
 
 @dataclass(frozen=True, slots=True)
 class ProfileText:
-    """The TEXT of the profile file at PATH; None, with the REASON, if it could not be read."""
+    """The TEXT of the profile file at PATH. If it could not be read, TEXT is None and REASON says why."""
 
     path: str
     text: str | None
@@ -48,8 +48,8 @@ def read(path: str = PATH) -> Source:
 
 
 def _restore(path: str) -> str:
-    """The command that brings back the file at PATH as it is shipped, or says which there are. dpkg does not: it takes
-    a conffile that is missing for one that somebody wanted to be rid of."""
+    """The command that restores the shipped file at PATH, or one that lists the files there. dpkg restores nothing: it
+    assumes that somebody removed a missing conffile on purpose."""
     return f"install -D -m 644 {SHIPPED} {path}" if path == PATH else f"see: ls -l {os.path.dirname(path) or '.'}"
 
 
@@ -64,7 +64,7 @@ def _profile(path: str) -> ProfileText:
 
 
 def without_networks(source: Source) -> Source:
-    """SOURCE without its sections [private ...] and [public ...]: a node that was torn down works by that."""
+    """SOURCE without its sections [private ...] and [public ...]. A node works by that after a teardown."""
     kept, wanted = [], True
     for line in source.text.splitlines():
         if line.startswith("["):
@@ -80,7 +80,7 @@ def to_json(source: Source) -> str:
 
 
 def from_json(text: str) -> Source:
-    """The source that to_json() made TEXT of. Raises ValueError."""
+    """The source in TEXT, written by to_json(). Raises ValueError if TEXT is damaged."""
     try:
         given = json.loads(text)
         profiles = tuple(ProfileText(str(path), text, str(reason)) for path, text, reason in given["profiles"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Parsers of single values: a text becomes a typed value or a ValueError that says what is wrong with it."""
+"""Parsers of single values: each returns a typed value, or raises ValueError that says what is wrong with the text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_vif.config.model import NAME_LENGTH, Uplink, VlanUplink, VxlanUplink
 
 T = TypeVar("T")
 MOST_BRIDGES = 16384
-"""More than this in one family is a typing error: every bridge costs memory and a place in each dump."""
+"""More bridges in one family are a typing error: every bridge costs memory and a place in each dump."""
 
 _DEVICE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _LINK = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,31}")
@@ -22,7 +22,7 @@ _PATH = re.compile(r"(/[A-Za-z0-9_.+-]+)+/*")
 
 
 def device(text: str) -> str:
-    """The name of a network device: what the kernel takes (dev_valid_name), less what nft and sysctl stumble over."""
+    """The name of a network device: one that the kernel (dev_valid_name), nft and sysctl all accept."""
     if not _DEVICE.fullmatch(text):
         raise ValueError(f"'{text}' is no name for a network device")
     if len(text) > NAME_LENGTH:
@@ -31,7 +31,7 @@ def device(text: str) -> str:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Ranges such as `1-100,200`, in order and without repetition.
+    """The numbers in ranges such as `1-100,200`, sorted and without repetition.
 
     >>> numbers("1-3,7")
     (1, 2, 3, 7)
@@ -86,7 +86,7 @@ def integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def subnets(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Prefixes, at least one, separated by blanks or commas, without host bits."""
+    """At least one prefix, separated by blanks or commas, without host bits."""
     if not (words := _words(text)):
         raise ValueError("no subnet")
     return tuple(network(word) for word in words)
@@ -122,7 +122,7 @@ def address(text: str) -> IPv4Address | IPv6Address:
 
 
 def link(text: str) -> str:
-    """The name of a public link, as a NIC can have it. No number: that would be a routing table."""
+    """The name of a public link, as a NIC can have it. It must not be a number: that would mean a routing table."""
     if not _LINK.fullmatch(text):
         raise ValueError(f"'{text}' cannot be the link of a NIC")
     return text

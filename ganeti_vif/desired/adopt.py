@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which running NICs can be taken over, and why the others cannot.
+"""Which NICs of running guests can be adopted, and why the others cannot. Pure.
 
-What Ganeti wrote down (a runtime file) is put beside what QEMU itself says and what the kernel has. The order of the
-file, the numbers of the nic files and the order of the configuration all differ after a hot change; only QEMU's own
-name for a NIC leads to its tap. Where anything is ambiguous the NIC is left alone: no tenant may become another. Pure.
+This compares what Ganeti wrote down (a runtime file) with what QEMU says and what the kernel has. After a hot change,
+the order of the file, the numbers of the nic files and the order of the configuration all differ. Only QEMU's name for
+a NIC leads to its tap. An ambiguous NIC is left alone: no tenant may get the NIC of another.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from ganeti_vif.nic.identity import has_tap, is_same
 from ganeti_vif.nic.nic import Mode, Nic
 
 COMMUNICATION = "gnt.com."
-"""What the names of the taps of Ganeti's instance communication begin with: not ours."""
+"""The taps of Ganeti's instance communication have names that begin like this. They are not ours."""
 
 _RESTART = "gnt-instance reboot --type=hard"
-"""What mends a guest whose NICs cannot be told: its instance starts anew, and its runtime file with it."""
+"""Repairs a guest whose NICs cannot be told apart: the instance restarts, with a new runtime file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """A NIC as its runtime file describes it, tap and ifindex unknown; NETDEV is what QEMU calls it."""
+    """A NIC as its runtime file describes it. Tap and ifindex are unknown. NETDEV is QEMU's name for it."""
 
     nic: Nic
     netdev: str
@@ -35,7 +35,7 @@ class Described:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """An instance as its runtime file describes it. REFUSED are NICs (by netdev) that cannot be understood."""
+    """An instance as its runtime file describes it. REFUSED are NICs (by netdev) that nobody could parse."""
 
     name: str
     nics: tuple[Described, ...]
@@ -44,7 +44,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugged:
-    """What a running QEMU has: TAPS by netdev, and the netdevs without an ID of Ganeti's by their MAC."""
+    """What a running QEMU has: TAPS by netdev, and BY_MAC the netdevs that have no ID of Ganeti's."""
 
     taps: Mapping[str, frozenset[str]]
     by_mac: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Here:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One instance: NICs that are ours already, that can be ADOPTED, that are UNPLUGGED; and why others are REFUSED."""
+    """One instance: its NICs with a record, those to be ADOPTED, those UNPLUGGED, and why the others are REFUSED."""
 
     recorded: tuple[Nic, ...] = ()
     adopted: tuple[Nic, ...] = ()
@@ -70,7 +70,7 @@ class Verdict:
 
 
 def judge(instance: Instance, plugged: Plugged, here: Here) -> Verdict:
-    """What is to be done with the NICs of a running INSTANCE."""
+    """What to do with each NIC of a running INSTANCE."""
     recorded: list[Nic] = []
     adopted: list[Nic] = []
     unplugged: list[Nic] = []
@@ -100,12 +100,12 @@ def _netdev(one: Described, plugged: Plugged) -> str:
 
 
 def _seen(nic: Nic, taps: frozenset[str]) -> Nic:
-    """NIC with the tap that it seems to have, for a message about it."""
+    """NIC with the tap that it seems to have, for a message."""
     return replace(nic, tap=next(iter(taps))) if len(taps) == 1 else nic
 
 
 def _with_tap(nic: Nic, netdev: str, plugged: Plugged, here: Here) -> Nic | None:
-    """NIC with its tap, or None if that is none of ours. Raises Failure if it is not certain, or not as Ganeti says."""
+    """NIC with its tap, or None if the tap is not ours. Raises Failure if the tap is uncertain, or Ganeti disagrees."""
     taps = plugged.taps[netdev]
     if len(taps) != 1:
         found = " and ".join(sorted(taps)) or "no tap"
@@ -130,7 +130,7 @@ def _with_tap(nic: Nic, netdev: str, plugged: Plugged, here: Here) -> Nic | None
 
 
 def _same_place(nic: Nic, tap: str, master: str | None) -> None:
-    """Raises Failure if the tap is connected elsewhere than the NIC should be: adopting moves nobody."""
+    """Raises Failure if the tap is connected elsewhere than the NIC should be: adopt moves no tap."""
     allowed = {Mode.BRIDGED: nic.link, Mode.OPENVSWITCH: "ovs-system", Mode.ROUTED: None}[nic.mode]
     if master not in (None, allowed):
         wanted = "routed" if nic.mode is Mode.ROUTED else f"{nic.mode.value} on {nic.link}"
@@ -141,7 +141,7 @@ def _same_place(nic: Nic, tap: str, master: str | None) -> None:
 
 
 def _kept(nic: Nic, mac: str | None) -> str | None:
-    """The MAC that its tap keeps if it has another than attach gives: the guest has it as its gateway's."""
+    """MAC if it is not the one that attach gives. The tap keeps it: the guest knows it as its gateway's MAC."""
     usual = routed.TAP_MAC if nic.mode is Mode.ROUTED else bridged.port_mac(nic.mac)
     return None if mac == usual else mac
 
@@ -152,7 +152,7 @@ def _is_recorded(nic: Nic, here: Here) -> bool:
 
 
 def _strangers(instance: Instance, plugged: Plugged, here: Here, told: set[str]) -> Iterator[Failure]:
-    """The taps of this QEMU that no NIC of the runtime file accounts for: a hot-add that failed half-way."""
+    """The taps of this QEMU that no NIC of the runtime file explains: a hot-add failed half-way."""
     for netdev in sorted(plugged.taps.keys() - told):
         for tap in sorted(plugged.taps[netdev]):
             link, known = here.links.get(tap), here.recorded.get(tap)

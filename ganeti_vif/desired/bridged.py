@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a bridged NIC needs: its tap as a closed port of a bridge, out of the node's own sight."""
+"""What a bridged NIC needs: its tap as a filtered port of a bridge, without IPv6 of the node on it."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
 
 
 def port_mac(mac: str) -> str:
-    """The MAC of the node's end: high, so that no bridge takes it for its own (ganeti tools/net-common.in:57-64),
-    and never the guest's own, or the bridge would keep the guest's frames for the node."""
+    """The MAC of the tap of a guest with MAC. It is high, so that no bridge takes it for its own
+    (ganeti tools/net-common.in:57-64). It is never the guest's own, or the bridge would keep the guest's frames."""
     return ("fe" if not mac.startswith("fe") else "fa") + mac[2:]

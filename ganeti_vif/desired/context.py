@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a NIC's needs depend on, on the node around it."""
+"""What the needs of a NIC depend on, on the node around it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ganeti_vif.engine.objects import Link, Route
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """The node as one NIC sees it. A missing thing is None: for a NIC that goes away that is no trouble."""
+    """The node as one NIC sees it. A missing object is None: for a NIC that goes away that is no failure."""
 
     tap: Link | None = None
     bridge: Link | None = None
     configured: bool = False
-    """Whether its bridge is one of a configured family."""
+    """Whether the NIC's bridge is one of a configured family."""
     family: Private | None = None
-    """The family of private networks whose prefix its bridge has, whether it is one of them or not."""
+    """The family of private networks with the prefix of the NIC's bridge, even if the bridge is not in its ranges."""
     trunks: tuple[str, ...] = ()
     public: Public | None = None
     uplink: Link | None = None

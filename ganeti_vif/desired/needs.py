@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Everything that a NIC needs from the node: what is its own, and what it shares with the other NICs of its link."""
+"""All that a NIC needs from the node: its own objects, and those that it shares with other NICs of its link."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nfdhcpd_bridge import binding
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """OWN goes away with the NIC; SHARED stays."""
+    """The objects that a NIC needs. OWN ones go away with the NIC. SHARED ones stay."""
 
     own: dict[Key, Object]
     shared: dict[Key, Object]
@@ -31,12 +31,12 @@ class Needs:
 
     @property
     def removable(self) -> dict[Key, Object]:
-        """What detaching takes away: not the tap, which is qemu's, and not its switches, which go with it."""
+        """What a detach removes. The tap is QEMU's and stays. Its sysctls go with it."""
         return {key: thing for key, thing in self.own.items() if not isinstance(thing, Link | Sysctl)}
 
 
 def needs(nic: Nic, config: Config, context: Context) -> Needs:
-    """What NIC needs, by the configuration and by what is AROUND it."""
+    """What NIC needs, by CONFIG and by CONTEXT."""
     own: list[Object] = [record_of(nic)]
     shared: list[Object] = list(profile.shared(nic, context.profile))
     own += profile.own(nic, context.profile)
@@ -80,7 +80,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
     subnet6 = network.subnet6 if network else None
     address6 = None
     if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
-        # To NFDHCPD a binding can say no other IPv6 address than the one that SLAAC makes.
+        # A binding cannot tell NFDHCPD any other IPv6 address than the one that SLAAC makes.
         if config.responds and nic.address6 and nic.address6 in subnet6:
             address6 = nic.address6
         else:

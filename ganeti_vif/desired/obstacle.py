@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What keeps a NIC from being attached here."""
+"""What prevents an attach of a NIC on this node."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIGURATION = "/etc/ganeti-vif/ganeti-vif.conf"
 
 
 def obstacle(nic: Nic, context: Context) -> Failure | None:
-    """Why NIC cannot be attached here, or None."""
+    """Why NIC cannot be attached here, or None if it can."""
     found = _tap(nic, context) or profiles.obstacle(nic, context.profile)
     if found is None:
         match nic.mode:
@@ -79,7 +79,7 @@ def _routed(nic: Nic, context: Context) -> Failure | None:
 
 
 def _addresses(nic: Nic, public: Public, overlapping: tuple[Route, ...]) -> Failure | None:
-    """Why NIC cannot have its addresses on this link, or None."""
+    """Why NIC cannot have its addresses on this link, or None if it can."""
     networks = (*nic.networks(4), *nic.networks(6))
     for network in networks:
         shown = network.network_address if network.num_addresses == 1 else network
@@ -108,8 +108,8 @@ def _openvswitch(nic: Nic, context: Context) -> Failure | None:
 
 
 def bridge_obstacle(link: str, found: Link | None, family: Private | None) -> Failure | None:
-    """Why no NIC can be bridged to LINK, which the node was FOUND to have; None if it can. FAMILY is that of its
-    prefix."""
+    """Why no NIC can be bridged to LINK, or None if one can. FOUND is the node's device of that name. FAMILY is the
+    family of private networks with its prefix."""
     if found is None:
         return Failure(f"the bridge {link} does not exist", _makes(link, family))
     if found.kind != "bridge":
@@ -119,7 +119,7 @@ def bridge_obstacle(link: str, found: Link | None, family: Private | None) -> Fa
 
 
 def _makes(bridge: str, family: Private | None) -> str:
-    """What makes BRIDGE: setup makes one that is in the ranges of its FAMILY, and no other."""
+    """The command or note that leads to BRIDGE. `setup` makes only bridges in the ranges of their FAMILY."""
     if family is None:
         return f"ip link add {bridge} type bridge && ip link set {bridge} up"
     if family.has(bridge):
@@ -129,7 +129,7 @@ def _makes(bridge: str, family: Private | None) -> str:
 
 
 def table_obstacle(link: str, table: int | None) -> Failure | None:
-    """Why no NIC can be routed by LINK, which means this TABLE; None if it can."""
+    """Why no NIC can be routed by LINK, which stands for TABLE, or None if one can."""
     if table is not None:
         return None
     do = f"note: add [public {link}] to {CONFIGURATION}, or the table to /etc/iproute2/rt_tables"
@@ -137,5 +137,5 @@ def table_obstacle(link: str, table: int | None) -> Failure | None:
 
 
 def switch_obstacle(link: str, *, exists: bool) -> Failure | None:
-    """Why no NIC can be a port of LINK, an Open vSwitch bridge; None if it can."""
+    """Why no NIC can be a port of LINK, an Open vSwitch bridge, or None if one can."""
     return None if exists else Failure(f"Open vSwitch has no bridge {link}", f"ovs-vsctl add-br {link}")

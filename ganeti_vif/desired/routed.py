@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a routed NIC needs: host routes to its tap, and a node that answers for it on the uplink."""
+"""What a routed NIC needs: host routes to its tap, and neighbour proxies on the uplink."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ganeti_vif.nic.nic import Nic
 from host_setup.public import PRIORITY, switches4, switches6
 
 TAP_MAC = "fe:00:56:49:46:01"
-"""Of every routed tap on every node, adopted ones apart: a guest keeps its gateway's entry when it moves (with random
-MACs it was cut off for 22 to 52 s after a live migration)."""
+"""The MAC of every routed tap on every node, except adopted ones. A guest that moves keeps its neighbour entry for
+its gateway. With random MACs it was cut off for 22 to 52 s after a live migration."""
 
 
 def needs(nic: Nic, context: Context) -> Iterator[Object]:
-    """What NIC needs on its public link, or in a routing table that is nobody's public link."""
+    """What NIC needs on its public link, or in a routing table that is not a public link."""
     public = context.public
     yield Link(
         name=nic.tap,
@@ -42,7 +42,7 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
         if context.table is not None:
             yield from (Route(table=context.table, destination=network, device=nic.tap) for network in networks)
         if networks and context.table not in (None, MAIN) and public is None:
-            # No link of ours to take the mark from: one rule for this tap, as Ganeti's own script does it.
+            # No public link gives a mark here. So one rule for this tap, as in Ganeti's own script.
             yield Rule(family=version, priority=PRIORITY, table=context.table, device=nic.tap)
     for address in addresses(nic):
         if public and isinstance(address, IPv6Address):
@@ -52,13 +52,13 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
 
 
 def addresses(nic: Nic) -> tuple[Address, ...]:
-    """The single addresses that lead to NIC's tap. Prefixes that its tags grant are none: nobody announces those."""
+    """The single addresses that lead to NIC's tap. Prefixes from its tags are left out: nobody announces those."""
     networks = (*nic.networks(4), *nic.networks(6))
     return tuple(network.network_address for network in networks if network.num_addresses == 1)
 
 
 def gateway_of(nic: Nic, public: Public | None, version: int) -> Address | None:
-    """What the guest takes for its gateway: its network's, or else the public link's."""
+    """The guest's gateway: that of its network, or else of the public link. None if neither has one."""
     network = nic.network
     of_network: Address | None = None
     if network:
@@ -67,7 +67,7 @@ def gateway_of(nic: Nic, public: Public | None, version: int) -> Address | None:
 
 
 def _asked_by_its_gateway(nic: Nic, public: Public | None, gateway: Address) -> bool:
-    """Whether the node's ARP requests to NIC's guest come from GATEWAY, which it knows, by the link's own filter."""
+    """Whether the public link's own filter already makes the node's ARP requests to the guest come from GATEWAY."""
     if public is None:
         return False
     subnets = {public.subnet_of(network.network_address) for network in nic.networks(4)}
@@ -76,15 +76,15 @@ def _asked_by_its_gateway(nic: Nic, public: Public | None, gateway: Address) -> 
 
 def _switches(nic: Nic, context: Context) -> Iterator[Object]:
     if context.public is None:
-        # Somebody else's routing: what Ganeti's own script sets (ganeti tools/net-common.in:179-210 at 3.0.2).
+        # Somebody else routes here: set what Ganeti's own script sets (ganeti tools/net-common.in:179-210 at 3.0.2).
         yield Sysctl(path=f"net/ipv4/conf/{nic.tap}/forwarding", value="1")
         yield Sysctl(path=f"net/ipv4/conf/{nic.tap}/proxy_arp", value="1")
     else:
         yield from switches4(nic.tap)
     ipv6 = f"net/ipv6/conf/{nic.tap}"
     if nic.networks(6):
-        # The tap's link-local address comes from its constant MAC (0: EUI-64) and is there at once: a guest that
-        # moves finds its router under the same address.
+        # The tap's link-local address comes from its constant MAC (0: EUI-64) and is usable at once. So a guest that
+        # moves finds its router at the same address.
         yield Sysctl(path=f"{ipv6}/addr_gen_mode", value="0")
         yield Sysctl(path=f"{ipv6}/accept_dad", value="0")
         yield from switches6(nic.tap, context.force_forwarding)

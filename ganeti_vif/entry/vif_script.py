@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What happens when Ganeti brings up a NIC: parse the environment, attach, announce.
 
-Ganeti up to 3.1 runs this as kvm-vif-bridge with no arguments, once for every tap, and takes any status but 0 for
-a NIC that does not work. From 3.2 on it also comes with ACTION=down (ganeti tools/kvm-nic-setup.in).
+Ganeti up to 3.1 runs this as kvm-vif-bridge without arguments, once for each tap. Any exit status but 0 means
+that the NIC failed. Since 3.2 it also calls it with ACTION=down (ganeti tools/kvm-nic-setup.in).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ganeti_vif.system.node import Node
 
 
 def main(environment: Mapping[str, str]) -> int:
-    """Serve one call of Ganeti's. Returns the exit status."""
-    gc.disable()  # the process is over before there is garbage worth looking for
+    """Serve one call from Ganeti. Returns the exit status: 0, or 1 after a failure that was reported."""
+    gc.disable()  # the process ends before there is garbage worth collecting
     try:
         order = order_of(environment, tap_index)
         if order is None:
@@ -45,6 +45,7 @@ def main(environment: Mapping[str, str]) -> int:
 
 
 def load() -> Config:
-    """The configuration in force, for somebody who may change the node's network. Raises Failure."""
+    """The configuration in force, for a caller that may change the node's network. Raises Failure if the caller is not
+    root, or if the configuration cannot be read or is wrong."""
     needs_root()
     return in_force().config

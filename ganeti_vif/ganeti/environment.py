@@ -2,7 +2,7 @@
 """The environment in which Ganeti runs its network scripts, as a NIC.
 
 Variables and their formats: ganeti lib/hypervisor/hv_base.py:229-255 and lib/objects.py:2386-2400 at 3.0.2. The
-script's arguments say nothing that can be trusted: at start they are the literal text `b'tap0'`.
+script's arguments are useless: at start they are the literal text `b'tap0'`.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ _TAGS = re.compile(r"[\w.+*/:@-]+", re.ASCII)
 
 
 def is_communication_tap(environment: Mapping[str, str]) -> bool:
-    """Whether this is a tap of Ganeti's instance communication: not ours (ganeti tools/net-common.in:46-55)."""
+    """Whether this is a tap of Ganeti's instance communication, so not ours (ganeti tools/net-common.in:46-55)."""
     return bool(_COMMUNICATION.fullmatch(environment.get("INTERFACE", "")))
 
 
 def tap_of(environment: Mapping[str, str]) -> str:
-    """The tap that the environment names. Raises Failure."""
+    """The tap that ENVIRONMENT names. Raises Failure if it is missing or malformed."""
     return _Variables(environment).required("INTERFACE", _matching(_TAP, "the name of a tap"))
 
 
 def uuid_of(environment: Mapping[str, str]) -> str:
-    """The UUID of the NIC that the environment names. Raises Failure."""
+    """The UUID of the NIC that ENVIRONMENT names. Raises Failure if it is missing or malformed."""
     return _Variables(environment).required("INTERFACE_UUID", _matching(_UUID, "a UUID"))
 
 
 def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Nic:
-    """The NIC that ENVIRONMENT describes; INDEX_OF gives the ifindex of its tap. Raises Failure."""
+    """The NIC in ENVIRONMENT. INDEX_OF gives the ifindex of its tap. Raises Failure if a variable or tag is missing or
+    malformed, or if INDEX_OF does."""
     variables = _Variables(environment)
     tap = variables.required("INTERFACE", _matching(_TAP, "the name of a tap"))
     mode = variables.required("MODE", _mode)
@@ -79,7 +80,7 @@ def _index(tap: str, index_of: Callable[[str], int], variables: _Variables) -> i
 
 
 def network_of(environment: Mapping[str, str]) -> Network | None:
-    """The Ganeti network that ENVIRONMENT describes, if it does. Raises Failure."""
+    """The Ganeti network in ENVIRONMENT, or None. Raises Failure if a variable is missing or malformed."""
     if not environment.get("NETWORK_UUID"):
         return None
     variables = _Variables(environment)
@@ -121,7 +122,7 @@ class _Variables:
             raise Failure(f"{self.whom()}: {name}: {reason}", _remedy(name)) from error
 
     def whom(self) -> str:
-        """What messages call the NIC before it is one."""
+        """The NIC's name in messages, before there is a NIC."""
         instance = self._environment.get("INSTANCE") or "(unknown instance)"
         return f"{instance} NIC {self._environment.get('INTERFACE_INDEX', '?')}"
 
@@ -191,7 +192,7 @@ def tags(text: str) -> frozenset[str]:
 def vlans(text: str) -> Vlans:
     """`.N` or `N` untagged, `:N:M` tagged, `.N:M:…` both.
 
-    Only instance add normalises this (ganeti lib/cmdlib/instance_create.py:150-171); modify passes on anything.
+    Ganeti normalises this only at instance add (lib/cmdlib/instance_create.py:150-171); modify passes on any text.
     """
     match = re.fullmatch(r"(?:\.?([0-9]{1,4}))?((?::[0-9]{1,4})*)", text)
     if not match:

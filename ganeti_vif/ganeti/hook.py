@@ -2,9 +2,9 @@
 """The environment in which Ganeti runs a hook, as data.
 
 Variables: ganeti lib/cmdlib/instance_utils.py:101-164, lib/cmdlib/network.py, lib/hooksmaster.py:112-185 at 3.0.2.
-They say what the configuration has, and that is not always what runs: after a modify without hotplug a NIC's new MAC,
-address and link are here, and the running guest has the old ones until its next start. So of a NIC that runs only its
-network's data, its instance's name and its tags are taken from here.
+They describe the configuration, and that is not always what runs. After a modify without hotplug they have a NIC's new
+MAC, address and link, but the running guest has the old ones until its next start. So for a NIC that runs, only its
+network's data, its instance's name and its tags come from here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NIC = re.compile(r"INSTANCE_NIC([0-9]{1,3})_UUID")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hook:
-    """One call of a hook. PATH is `watcher` for hooks/watcher, which get no GANETI_ variables."""
+    """One call of a hook. PATH is `watcher` for hooks/watcher: they get no GANETI_ variables."""
 
     path: str
     phase: str
@@ -35,13 +35,13 @@ class Hook:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the call in messages."""
         return f"{self.path}-{self.phase}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Migration:
-    """An instance that is about to move from the node SOURCE to TARGET. The taps of its NICS are not known."""
+    """An instance that will move from the node SOURCE to TARGET. The taps of its NICS are unknown."""
 
     instance: str
     source: str
@@ -50,13 +50,13 @@ class Migration:
 
     @property
     def id(self) -> str:
-        """What both nodes' logs call it: made of what the hook says on both of them."""
+        """The move's name in the logs of both nodes: made only of values that the hook has on both."""
         return f"{crc32(' '.join((self.instance, self.source, self.target)).encode()):08x}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """An instance as a hook tells of it. NETWORKS by the UUID of the NIC; a NIC without a network has None."""
+    """An instance as a hook describes it. NETWORKS are by the UUID of the NIC: None for a NIC without a network."""
 
     name: str
     former_name: str
@@ -65,9 +65,9 @@ class Instance:
 
 
 def hook_of(environment: Mapping[str, str]) -> Hook:
-    """The call that ENVIRONMENT stands for. Never fails: what is missing or malformed is None, or is not there."""
+    """The call that ENVIRONMENT describes. Never fails: a missing or malformed value is None, or is left out."""
     given = {key.removeprefix("GANETI_"): value for key, value in environment.items() if key.startswith("GANETI_")}
-    # What is after the operation counts; its variables repeat all the others with POST_ in front.
+    # The state after the operation counts: its variables repeat all the others with POST_ in front.
     given |= {key.removeprefix("POST_"): value for key, value in given.items() if key.startswith("POST_")}
     return Hook(
         path=given.get("HOOKS_PATH") or "watcher",
@@ -81,7 +81,7 @@ def hook_of(environment: Mapping[str, str]) -> Hook:
 
 
 def _migration(given: Mapping[str, str]) -> Migration | None:
-    """The move before it begins; after it, Ganeti has OLD_PRIMARY wrong. A cleanup moves nobody."""
+    """The move before it begins: after it, Ganeti's OLD_PRIMARY is wrong. None for a cleanup: it moves nothing."""
     source, target = given.get("OLD_PRIMARY"), given.get("NEW_PRIMARY")
     if not source or not target or given.get("HOOKS_PHASE") != "pre" or given.get("MIGRATE_CLEANUP") == "True":
         return None
@@ -97,7 +97,7 @@ def _migration(given: Mapping[str, str]) -> Migration | None:
             try:
                 nics.append(nic_of(environment, lambda tap: 0))
             except Failure:
-                continue  # said when Ganeti asks for it
+                continue  # reported when Ganeti asks for an attach
     return Migration(instance=given["INSTANCE_NAME"], source=source, target=target, nics=tuple(nics))
 
 
@@ -111,7 +111,7 @@ def _instance(given: Mapping[str, str]) -> Instance:
             try:
                 networks[uuid] = network_of(nic)
             except Failure:
-                continue  # said when the NIC is attached; here it only keeps what it was told then
+                continue  # reported at the attach; here the NIC keeps the network of its attach
     try:
         instance_tags = tags(given["INSTANCE_TAGS"]) if "INSTANCE_TAGS" in given else None
     except ValueError:

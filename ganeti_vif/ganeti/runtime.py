@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ganeti's runtime file of an instance as typed values: what its QEMU was started with, and was plugged in since.
+"""Ganeti's runtime file of an instance as typed values: what its QEMU started with, and what was hot-plugged since.
 
 `/run/ganeti/kvm-hypervisor/conf/INSTANCE.runtime` is a JSON list: QEMU's command line, NICs, hypervisor parameters,
 and (not in old ones) disks. Of a NIC it has UUID, MAC, name, IP, mode, link, VLAN, and its whole network with tags
@@ -18,7 +18,7 @@ from ganeti_vif.engine.failure import Failure, one_line
 from ganeti_vif.ganeti.environment import nic_of
 
 _REMEDY = "gnt-instance reboot --type=hard"
-"""Started again, an instance has a runtime file that is new."""
+"""A restart gives the instance a new runtime file."""
 _NIC = {"MAC": "mac", "INTERFACE_UUID": "uuid", "INTERFACE_NAME": "name", "IP": "ip"}
 _PARAMETERS = {"MODE": "mode", "LINK": "link", "VLAN": "vlan"}
 _NETWORK = {
@@ -34,9 +34,9 @@ _REQUIRED = ("MAC", "INTERFACE_UUID", "MODE", "LINK")
 
 
 def instance_of(name: str, text: str) -> Instance:
-    """The instance NAME, whose runtime file has TEXT. Raises Failure if that is no runtime file.
+    """The instance NAME with the runtime file TEXT. Raises Failure if TEXT is no runtime file.
 
-    A NIC that cannot be understood is a Failure of its own, and the others are read all the same.
+    A NIC that cannot be understood is a Failure in REFUSED. The other NICs are read all the same.
     """
     try:
         nics = json.loads(text)[1]
@@ -51,7 +51,7 @@ def instance_of(name: str, text: str) -> Instance:
         try:
             described.append(Described(nic=nic_of(_environment(name, nic), lambda tap: 0), netdev=_netdev(nic)))
         except Failure as failure:
-            # It came with the name that the environment's reader has for it, a number that means nothing here.
+            # nic_of() has put a name in front, with a number that means nothing here: replace it.
             told = failure.what.removeprefix(f"{name} NIC ?: ")
             refused.append((_netdev(nic), Failure(f"{one_line(name)} NIC {_called(number, nic)}: {told}", failure.do)))
     return Instance(name=name, nics=tuple(described), refused=tuple(refused))
@@ -60,7 +60,7 @@ def instance_of(name: str, text: str) -> Instance:
 def _environment(instance: str, nic: Mapping[str, Any]) -> dict[str, str]:
     """The environment in which Ganeti ran its network script for NIC (lib/hypervisor/hv_base.py:229-255 at 3.0.2).
 
-    The tap is not in the file. Raises Failure.
+    The tap is not in the file. Raises Failure if NIC lacks a value or has a wrong type.
     """
     network = nic.get("netinfo") or {}
     given = {"INSTANCE": instance, "INTERFACE": "unknown"}
@@ -84,7 +84,7 @@ def _environment(instance: str, nic: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _netdev(nic: Mapping[str, Any]) -> str:
-    """What QEMU calls the NIC (_GenerateDeviceKVMId and update_hvinfo, hv_kvm/__init__.py:213-228 and 351-371)."""
+    """QEMU's name for the NIC (_GenerateDeviceKVMId and update_hvinfo, hv_kvm/__init__.py:213-228 and 351-371)."""
     hvinfo = nic.get("hvinfo")
     if isinstance(hvinfo, Mapping) and isinstance(hvinfo.get("id"), str):
         return str(hvinfo["id"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The control protocols of a segment: who speaks one tells switches, routers or clocks what to do. Pure.
+"""The control protocols of a segment: they tell switches, routers or clocks what to do. Pure.
 
 docs/guard.md has the list, with the decision for each.
 """
@@ -32,7 +32,7 @@ from ganeti_vif.nic.tags import Control
 GROUPS, GROUPS6 = IPv4Network("224.0.0.0/4"), IPv6Network("ff00::/8")
 IGMP, PIM, VRRP, OSPF, EIGRP = 2, 103, 112, 89, 88
 REPORTS = (0x12, 0x16, 0x17, 0x22)
-"""What members say in IGMP (RFC 3376, 4). All else is said by routers: queries, DVMRP, PIM version 1, MRD, traces."""
+"""What members send in IGMP (RFC 3376, 4). Only routers send the rest: queries, DVMRP, PIM version 1, MRD, traces."""
 MLD_QUERY, MRD_FIRST, MRD_LAST = 130, 151, 153
 MULTICAST_ROUTER = "multicast router or querier"
 REDUNDANCY, ROUTING, TIME = "redundancy protocol (VRRP, HSRP)", "routing protocol (OSPF, RIP)", "time protocol (PTP)"
@@ -45,15 +45,15 @@ PORTS: tuple[tuple[Control, str, int, int, Network], ...] = (
     (Control.TIME, TIME, 319, 320, GROUPS),
     (Control.TIME, TIME, 319, 320, GROUPS6),
 )
-"""HSRP, its IPv6, GLBP, RIP, RIPng, PTP: over UDP and to groups, each with its lowest and highest port."""
+"""HSRP, HSRP for IPv6, GLBP, RIP, RIPng, PTP: over UDP to groups, each with its lowest and highest port."""
 
 
 def rules(nic: Nic) -> Iterator[GuardRule]:
-    """What of them NIC's guest may not say.
+    """Rules that drop the control protocols that NIC's guest may not speak.
 
-    Nobody is a multicast router: a switch would send it the groups of all. Others are the tenants' affair where
-    addresses are: on a NIC that has none, or that a tag granted more than one, for that is what VRRP and anycast need.
-    Tags let in each of them.
+    No guest may be a multicast router: a switch would send it the groups of all. The other protocols are dropped only
+    on a NIC that has addresses and no further ones by tag. A NIC without addresses leaves them to its tenant, and
+    further addresses are what VRRP and anycast need. A tag allows each protocol.
     """
     if Control.MULTICAST_ROUTER not in nic.grants.control:
         said = (unlike(IGMP_TYPE, kind) for kind in REPORTS)

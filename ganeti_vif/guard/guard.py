@@ -3,9 +3,10 @@
 
 guard/tap_filter.py makes a chain of them.
 
-Each rule that drops has its own reason, and so its own counter. A family's rules end with one that drops the rest of
-it, so that a packet passes as few rules as possible; and a rule asks first for what costs least and fails most. No
-rule uses an anonymous set: with a thousand NICs, sets make libnftables take seconds where it takes a millisecond.
+Each rule that drops has its own reason, and so its own counter. The rules of a family end with one that drops the rest
+of the family, so that a packet passes as few rules as possible. Within a rule, the match that costs least and fails
+most comes first. No rule uses an anonymous set: with a thousand NICs, sets cost libnftables seconds instead of a
+millisecond.
 """
 
 from __future__ import annotations
@@ -93,10 +94,10 @@ ANY_IPV4, ANY_IPV6 = "IPv4 of any address", "IPv6 of any address"
 
 
 def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> tuple[GuardRule, ...]:
-    """What NIC's guest may send, in the order in which the rules are tried. The last decides on whatever comes to it.
+    """The rules for what NIC's guest may send, in the order of evaluation. The last rule decides on all that is left.
 
-    MARK, if there is one, is put on all of it: by it the routing table of a public link is chosen. ANY_LINK_LOCAL: its
-    guest may choose its IPv6 link-local address, instead of making it from its MAC.
+    MARK, if given, is put on every packet: it selects the routing table of a public link. ANY_LINK_LOCAL: the guest may
+    choose its IPv6 link-local address, instead of deriving it from its MAC.
     """
     any_link_local = any_link_local or nic.grants.any_link_local
     marking = [GuardRule((), Mark(mark), "routed by its public link")] if mark is not None else []
@@ -132,8 +133,8 @@ def _control() -> GuardRule:
 
 
 def _groups() -> Iterator[GuardRule]:
-    """Of groups of stations only everybody and IP's (RFC 1112, 6.4; RFC 2464, 7): switches act upon others (CDP, VTP,
-    PTP), whatever is in such a frame."""
+    """Drop all group MACs except broadcast and those of IP (RFC 1112, 6.4; RFC 2464, 7). Switches act on the others
+    (CDP, VTP, PTP), whatever the frame contains."""
     group = equal(ETHER_GROUP, 1)
     yield _drop("bridge control (spanning tree, LACP, LLDP)", group, leading(ETHER_DESTINATION, BRIDGE_GROUPS, 24))
     none = (
@@ -148,19 +149,20 @@ def _foreign_mac(nic: Nic) -> GuardRule:
 
 
 def _own_prefix(nic: Nic) -> Iterator[GuardRule]:
-    """On the bridge of a `private-filtered` network, others are told from it by the MAC alone."""
+    """On the bridge of a `private-filtered` network, only the MAC tells this network from others."""
     if "private-filtered" in nic.network_tags:
         prefix = int(nic.mac[:8].replace(":", ""), 16)
         yield _drop("another network's MAC prefix", leading(ETHER_SOURCE, prefix, 24, negated=True))
 
 
 def _usual(nic: Nic) -> Iterator[GuardRule]:
-    """What most packets are, before all that they are not: from its own MAC and first address, and no disguise.
+    """Accept what most packets are, before the many rules that drop: own MAC, first own address, nothing hidden.
 
-    An IPv6 packet has its TCP or UDP right behind its first header: it is no fragment, and no neighbour discovery. All
-    that these rules let through, those that follow would too. The MAC comes last, apart from the type that follows it
-    in the frame: nft would make one load of the two, and Linux before 6.6 (6.1.61) looks for the type of a tagged frame
-    in the wrong place then (af84f9e447a6, "nft_payload: rebuild vlan header on h_proto access").
+    In these IPv6 packets TCP or UDP follows the first header directly: they are no fragments and no neighbour
+    discovery. The later rules would accept everything that these rules accept. The MAC match comes last, apart from the
+    ether type that follows the MAC in the frame. nft would merge the two into one load, and Linux before 6.6 (6.1.61)
+    then reads the type of a tagged frame from the wrong place (af84f9e447a6, "nft_payload: rebuild vlan header on
+    h_proto access").
     """
     own_mac = equal(ETHER_SOURCE, mac_number(nic.mac))
     if (source := _first(nic, 4, IP_SOURCE_BITS)) is not None:
@@ -179,8 +181,8 @@ def _usual(nic: Nic) -> Iterator[GuardRule]:
 
 
 def _dhcp(nic: Nic) -> Iterator[GuardRule]:
-    """Nobody is a server, and nobody asks in another's name: a server would give it the leases of many, or take back
-    others'. By the destination alone: a client does not look at the port that an answer comes from."""
+    """No guest may be a server, or ask in another MAC's name: a server would give it many leases, or take back those of
+    others. The server rule looks only at the destination port: a client ignores the port that an answer comes from."""
     this = equal(UPPER, UDP), equal(IP_OFFSET, 0)
     server, client = DHCP
     yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, client), *this)
@@ -189,7 +191,7 @@ def _dhcp(nic: Nic) -> Iterator[GuardRule]:
 
 
 def _first(nic: Nic, version: int, field: Field) -> list[Match] | None:
-    """What FIELD, the source, is in most of NIC's packets of a VERSION: anything, or None if it must have none."""
+    """Matches for FIELD, the source of most of NIC's packets of VERSION. Empty: any source. None: no source."""
     networks = nic.networks(version)
     if networks:
         return [within(field, networks[0])]
@@ -197,13 +199,13 @@ def _first(nic: Nic, version: int, field: Field) -> list[Match] | None:
 
 
 def _vlans(nic: Nic, field: Field) -> Iterator[GuardRule]:
-    """Tags that NIC's guest must not set itself, by the FIELD in which they stand."""
+    """Drop VLAN tags that NIC's guest must not set itself. FIELD is where the tag's type stands."""
     if not nic.vlans.tagged:
         yield from (_drop("VLAN tag", equal(field, kind)) for kind in (VLAN, SERVICE_VLAN))
 
 
 def _untagged(nic: Nic, protocol: int) -> Iterator[GuardRule]:
-    """The tag is off before this hook sees the frame, and whoever asks for the protocol is told what was in it."""
+    """The kernel removes the tag before this hook. `meta protocol` then gives the type of the content."""
     if not nic.vlans.tagged:
         yield _drop("VLAN tag", equal(PROTOCOL, protocol), unlike(ETHER_TYPE, protocol))
 
@@ -235,7 +237,7 @@ def _arp(nic: Nic) -> Iterator[GuardRule]:
     networks = nic.networks(4)
     anything = not networks and _any(nic)
     if networks or anything:
-        # Of another length the sender's MAC would be elsewhere.
+        # With other address lengths the sender's MAC would be elsewhere.
         yield _drop("ARP of something else", this, unlike(ARP_HEADER, ARP_OF_IPV4_OVER_ETHERNET))
     if anything:
         yield _accept("ARP", this)
@@ -273,12 +275,12 @@ def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
 
 
 def _never_ipv6() -> Iterator[GuardRule]:
-    """RFC 7113: whatever headers come before it, an advertisement is one; and what cannot be told is none of ours.
+    """RFC 7113: an advertisement must not pass, whatever headers come before it. What cannot be identified is dropped.
 
-    The kernel walks options, routing and fragment headers (nft_set_pktinfo_ipv6). It stops at AH, HIP and Shim6, and
-    sees nothing of what the later fragments of a packet hold: those go to and come from real addresses only. A length
-    of 0 says nothing of a packet with hop-by-hop options: it stands for more than 64 KiB, which no frame holds, and
-    Linux takes such a packet whole (RFC 2675).
+    The kernel walks options, routing and fragment headers (nft_set_pktinfo_ipv6). It stops at AH, HIP and Shim6, and it
+    sees nothing of the content of later fragments: both may pass only with real addresses. A length of 0 with
+    hop-by-hop options stands for more than 64 KiB, which no frame holds, and Linux accepts such a packet whole
+    (RFC 2675).
     """
     yield _drop("DHCPv6 server", equal(UDP_DESTINATION, 546))
     for where in (
@@ -295,8 +297,8 @@ def _never_ipv6() -> Iterator[GuardRule]:
 
 
 def _made_of_other_macs(nic: Nic) -> Iterator[GuardRule]:
-    """Who may choose a link-local address may not choose one that others have made of their MACs: most neighbours', and
-    the router's."""
+    """A guest that may choose a link-local address must not choose one made of another's MAC: most neighbours and the
+    router have such addresses."""
     macs = [IPv6Network(eui64(LINK_LOCAL_SUBNET, mac)) for mac in nic.macs]
 
     def foreign(address: Field, middle: Field) -> Iterator[Match]:
@@ -310,10 +312,10 @@ def _made_of_other_macs(nic: Nic) -> Iterator[GuardRule]:
 
 
 def _discovery(nic: Nic, own: list[Network]) -> Iterator[GuardRule]:
-    """Neighbour discovery: about its OWN addresses (of any, if there are none) and its own MACs alone.
+    """Neighbour discovery: only about OWN addresses (any address if OWN is empty) and only with the NIC's own MACs.
 
-    With room for one option the first is the only one. It is a link-layer address, or the nonce of a guest that looks
-    for duplicates of its own address (RFC 7527).
+    The length limit leaves room for one option, so the first option is the only one. It is a link-layer address, or the
+    nonce of a guest that looks for duplicates of its own address (RFC 7527).
     """
     neighbour = between(ICMP6_TYPE, SOLICITATION, ADVERTISEMENT)
     router = equal(ICMP6_TYPE, ROUTER_SOLICITATION)
@@ -333,7 +335,7 @@ def _discovery(nic: Nic, own: list[Network]) -> Iterator[GuardRule]:
 
 
 def _rarp(nic: Nic) -> Iterator[GuardRule]:
-    """QEMU's announcement after a migration (net/announce.c): bridges learn from it where the guest lives."""
+    """QEMU announces a guest like this after a migration (net/announce.c). Bridges learn from it where the guest is."""
     yield from _untagged(nic, RARP)
     for mac in nic.macs:
         request = equal(PROTOCOL, RARP), equal(RARP_OPERATION, REVERSE_REQUEST)
@@ -341,9 +343,9 @@ def _rarp(nic: Nic) -> Iterator[GuardRule]:
 
 
 def _any(nic: Nic) -> bool:
-    """Whether NIC may use addresses that nobody gave it, of an IP version of which it has none.
+    """Whether NIC may use any address of an IP version of which it has none.
 
-    A private network without address management is common with Ganeti: there addresses are the tenant's affair.
-    A NIC that has an address of a version has that and no other; a routed NIC never has another.
+    With Ganeti, a private network without address management is common: there addresses are the tenant's affair. A NIC
+    that has an address of a version may use no other of that version. A routed NIC may never use another address.
     """
     return nic.mode is not Mode.ROUTED

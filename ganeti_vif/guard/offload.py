@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Where a guest leaves checksums to be finished: a program that looks at what the rules of a filter cannot see. Pure.
+"""Checksums that a guest leaves unfinished: a program looks at what filter rules cannot see. Pure.
 
 A guest with a virtio card says beside each frame where its checksum begins and where the sum goes (VIRTIO 1.2,
 5.1.6.2, NEEDS_CSUM; csum_start and csum_offset in linux/virtio_net.h). The kernel, or a network card, writes these 16
-bits when the frame leaves the node: long after a filter looked at them. So a sum may go where the packet's own TCP or
-UDP checksum is, or behind that, in the data of which no rule asks; anything else gets LIE, a packet mark, and is
-dropped by a rule.
+bits when the frame leaves the node, long after a filter looked at them. So a sum may go to the packet's own TCP or UDP
+checksum, or behind it, into data that no rule reads. Any other frame gets the packet mark LIE, and a rule drops it.
 
 The program is of the kind that tc(8) attaches (BPF_PROG_TYPE_SCHED_CLS), and runs before nftables' ingress hook. BPF
-does not tell where a sum goes: the kernel's own fields (bpf_cast_to_kern_ctx) can be asked since Linux 6.2 only. Two
-helpers depend on it, in every kernel since 4.10 (bpf-helpers(7)):
+does not tell where a sum goes: a program can read the kernel's own fields (bpf_cast_to_kern_ctx) only since Linux 6.2.
+Two helpers depend on the place, in every kernel since 4.10 (bpf-helpers(7)):
 
-* bpf_l4_csum_replace() changes a checksum unless it is unfinished. Tried on the first two bytes of a frame, which are
-  put back, it tells whether there is a sum to finish.
-* bpf_skb_change_tail() refuses to make a frame so short that there is no place for its unfinished sum any more
-  (__bpf_skb_min_len() in net/core/filter.c). It is asked to cut a packet off one byte before the end of its own
-  checksum: of an honest packet it refuses that, and nothing has happened. A lie may be cut; it is dropped anyway.
+* bpf_l4_csum_replace() changes a checksum unless it is unfinished. The program tries it on the first two bytes of a
+  frame and puts them back. The result tells whether there is a sum to finish.
+* bpf_skb_change_tail() refuses to make a frame so short that its unfinished sum has no place any more
+  (__bpf_skb_min_len() in net/core/filter.c). The program asks it to cut the packet one byte before the end of its own
+  checksum. For an honest packet it refuses, and nothing changes. A lie may be cut: it is dropped anyway.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from __future__ import annotations
 import struct
 
 LIE = 0x564AFFFF
-"""The mark of a frame whose sum would go into what the guard reads. No public link's mark begins like this."""
+"""The mark of a frame whose sum would go into what the guard reads. No mark of a public link begins like this."""
 
 _LOAD_BYTES, _STORE_BYTES, _CSUM_REPLACE, _CHANGE_TAIL = 26, 9, 11, 38
 """Helpers, by their numbers in linux/bpf.h."""
 _MARK, _PROTOCOL = 8, 16
-"""Where struct __sk_buff has them."""
+"""Offsets of these fields in struct __sk_buff, in bytes."""
 _CALL, _EXIT, _JUMP = 0x85, 0x95, 0x05
 _MOVE, _MOVE_WORD, _MOVE_NUMBER, _ADD, _ADD_NUMBER, _AND_NUMBER, _SHIFT_LEFT = 0xBF, 0xB4, 0xB7, 0x0F, 0x07, 0x57, 0x67
 _READ_BYTE, _READ_HALF, _READ_WORD, _WRITE_WORD = 0x71, 0x69, 0x61, 0x63
@@ -36,23 +35,23 @@ _IF_SAME, _IF_IS, _IF_IS_NOT, _IF_LESS = 0x1D, 0x15, 0x55, 0xA5
 _TCP, _UDP, _TCP_SUM, _UDP_SUM = 6, 17, 16, 6
 _OPTIONS, _ROUTING, _DESTINATION = 0, 43, 60
 _HEADERS = 4
-"""So many extension headers of IPv6 may come before a TCP or UDP header whose sum is unfinished."""
+"""How many IPv6 extension headers may come before a TCP or UDP header with an unfinished sum."""
 _EINVAL = 22
 _GO_ON = -1
-"""TC_ACT_UNSPEC: whatever comes next decides, other programs of tc or nftables."""
+"""TC_ACT_UNSPEC: the next program of tc, or nftables, decides."""
 _LITTLE = struct.pack("=H", 1)[0] == 1
-"""Whether this machine has a number's low bits first; so it has two registers in one byte, then."""
+"""Whether this machine is little-endian. Then the two registers in one byte are swapped too."""
 _BAD, _GOOD = "bad", "good"
 
 
 def _swapped(number: int) -> int:
-    """NUMBER, 16 bits as frames have them, as the processor reads them."""
+    """NUMBER, 16 bits in network order, as the processor reads it."""
     swapped: int = struct.unpack("=H", struct.pack(">H", number))[0]
     return swapped
 
 
 class _Program:
-    """Instructions as they are written down; jumps lead to names, which are placed later."""
+    """Instructions in order. A jump leads to a name, and the name is placed later."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, int, int, int | str, int]] = []
@@ -63,12 +62,12 @@ class _Program:
         self._lines.append((code, to, by, off, number))
 
     def place(self, name: str) -> None:
-        """What is jumped to as NAME is next."""
+        """Let jumps to NAME lead to the next instruction."""
         self._places[name] = len(self._lines)
 
     def buffer(self, where: int | None, at: int, size: int) -> None:
-        """The first four arguments of a helper that copies: SIZE bytes of the frame from WHERE (None: register 8) on,
-        and the stack AT that offset."""
+        """Set the first four arguments of a helper that copies SIZE bytes. In the frame they begin at WHERE (None: at
+        register 8), on the stack at offset AT."""
         self.add(_MOVE, 1, 6)
         if where is None:
             self.add(_MOVE, 2, 8)
@@ -79,12 +78,12 @@ class _Program:
         self.add(_MOVE_NUMBER, 4, number=size)
 
     def call(self, helper: int) -> None:
-        """A helper that has to succeed."""
+        """Call a helper that must succeed, or else the frame is bad."""
         self.add(_CALL, number=helper)
         self.add(_IF_IS_NOT, 0, off=_BAD)
 
     def load(self, where: int | None, at: int, size: int) -> None:
-        """SIZE bytes of the frame onto the stack."""
+        """Copy SIZE bytes of the frame to the stack."""
         self.buffer(where, at, size)
         self.call(_LOAD_BYTES)
 
@@ -118,7 +117,7 @@ def _is_finished(program: _Program) -> None:
 
 
 def _ipv6(program: _Program) -> None:
-    """Register 7 is what comes next, register 8 where that begins."""
+    """Register 7 has the type of the next header, register 8 where it begins."""
     program.load(14 + 6, -8, 1)
     program.add(_READ_BYTE, 7, 10, -8)
     program.add(_MOVE_NUMBER, 8, number=14 + 40)
@@ -141,7 +140,7 @@ def _ipv6(program: _Program) -> None:
 
 
 def _ipv4(program: _Program) -> None:
-    """As above; of a fragment nobody has an unfinished sum."""
+    """Registers as in _ipv6(). A fragment never has an honest unfinished sum."""
     program.load(14, -16, 10)
     program.add(_READ_BYTE, 8, 10, -16)
     program.add(_AND_NUMBER, 8, number=0x0F)
@@ -191,4 +190,4 @@ def _program() -> bytes:
 
 
 PROGRAM = _program()
-"""Its instructions, for the machine that this runs on."""
+"""The program's instructions, for the machine that this runs on."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A packet as somebody describes it, in the terms of filter rules. Pure.
+"""A packet that somebody describes in words, as fields of filter rules. Pure.
 
-`from=192.0.2.7 to=192.0.2.1 proto=udp sport=67 dport=68`, or as tcpdump writes ARP: `arp who-has 192.0.2.1 tell
-192.0.2.7`. What is not said is as the NIC's own guest would have it.
+`from=192.0.2.7 to=192.0.2.1 proto=udp sport=67 dport=68`, or ARP as tcpdump writes it: `arp who-has 192.0.2.1 tell
+192.0.2.7`. Fields that are not given are as the NIC's own guest would send them.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ OPERATIONS = {"request": 1, "reply": 2}
 FRAGMENTS = ("no", "first", "later")
 CHECKSUMS = ("own", "elsewhere")
 SOMEBODY = {4: "192.0.2.1", 6: "2001:db8::1"}
-"""Where a packet goes of which nothing else is said (RFC 5737, RFC 3849)."""
+"""The destination of a packet if none is given (RFC 5737, RFC 3849)."""
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 def described(text: str, nic: Nic) -> Packet:
-    """The packet that TEXT describes, sent by NIC's guest. Raises Failure."""
+    """The packet that TEXT describes, sent by NIC's guest. Raises Failure if TEXT cannot be understood."""
     try:
         return _packet(_Description(_pairs(text.split())), nic)
     except ValueError as error:
@@ -90,7 +90,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
 
 
 class _Description:
-    """The words of a description, each parsed when it is asked for."""
+    """The words of a description. Each is parsed when somebody asks for it."""
 
     def __init__(self, given: Mapping[str, str]) -> None:
         self.given = given
@@ -136,7 +136,7 @@ def _packet(said: _Description, nic: Nic) -> Packet:
 
 
 def _offload(said: _Description) -> dict[Field, int]:
-    """What guard/offload.py makes of a checksum that is left to the node."""
+    """The mark that guard/offload.py gives a packet whose checksum is left to the node."""
     where = said.given.get("checksum", "own")
     if where not in CHECKSUMS:
         raise ValueError(f"checksum={where} is none of: {', '.join(CHECKSUMS)}")

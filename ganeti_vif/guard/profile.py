@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The firewall profile of a NIC: what reaches its guest. Pure.
 
-Routed NICs: one chain for each profile, and one forward chain that finds a tap's profile in a map, so that a packet
-costs the same with any number of NICs. Connections can be followed there. Bridged NICs: the same rules on the tap's
-egress, one packet at a time: a bridge has no connections to follow.
+Routed NICs share one chain for each profile. One forward chain finds the profile of a tap in a map, so a packet costs
+the same with any number of NICs, and rules can follow connections. Bridged NICs have the same rules on the tap's
+egress, where each packet stands alone: a bridge follows no connections.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ PASSES_FIRST = (
     ("udp sport 67 udp dport 68 accept", "DHCP"),
     ("udp sport 547 udp dport 546 accept", "DHCPv6"),
 )
-"""What a guest on a bridge lives by, whatever its profile. ARP does not come to the profile at all."""
+"""What a guest on a bridge always needs, whatever its profile. ARP never reaches the profile."""
 
 
 def shared(nic: Nic, profile: Profile | None) -> Iterator[Object]:
-    """What all NICs with this profile have in common."""
+    """The objects that all NICs with PROFILE share."""
     if profile is None:
         return
     if nic.mode is not Mode.ROUTED:
@@ -46,13 +46,13 @@ def shared(nic: Nic, profile: Profile | None) -> Iterator[Object]:
 
 
 def idle(profiles: Iterable[Profile]) -> frozenset[Key]:
-    """What may stay though no NIC needs it at the moment: it is shared, and the next NIC finds it made."""
+    """The objects that may stay although no NIC needs them now: they are shared, and the next NIC can use them."""
     chains = [subchain(profile) for profile in profiles]
     return frozenset([*(chain.key for chain in chains), ("map", "inet", MAP), ("chain", "inet", MAP)])
 
 
 def subchain(profile: Profile, nic: Nic | None = None) -> Subchain:
-    """PROFILE's rules as a chain, for all routed NICs or for NIC alone. Their reasons are their places in the file."""
+    """PROFILE's rules as a chain, for all routed NICs or for NIC alone. A rule's reason is its place in the file."""
     rules = tuple(FilterRule(rule, at) for at, rule in profile.rules)
     if nic:
         return Subchain(family="netdev", name=f"{nic.tap}-out{BELOW}", rules=rules)
@@ -64,7 +64,7 @@ def name(profile: Profile) -> str:
 
 
 def own(nic: Nic, profile: Profile | None) -> Iterator[Object]:
-    """What leads from a routed NIC's tap to its profile; on a bridge, the profile itself."""
+    """The NIC's own objects: a routed NIC's map entry that leads to PROFILE, or on a bridge the rules themselves."""
     if profile and nic.mode is Mode.ROUTED:
         yield MapElement(family="inet", map=MAP, device=nic.tap, chain=name(profile))
     elif profile:
@@ -72,7 +72,7 @@ def own(nic: Nic, profile: Profile | None) -> Iterator[Object]:
 
 
 def egress(nic: Nic, profile: Profile | None) -> list[FilterRule]:
-    """The same for a NIC on a bridge: rules for its egress chain."""
+    """The rules for the egress chain of a NIC on a bridge that lead to its profile."""
     if profile is None:
         return []
     below = subchain(profile, nic).name
@@ -81,7 +81,7 @@ def egress(nic: Nic, profile: Profile | None) -> list[FilterRule]:
 
 
 def obstacle(nic: Nic, profile: Profile | None) -> Failure | None:
-    """Why NIC cannot have the profile that its tags name."""
+    """Why NIC cannot have the profile that its tags name. None if it can, or if no tag names one."""
     wanted = nic.grants.profile
     if wanted is None:
         return None

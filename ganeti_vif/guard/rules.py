@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Filter rules as data. From one description come both nft's words for it and whether it matches a packet.
+"""Filter rules as data. One description gives both nft's words for a rule and whether the rule matches a packet.
 
-A match asks for one field of a packet. As in the kernel, a field that the packet does not have is never matched, not
-even by "other than", so a rule says nothing of packets of another kind.
+A match asks for one field of a packet. As in the kernel, a field that the packet does not have never matches, not even
+with "other than". So a rule decides nothing about packets of another kind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ganeti_vif.engine.chains import FilterRule
 from ganeti_vif.engine.objects import Network
 
 Packet = Mapping[str, int]
-"""A packet: the values of the fields that it has, by their names, as numbers."""
+"""A packet: a number for each field that it has, by the field's name."""
 
 
 class Form(Enum):
@@ -36,7 +36,7 @@ class Form(Enum):
 class Field:
     """A field of a packet: its NAME here, nft's WORDS for it, and its WIDTH in bits.
 
-    A hexadecimal one has no name in nft: its words say where it begins (nft(8), raw payload expression).
+    nft has no name for a hexadecimal field: its words say where it begins (nft(8), raw payload expression).
     """
 
     name: str
@@ -45,13 +45,13 @@ class Field:
     form: Form = Form.NUMBER
 
 
-# By their places and not by names where packets pass often: for a name nft asks first what kind of packet it is.
+# Fields of frequent packets are given by place, not by name: for a name nft first asks what kind of packet it is.
 ETHER_SOURCE = Field("ether.source", "@ll,48", 48, Form.HEXADECIMAL)
 ETHER_DESTINATION = Field("ether.destination", "@ll,0", 48, Form.HEXADECIMAL)
 ETHER_TYPE = Field("ether.type", "@ll,96", 16, Form.HEXADECIMAL)
-"""Of the outermost header: a VLAN tag's, where there is one."""
+"""The type in the outermost header: that of a VLAN tag, if there is one."""
 ETHER_GROUP = Field("ether.group", "@ll,7", 1, Form.HEXADECIMAL)
-"""Whether it goes to a group of stations: the lowest bit of the destination's first byte."""
+"""Whether the frame goes to a group of stations: the lowest bit of the destination's first byte."""
 IP_SOURCE_BITS = Field("ip.source", "@nh,96", 32, Form.HEXADECIMAL)
 IP_DESTINATION_BITS = Field("ip.destination", "@nh,128", 32, Form.HEXADECIMAL)
 IP6_DESTINATION_BITS = Field("ip6.destination", "@nh,192", 128, Form.HEXADECIMAL)
@@ -60,7 +60,7 @@ IP6_NEXT = Field("ip6.next", "@nh,48", 8, Form.HEXADECIMAL)
 """What follows IPv6's first header."""
 UDP_DESTINATION_BITS = Field("udp.destination", "@th,16", 16, Form.HEXADECIMAL)
 MARK = Field("mark", "meta mark", 32, Form.MARK)
-"""What guard/offload.py found: no frame comes from a tap with any mark but that one."""
+"""What guard/offload.py found. A frame from a tap has this mark or none."""
 PROTOCOL = Field("protocol", "meta protocol", 16, Form.ETHERTYPE)
 """What is in the frame, within its VLAN tag."""
 ARP_HEADER = Field("arp.header", "@nh,0", 48, Form.HEXADECIMAL)
@@ -73,22 +73,22 @@ RARP_SENDER_MAC = Field("rarp.sender.mac", "@nh,64", 48, Form.HEXADECIMAL)
 IP_SOURCE = Field("ip.source", "ip saddr", 32, Form.IPV4)
 IP_DESTINATION = Field("ip.destination", "ip daddr", 32, Form.IPV4)
 IP_OFFSET = Field("ip.offset", "ip frag-off & 0x1fff ==", 13)
-"""0 of a whole packet and of a first fragment. A later one has no UDP header, but nft looks for one in it all the
-same, in the family netdev and for IPv4."""
+"""0 in a whole packet and in a first fragment. A later fragment has no UDP header, but in the family netdev nft looks
+for one in it, for IPv4."""
 IGMP_TYPE = Field("igmp.type", "@th,0", 8, Form.HEXADECIMAL)
 IP6_SOURCE = Field("ip6.source", "ip6 saddr", 128, Form.IPV6)
 IP6_SOURCE_MIDDLE = Field("ip6.source.middle", "@nh,152", 16, Form.HEXADECIMAL)
-"""The 16 bits in the middle of an interface identifier: ff:fe in what is made of a MAC (RFC 4291, appendix A)."""
+"""The 16 bits in the middle of an interface identifier: ff:fe if it is made of a MAC (RFC 4291, appendix A)."""
 IP6_DESTINATION = Field("ip6.destination", "ip6 daddr", 128, Form.IPV6)
 IP6_LENGTH = Field("ip6.length", "ip6 length", 16)
-"""Of what follows the first header (RFC 8200, 3)."""
+"""The length of what follows the first header, in bytes (RFC 8200, 3)."""
 IP6_FRAGMENT = Field("ip6.fragment", "exthdr frag", 1, Form.PRESENT)
 UPPER = Field("upper", "meta l4proto", 8)
 """What an IP packet carries, behind the extension headers: hop-by-hop and destination options, routing, fragment."""
 UDP_SOURCE = Field("udp.source", "udp sport", 16)
 UDP_DESTINATION = Field("udp.destination", "udp dport", 16)
 DHCP_CHADDR = Field("dhcp.chaddr", "@th,288", 48, Form.HEXADECIMAL)
-"""Whom a DHCP client says to be (RFC 2131, 2), behind eight bytes of UDP."""
+"""The MAC that a DHCP client claims to have (RFC 2131, 2), behind the eight bytes of UDP."""
 ICMP6_TYPE = Field("icmp6.type", "icmpv6 type", 8)
 ND_TARGET = Field("nd.target", "@th,64", 128, Form.HEXADECIMAL)
 """The target of a neighbour solicitation or advertisement (RFC 4861, 4.3 and 4.4)."""
@@ -103,7 +103,7 @@ _ETHERTYPES = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6", 0x8100: "8021q", 0x88
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A packet's FIELD is from LOW to HIGH (or, NEGATED, is not); TEXT says so in nft's words."""
+    """A packet's FIELD is from LOW to HIGH (NEGATED: it is not). TEXT says so in nft's words."""
 
     field: Field
     low: int
@@ -112,7 +112,7 @@ class Match:
     negated: bool = False
 
     def holds(self, packet: Packet) -> bool:
-        """Whether PACKET has the field and it is as asked."""
+        """Whether PACKET has the field with such a value."""
         value = packet.get(self.field.name)
         return value is not None and (self.low <= value <= self.high) != self.negated
 
@@ -123,17 +123,17 @@ def equal(field: Field, value: int) -> Match:
 
 
 def unlike(field: Field, value: int) -> Match:
-    """FIELD is there and not VALUE."""
+    """FIELD exists and is not VALUE."""
     return Match(field, value, value, f"{_words(field)} != {written(field, value)}", negated=True)
 
 
 def between(field: Field, low: int, high: int) -> Match:
-    """FIELD is one of LOW to HIGH."""
+    """FIELD is from LOW to HIGH."""
     return Match(field, low, high, f"{_words(field)} {low}-{high}")
 
 
 def outside(field: Field, low: int, high: int) -> Match:
-    """FIELD is there and none of LOW to HIGH."""
+    """FIELD exists and is not from LOW to HIGH."""
     return Match(field, low, high, f"{_words(field)} != {low}-{high}", negated=True)
 
 
@@ -143,7 +143,7 @@ def below(field: Field, value: int) -> Match:
 
 
 def within(field: Field, network: Network, *, negated: bool = False) -> Match:
-    """FIELD, an address, is one of NETWORK (or, NEGATED, is not)."""
+    """FIELD, an address, is in NETWORK (NEGATED: it is not)."""
     low, high = int(network.network_address), int(network.broadcast_address)
     if field.form is Form.HEXADECIMAL:
         return leading(field, low >> (field.width - network.prefixlen), network.prefixlen, negated=negated)
@@ -152,14 +152,14 @@ def within(field: Field, network: Network, *, negated: bool = False) -> Match:
 
 
 def leading(field: Field, value: int, bits: int, *, negated: bool = False) -> Match:
-    """The first BITS bits of FIELD, a hexadecimal one, are VALUE (or, NEGATED, are not)."""
+    """The first BITS bits of FIELD, a hexadecimal field, are VALUE (NEGATED: they are not)."""
     rest = field.width - bits
     text = f"{field.words},{bits} {'!= ' if negated else ''}{_hexadecimal(value, bits)}"
     return Match(field, value << rest, (value + 1 << rest) - 1, text, negated)
 
 
 def written(field: Field, value: int) -> str:
-    """VALUE as nft takes it for FIELD."""
+    """VALUE in nft's notation for FIELD."""
     match field.form:
         case Form.NUMBER:
             return str(value)
@@ -188,7 +188,7 @@ def _hexadecimal(value: int, bits: int) -> str:
 
 
 class Verdict(Enum):
-    """What becomes of a packet that a rule matches: the first verdict counts."""
+    """What happens to a packet that a rule matches. The first verdict counts."""
 
     ACCEPT = "accept"
     DROP = "drop"
@@ -203,7 +203,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class GuardRule:
-    """What all of MATCHES hold of is accepted, dropped or marked, for a REASON."""
+    """A packet for which all MATCHES hold is accepted, dropped or marked, for REASON."""
 
     matches: tuple[Match, ...]
     verdict: Verdict | Mark
@@ -220,17 +220,17 @@ class GuardRule:
         return " ".join([*(match.text for match in self.matches), action])
 
     def holds(self, packet: Packet) -> bool:
-        """Whether it has a say about PACKET."""
+        """Whether the rule matches PACKET."""
         return all(match.holds(packet) for match in self.matches)
 
 
 def decision(rules: Iterable[GuardRule], packet: Packet) -> GuardRule:
-    """The rule of RULES that decides on PACKET. The last one takes whatever comes to it."""
+    """The rule of RULES that decides on PACKET. The last rule must match every packet."""
     return next(rule for rule in rules if isinstance(rule.verdict, Verdict) and rule.holds(packet))
 
 
 def filter_rule(rule: GuardRule, own: Sequence[str]) -> FilterRule:
-    """RULE as it is given to the kernel; OWN are the words that only this NIC's rules have."""
+    """RULE for the kernel. OWN are the words that differ between NICs."""
     text = rule.text
     words = text.split()
     return FilterRule(text, rule.reason, tuple(word for word in own if word in words))

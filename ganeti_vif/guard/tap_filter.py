@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The filter chains of a NIC's tap: what its guest sends, and what reaches it.
 
-What it sends is filtered by one netdev chain on the tap's ingress, by the rules of guard/guard.py: it sees each frame
+One netdev chain on the tap's ingress filters what the guest sends, by the rules of guard/guard.py. It sees each frame
 before bridge and routing do.
 """
 
@@ -19,7 +19,7 @@ from ganeti_vif.nic.nic import Nic
 
 
 def ingress(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> Chain:
-    """What NIC's guest may send. All of it gets MARK."""
+    """The chain for what NIC's guest may send. Every packet gets MARK, if given."""
     own = _own_words(nic)
     return _chain(
         nic,
@@ -31,26 +31,27 @@ def ingress(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) 
 
 
 def offload(nic: Nic) -> Iterator[OffloadCheck]:
-    """What tells the filter which frames would be changed after it. An unguarded NIC has no rule that would be evaded:
-    no sum can go before the 20th byte, and that is behind the MACs and the VLAN tag."""
+    """The program that marks frames whose checksum would change them after the filter. An unguarded NIC needs none: its
+    rules read only the MACs and the VLAN tag, and no sum can go before the 20th byte, which is behind those."""
     if not nic.grants.unguarded:
         yield OffloadCheck(device=nic.tap, program=PROGRAM)
 
 
 def requests_from(nic: Nic, gateway: Address) -> Chain:
-    """The node's ARP requests to a routed guest come from its gateway, the one neighbour that it knows. Most gateways
-    are their links' too, and need no chain for each NIC (host_setup/public.py)."""
+    """The node's ARP requests to a routed guest come from GATEWAY, the only neighbour that the guest knows. Most NICs
+    have the gateway of their link, and need no chain of their own (host_setup/public.py)."""
     assert isinstance(gateway, IPv4Address)
     rule = FilterRule(f"arp operation request arp saddr ip set {gateway}", "ARP requests come from the gateway")
     return _chain(nic, "out", "egress", "accept", rule)
 
 
 def egress(nic: Nic, apart: bool, bridge_mac: str | None, profile: Iterable[FilterRule]) -> Iterator[Chain]:
-    """What reaches a NIC on a bridge: what its PROFILE lets through, and if it is kept APART, its own network's.
+    """The chain for what reaches a NIC on a bridge, if it needs one. PROFILE's rules apply. APART: only frames from the
+    NIC's own network pass.
 
-    `private-filtered`: many networks share a bridge, and each has its MAC prefix. The prefix is the NIC's own: Ganeti
-    makes its MAC from the network's, or else from the cluster's. NFDHCPD answers from BRIDGE_MAC, which no guest can
-    send from.
+    `private-filtered`: many networks share a bridge, and each network has a MAC prefix. The NIC's own MAC tells the
+    prefix: Ganeti makes it from the network's prefix, or else from the cluster's. NFDHCPD answers from BRIDGE_MAC. No
+    guest can send from it.
     """
     rules = []
     if apart:
@@ -75,9 +76,9 @@ def _chain(nic: Nic, suffix: str, hook: str, policy: str, *rules: FilterRule) ->
 
 
 def _own_words(nic: Nic) -> tuple[str, ...]:
-    """The words of rules that tell NIC from others: its MACs and addresses, in each form in which rules have them.
+    """The words of rules that differ between NICs: its MACs and addresses, in each form that rules use.
 
-    Always in this order, whatever their values: a rule of two NICs has one shape (kernel/nftables/compiled_rules.py).
+    The order never depends on the values: the same rule of two NICs has one shape (kernel/nftables/compiled_rules.py).
     """
     addresses: list[Address] = [n.network_address for v in (4, 6) for n in nic.networks(v) if n.num_addresses == 1]
     addresses.append(nic.link_local)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Telling the neighbours of an uplink that an address lives here now. Frames as bytes; kernel/packets.py sends them.
+"""Tell the neighbours of an uplink that an address is here now. Frames as bytes; kernel/packets.py sends them.
 
-A gratuitous ARP request and a reply (some routers learn from the one, some from the other; RFC 5944, 4.6) and an
-unsolicited neighbour advertisement with the override flag (RFC 4861, 7.2.6).
+For IPv4 a gratuitous ARP request and a reply (some routers learn from one, some from the other; RFC 5944, 4.6). For
+IPv6 an unsolicited neighbour advertisement with the override flag (RFC 4861, 7.2.6).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ALL_NODES = IPv6Address("ff02::1")
 
 
 def announcements(addresses: Iterable[Address], mac: str) -> Iterator[bytes]:
-    """The frames that say: each of ADDRESSES is at MAC, the uplink's own."""
+    """The frames that announce each of ADDRESSES at MAC, the MAC of the uplink."""
     hardware = _octets(mac)
     for address in addresses:
         if isinstance(address, IPv4Address):
@@ -33,7 +33,7 @@ def announcements(addresses: Iterable[Address], mac: str) -> Iterator[bytes]:
 
 
 def announced(frame: bytes) -> Address | None:
-    """The address that FRAME says is somewhere else now: gratuitous ARP, or an advertisement that nobody asked for."""
+    """The address that FRAME announces: gratuitous ARP or an unsolicited neighbour advertisement. Else None."""
     kind = frame[12:14]
     if kind == b"\x08\x06" and len(frame) >= 42 and frame[14:20] == b"\0\1\x08\0\6\4" and frame[28:32] == frame[38:42]:
         return IPv4Address(frame[28:32])
@@ -44,15 +44,15 @@ def announced(frame: bytes) -> Address | None:
 
 
 def arrival(guest: str, mac: str) -> bytes:
-    """The frame that says: the guest with the MAC GUEST runs here now, on the node whose uplink has MAC.
+    """The frame that says: the guest with the MAC GUEST now runs on the node whose uplink has MAC.
 
-    It names no address, so nobody takes it for an answer; QEMU says the same in the same way (its net/announce.c).
+    It names no address, so nobody takes it for an answer. QEMU sends the same frame (its net/announce.c).
     """
     return _reverse_arp(REVERSE_REQUEST, guest, mac)
 
 
 def departure(guest: str, mac: str) -> bytes:
-    """The answer to that: the node whose uplink has MAC speaks for GUEST no more."""
+    """The answer to arrival(): the node whose uplink has MAC no longer answers for GUEST."""
     return _reverse_arp(REVERSE_REPLY, guest, mac)
 
 
@@ -63,12 +63,12 @@ def _reverse_arp(operation: int, guest: str, mac: str) -> bytes:
 
 
 def arrived(frame: bytes) -> str | None:
-    """The MAC of the guest that FRAME says runs where it comes from."""
+    """The MAC of the guest that now runs where FRAME comes from. None if FRAME is no arrival()."""
     return _reverse(REVERSE_REQUEST, frame)
 
 
 def departed(frame: bytes) -> str | None:
-    """The MAC of the guest that FRAME says is spoken for no more where it comes from."""
+    """The MAC of the guest that the sender of FRAME no longer answers for. None if FRAME is no departure()."""
     return _reverse(REVERSE_REPLY, frame)
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whether a tap is a NIC's, and whether two NICs are the same one: asked here, and nowhere else.
+"""Whether a tap belongs to a NIC, and whether two NICs are the same: only this module decides that.
 
-A name alone says nothing: Ganeti gives a tap's name to the next VM the moment that the tap is free. The kernel never
-gives an ifindex twice while a network namespace lives (net/core/dev.c, dev_index_reserve()), so the name with its
-ifindex means one device. The UUID tells which NIC that device was opened for.
+A name alone proves nothing: Ganeti gives the name of a tap to the next VM as soon as the tap is free. The kernel never
+gives an ifindex twice while a network namespace lives (net/core/dev.c, dev_index_reserve()). So name and ifindex
+together mean one device. The UUID tells for which NIC that device was opened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ganeti_vif.nic.nic import Nic
 
 
 class Identity(NamedTuple):
-    """What makes a NIC on this node the one that it is."""
+    """The values that identify a NIC on this node."""
 
     tap: str
     ifindex: int
@@ -28,12 +28,12 @@ def identity_of(nic: Nic) -> Identity:
 
 
 def is_same(nic: Nic, other: Nic | None) -> bool:
-    """Whether OTHER is NIC, behind the same device: what else was said of it may differ."""
+    """Whether OTHER is NIC, behind the same device. Their other values may differ. False if OTHER is None."""
     return other is not None and identity_of(other) == identity_of(nic)
 
 
 def has_tap(nic: Nic, device: Link | None) -> bool:
-    """Whether DEVICE, which the node has by the name of NIC's tap, is NIC's tap. None means that there is none."""
+    """Whether DEVICE, which has the name of NIC's tap on this node, is NIC's tap. False if DEVICE is None."""
     return device is not None and is_tap_of(nic, device.name, device.index)
 
 

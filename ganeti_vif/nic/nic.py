@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A NIC as Ganeti tells us of it: typed values, checked. Made by the doors; nothing deeper parses strings."""
+"""A NIC as Ganeti describes it: typed and checked values. The entries make it; nothing deeper parses strings."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Nic:
-    """A NIC and the tap that it has at the moment. (TAP, INDEX, UUID) is its identity: tap names are reused.
+    """A NIC and its present tap. (TAP, INDEX, UUID) is its identity: tap names are reused.
 
-    TAP_MAC is the MAC that its tap keeps, if it was adopted with another than attach gives. STANDBY if its guest
-    runs on another node: the guest is on its way to this node, or has left it.
+    TAP_MAC is the MAC that its tap keeps, if the NIC was adopted with another MAC than attach gives. STANDBY: its guest
+    runs on another node, because it is on its way to this node or has left it.
     """
 
     instance: str
@@ -69,13 +69,13 @@ class Nic:
 
     @property
     def whom(self) -> str:
-        """What messages call this NIC."""
+        """The name of this NIC in messages."""
         number = self.uuid[:8] if self.number is None else str(self.number)
         return f"{self.instance} NIC {self.name or number} ({self.tap})"
 
     @property
     def netdev(self) -> str:
-        """What Ganeti calls it in QEMU (ganeti lib/hypervisor/hv_kvm/__init__.py:213-228 at 3.0.2)."""
+        """Ganeti's name for it in QEMU (ganeti lib/hypervisor/hv_kvm/__init__.py:213-228 at 3.0.2)."""
         return "-".join(["nic", *self.uuid.split("-")[:3]])
 
     @property
@@ -84,12 +84,12 @@ class Nic:
 
     @cached_property
     def address(self) -> IPv4Address | None:
-        """Its IPv4 address, unless the instance's tag disable_ipv4 says otherwise."""
+        """Its IPv4 address. None if it has none, or if the instance's tag disable_ipv4 disables it."""
         return self.ip if isinstance(self.ip, IPv4Address) and not self._disabled(4) else None
 
     @cached_property
     def address6(self) -> IPv6Address | None:
-        """Its IPv6 address: the one given, or what SLAAC makes of its network's /64 and its MAC (RFC 4291 app. A)."""
+        """Its IPv6 address: the given one, or what SLAAC makes of its network's /64 and its MAC (RFC 4291 app. A)."""
         if self._disabled(6):
             return None
         if isinstance(self.ip, IPv6Address):
@@ -99,16 +99,16 @@ class Nic:
 
     @cached_property
     def macs(self) -> tuple[str, ...]:
-        """Its own MAC, and those that its tags grant."""
+        """Its own MAC, and the MACs that its tags grant."""
         return tuple(dict.fromkeys([self.mac, *self.grants.macs]))
 
     def networks(self, version: int) -> tuple[Prefix, ...]:
-        """The addresses and prefixes of an IP VERSION that are its guest's: its own, and those that its tags grant."""
+        """The addresses and prefixes of IP VERSION that its guest may use: its own, and those that its tags grant."""
         return self._networks[version]
 
     @cached_property
     def _networks(self) -> dict[int, tuple[Prefix, ...]]:
-        """Asked for by nearly every rule, and for every NIC when another's address is looked for."""
+        """Cached: nearly every rule needs it, and so does each search for another NIC with an address."""
         found = {}
         for version, own in ((4, self.address), (6, self.address6)):
             granted = () if self._disabled(version) else self.grants.addresses
@@ -122,7 +122,7 @@ class Nic:
         return eui64(IPv6Network("fe80::/64"), self.mac)
 
     def _disabled(self, version: int) -> bool:
-        # Routed NICs only, as gnt-networking has it (kvm-ifup-custom).
+        # Only for routed NICs, as in gnt-networking (kvm-ifup-custom).
         return self.mode is Mode.ROUTED and f"disable_ipv{version}" in self.tags
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a tap was before its NIC was attached, as text and back; and what of it a detach gives back. Pure."""
+"""The state of a tap before its NIC was attached, as text and back, and what a detach restores of it. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ganeti_vif.engine.state import Object, State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Before:
-    """The device of that INDEX before the first change of ours. BRIDGE is the one that it was a port of."""
+    """The device with that INDEX before our first change. BRIDGE is the bridge that it was a port of."""
 
     index: int
     mac: str | None
@@ -25,15 +25,15 @@ class Before:
 
 
 def places(tap: str) -> tuple[Object, ...]:
-    """What has to be read besides a NIC's needs to know what TAP was."""
+    """What to read, besides a NIC's needs, to know the state of TAP."""
     return (Origin(tap=tap, text=""), Up(device=tap), BridgePort(device=tap, bridge=""))
 
 
 def origin_of(tap: str, wanted: State, actual: State, *, closed: bool) -> Origin | None:
-    """What TAP is now, by what was read as ACTUAL, in all that is WANTED of it. None if it is not there.
+    """The present state of TAP, as far as WANTED would change it. None if TAP does not exist. ACTUAL was read before.
 
-    CLOSED if it is a guest's that somebody else had attached: what we took over is taken away by a detach, and a guest
-    without its filter is connected to nothing.
+    CLOSED: somebody else had attached the guest's tap. The origin then has it down and on no bridge, because a detach
+    removes the filter, and a guest without its filter must be connected to nothing.
     """
     device = actual.get(("link", tap))
     if not isinstance(device, Link) or device.index is None:
@@ -54,7 +54,7 @@ def origin_of(tap: str, wanted: State, actual: State, *, closed: bool) -> Origin
 
 
 def kept(known: Origin, now: Origin) -> Origin:
-    """KNOWN, with what only NOW tells: switches that were not wanted before."""
+    """KNOWN, with the sysctls that only NOW has, because nothing wanted them before."""
     before, later = before_of(known), before_of(now)
     if before is None or later is None:
         return now
@@ -63,7 +63,7 @@ def kept(known: Origin, now: Origin) -> Origin:
 
 
 def before_of(origin: Object | None) -> Before | None:
-    """What ORIGIN says; None if there is none or it is damaged, for then nothing is known."""
+    """The state that ORIGIN describes. None if there is no origin or it is damaged."""
     if not isinstance(origin, Origin):
         return None
     try:
@@ -73,7 +73,7 @@ def before_of(origin: Object | None) -> Before | None:
 
 
 def given_back(tap: str, before: Before, bridges: frozenset[str]) -> Iterator[Object]:
-    """What TAP is again after a detach. A bridge that is not among BRIDGES is gone, and the tap stays without."""
+    """What a detach restores of TAP. If its bridge is not in BRIDGES, the bridge is gone and TAP stays without."""
     yield Link(name=tap, mac=before.mac, mtu=before.mtu, group=before.group)
     yield from (Sysctl(path=path, value=value) for path, value in sorted(before.switches.items()))
     if before.bridge in bridges:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The record of a NIC as text, and back: what a later run needs to know in order to finish or clear an attach."""
+"""The record of a NIC as text, and back: what a later run needs to finish an attach or to clear up after it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ganeti_vif.nic.tags import Control, Grants
 
 VERSION = 1
 PENDING = "pending"
-"""Marks the record of a NIC that Ganeti told us of and that could not be attached: it has no claim to anything yet."""
+"""Marks the record of a pending NIC: Ganeti described it, but it could not be attached. It has no claim yet."""
 STANDBY = "elsewhere"
-"""What a record calls a NIC on standby. Earlier versions wrote it so, and may read it again."""
+"""The key for standby in a record. Earlier versions write and read it under this name."""
 
 
 def record_of(nic: Nic, *, pending: bool = False) -> Record:
-    """The record of NIC. Equal NICs have equal records: sets are sorted. PENDING if it could not be attached."""
+    """The record of NIC. PENDING if it could not be attached. Equal NICs have equal records: sets are sorted."""
     values = {"version": VERSION} | ({PENDING: True} if pending else {}) | _plain(nic)
     for name in ("tap_mac", STANDBY):
         if not values[name]:
-            del values[name]  # an older version, installed again, does not know it
+            del values[name]  # an older version, installed again, does not know these keys
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
 
 
-@lru_cache(maxsize=4096)  # the daemon reads those of a whole node again and again
+@lru_cache(maxsize=4096)  # the daemon parses the records of the whole node again and again
 def nic_of(record: Record) -> Nic:
     """The NIC that RECORD describes. Raises Failure if it is damaged or of another version."""
     try:
@@ -54,7 +54,7 @@ def nic_of(record: Record) -> Nic:
 
 
 def is_pending(record: Record) -> bool:
-    """Whether RECORD, which nic_of() can read, is of a NIC that could not be attached."""
+    """Whether RECORD is of a NIC that could not be attached. RECORD must be readable by nic_of()."""
     return PENDING in json.loads(record.text)
 
 
@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
         case tuple():
             return [_plain(item) for item in value]
         case Nic(grants=grants):
-            # Without grants it is as it was before there were any: an upgrade makes no record differ.
+            # No key if there are no grants, as in versions without grants: so an upgrade changes no record.
             left_out = {"grants"} if grants == Grants() else set()
             names = [field.name for field in fields(value) if field.name not in left_out]
             return {STANDBY if name == "standby" else name: _plain(getattr(value, name)) for name in names}

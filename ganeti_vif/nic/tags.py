@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What tags grant a NIC beside its own MAC and address: more of both, another profile, or no guard at all.
+"""What tags grant a NIC besides its own MAC and address: more of both, another profile, or no guard at all. Pure.
 
-An instance's tags name the NIC by its index, name or UUID: `vif:0:address:192.0.2.8/29`. Pure.
+An instance's tags name the NIC by its index, name or UUID: `vif:0:address:192.0.2.8/29`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ PREFIX, SYNNEFO = "vif:", "synnefo:network:"
 UNGUARDED, ANY_LINK_LOCAL = "vif:unguarded", "vif:any-link-local"
 SYNNEFO_PROFILES = ("protected", "limited", "unprotected")
 MOST = 64
-"""Grants of a NIC, at most: each is a rule or two that packets pass one after the other."""
+"""The largest number of addresses and MACs by tag: packets pass a rule or two for each, one after the other."""
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PROFILE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
 class Control(Enum):
-    """Kinds of control protocols that guests may not speak (docs/guard.md)."""
+    """Kinds of control protocols that a guest may speak only with a tag (docs/guard.md)."""
 
     MULTICAST_ROUTER = "multicast-router"
     REDUNDANCY = "redundancy"
@@ -36,7 +36,7 @@ class Control(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """What a NIC may beside what Ganeti gave it. ADDRESSES are prefixes, single addresses among them."""
+    """What a NIC may use besides what Ganeti gave it. ADDRESSES are prefixes; a single address is a /32 or /128."""
 
     addresses: tuple[Network, ...] = ()
     macs: tuple[str, ...] = ()
@@ -49,7 +49,10 @@ class Grants:
 def grants_of(
     tags: Iterable[str], network_tags: Iterable[str], *, index: int | None, name: str | None, uuid: str
 ) -> Grants:
-    """What TAGS (the instance's) and NETWORK_TAGS grant the NIC. Raises Failure that names the tag it is about."""
+    """What TAGS (the instance's) and NETWORK_TAGS grant the NIC.
+
+    Raises Failure if a tag is malformed, and names it, or if the tags grant more than MOST addresses and MACs.
+    """
     found = Grants()
     for tag in sorted(network_tags):
         if tag == UNGUARDED:
@@ -72,7 +75,7 @@ def grants_of(
 
 
 def _granted(found: Grants, tag: str, names: set[str]) -> Grants:
-    """FOUND and what TAG adds to it, if it is about the NIC with one of these NAMES. Raises ValueError."""
+    """FOUND with what TAG adds, if TAG is about the NIC with one of NAMES. Raises ValueError if TAG is malformed."""
     if tag.startswith(SYNNEFO):
         whom, _, profile = tag.removeprefix(SYNNEFO).rpartition(":")
         if whom not in names:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What may be the tap of a NIC, and why something else may not. Pure.
+"""Which device may be the tap of a NIC, and why another may not. Pure.
 
-An allow-list: a typing error in `ganeti-vif attach --interface` must not take a node's own card away, and what is no
-tap has no guest behind it that the filter would see.
+This is an allow-list. A typing error in `ganeti-vif attach --interface` must not take a node's own card away. Behind
+a device that is no tap there is no guest that the filter would see.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Link
 
 LIST = "ip -details link show type tun"
-"""Lists all taps of a node; of each the kind (`tun type tap`)."""
+"""The command that lists all taps of a node, each with its kind (`tun type tap`)."""
 
 _REASONS = {
     "macvtap": "its frames leave by the card below it, past every bridge and route of ours",
@@ -31,7 +31,7 @@ def refusal(device: Link) -> Failure | None:
 
 
 def missing(tap: str) -> Failure:
-    """What is said of a NIC whose TAP does not exist: it is gone, or there never was one."""
+    """The failure for a NIC whose TAP does not exist: it is gone, or there never was one."""
     return Failure(
         f"there is no device {tap} (and a NIC without one, as with vhost-user, cannot be filtered)",
         f"see: {LIST}",

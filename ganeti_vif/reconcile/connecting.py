@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whether a network can be connected with a mode and a link on this node. Ganeti checks neither bridge nor table then
-(ganeti lib/cmdlib/network.py:516 at 3.0.2), and the first instance there would fail to start."""
+"""Whether a network can be connected with a mode and a link on this node. Ganeti itself checks neither the bridge nor
+the table (ganeti lib/cmdlib/network.py:516 at 3.0.2), so the first instance there would fail to start."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ganeti_vif.system import openvswitch, ssconf, tables
 from ganeti_vif.system.node import Node
 
 AUTO = "auto"
-"""A link that Ganeti replaces by the cluster's (ganeti constants.VALUE_AUTO): which one is not told here."""
+"""Ganeti replaces this link by the cluster's default (ganeti constants.VALUE_AUTO). We do not learn which one it is."""
 
 
 def refusal(mode: str | None, link: str | None, config: Config, node: Node) -> Failure | None:
-    """Why no instance of a network with MODE and LINK could start here; None if one could, or none is meant to.
+    """Why no instance of a network with MODE and LINK could start on this node.
 
-    What exists is fine, whoever made it. The caller holds the lock `node`. Raises Failure if the node cannot be read.
+    Returns None if one could start, or if this node runs no instances. A bridge, table or switch that exists is fine,
+    no matter who made it. The caller holds the lock `node`. Raises Failure if the node cannot be read.
     """
     if not link or link == AUTO or not ssconf.vm_capable():
         return None
@@ -35,7 +36,7 @@ def refusal(mode: str | None, link: str | None, config: Config, node: Node) -> F
 
 
 def _bridged(link: str, config: Config, node: Node) -> Failure | None:
-    """A bridge of a family is made by the hook that follows, if it can be."""
+    """The hook that follows makes a missing bridge of a family, so this only asks whether it can be made."""
     family = config.private_network(link)
     if family is None:
         found = node.devices([link]).by_name.get(link)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Which configuration this node works by, and who may change that.
 
-The file in /etc is what an administrator edits, and may be half done at any moment. What the daemon, the responder,
-Ganeti's script and its hooks work by is the configuration in force: a copy of that file, taken when somebody said so
-(`setup` and `reconcile`, a start or reload of the daemon). It lies in one place, /run/ganeti-vif/configuration.json,
-and is owned by whoever holds the lock `node`: so nobody makes a node what another one's older configuration says.
+An administrator edits the file in /etc, and it may be half done at any moment. The daemon, the responder, Ganeti's
+script and its hooks work by the configuration in force. It is a copy of that file, and somebody takes it explicitly
+(`setup` and `reconcile`, a start or reload of the daemon). There is one copy, /run/ganeti-vif/configuration.json, and
+the holder of the lock `node` owns it. So no program changes a node to an older configuration than the others use.
 
     edit the file     nothing changes; check, status and doctor say that it is not in force
     put_in_force()    the copy is replaced; from here on everybody works by it
     dies here         the daemon makes the node what the copy says
 
-Nothing is in force before the first of them (a boot, a fresh package): then the file itself counts.
+After a boot or in a fresh package no copy exists yet. Until the first copy the file itself counts.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from ganeti_vif.system import in_force as copy
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """A CONFIG, and the STAMP of the copy that it was made of; None if it was made of the file itself."""
+    """CONFIG, and the STAMP of the copy it was read from. STAMP is None if CONFIG was read from the file itself."""
 
     config: Config
     stamp: copy.Stamp
 
     def is_old(self) -> bool:
-        """Whether another configuration was put in force since. Raises Failure if that cannot be found out."""
+        """Whether another configuration was put in force since. Raises Failure if the copy cannot be looked at."""
         return copy.stamp() != self.stamp
 
     def kept(self) -> InForce:
-        """The same CONFIG, kept although the copy that is there now cannot be used."""
+        """The same CONFIG with the stamp of the present copy: for a caller that cannot use that copy."""
         stamp = copy.stamp()
         return self if stamp == self.stamp else replace(self, stamp=stamp)
 
 
 def in_force(path: str = source.PATH) -> InForce:
-    """The configuration in force. A copy of another file than PATH is not meant: then the file at PATH counts.
+    """The configuration in force. If the copy was taken of another file than PATH, the file at PATH counts.
 
-    Raises Failure if it cannot be read, or is wrong.
+    Raises Failure if the configuration cannot be read, or is wrong.
     """
-    stamp = copy.stamp()  # before the text: if that is replaced meanwhile, is_old() says so
+    stamp = copy.stamp()  # before the text: if somebody replaces the copy in between, is_old() says so
     known = _copy()
     if known is None or known.path != path:
         return InForce(parse.load(path), stamp)
@@ -54,10 +54,10 @@ def in_force(path: str = source.PATH) -> InForce:
 
 
 def put_in_force(path: str = source.PATH) -> InForce:
-    """Let everybody work by the file at PATH from now on, and return what it says.
+    """Put the file at PATH in force for all programs, and return its configuration.
 
-    Raises Failure if the file is wrong; what was in force stays in force then. Whoever changes the node's networks
-    after it holds the lock `node` before it.
+    Raises Failure if the file cannot be read or is wrong. The old configuration then stays in force. If the caller
+    changes the node's networks afterwards, it takes the lock `node` before this call.
     """
     given = source.read(path)
     config = parse.config_of(given)
@@ -65,9 +65,9 @@ def put_in_force(path: str = source.PATH) -> InForce:
 
 
 def put_down(path: str = source.PATH) -> InForce:
-    """Let everybody work by the configuration in force without its private networks and public links.
+    """Put the configuration in force again without its private networks and public links.
 
-    Raises Failure. The caller holds the lock `node`.
+    Raises Failure if it cannot be read, is wrong, or cannot be written. The caller holds the lock `node`.
     """
     known = _copy()
     given = source.without_networks(known if known and known.path == path else source.read(path))
@@ -76,15 +76,15 @@ def put_down(path: str = source.PATH) -> InForce:
 
 def _put(given: Source, config: Config) -> InForce:
     text = source.to_json(given)
-    if text != copy.read():  # the same again is no news: nobody has to read it
+    if text != copy.read():  # the same text keeps its stamp, so that nobody reads it again
         copy.write(text, like=given.path)
     return InForce(config, copy.stamp())
 
 
 def unapplied(path: str = source.PATH) -> Failure | None:
-    """Why the file at PATH is not what is in force, or None if it is, or if nothing is in force.
+    """Why the file at PATH is not in force. None if it is in force, or if nothing is in force.
 
-    A comment more is no difference.
+    A change of comments only does not count. Raises Failure if the copy is damaged or cannot be read.
     """
     known = _copy()
     if known is None:
@@ -105,7 +105,7 @@ def unapplied(path: str = source.PATH) -> Failure | None:
 
 
 def _copy() -> Source | None:
-    """What lies in the one place, or None. Raises Failure."""
+    """The copy in force, or None if there is none. Raises Failure if it is damaged or cannot be read."""
     text = copy.read()
     try:
         return source.from_json(text) if text is not None else None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""How a public link gets another table or uplink while guests use it, without a moment in which they have none. Pure.
+"""How a public link gets another table or uplink while guests use it, without an interruption. Pure.
 
-The new way is complete before any packet takes it: routes and rules first, then the chains whose marks lead there, and
-what is left of the old way goes last, when nothing carries its mark any more.
+The new path is complete before any packet takes it. Routes and rules come first, then the chains whose marks lead to
+them. What is left of the old path goes last, when no packet carries its mark any more.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from ganeti_vif.kernel.netlink.links import Devices
 
 
 def without_a_gap(changes: Iterable[Change], dead: Collection[object], ready: Collection[str]) -> tuple[Change, ...]:
-    """CHANGES of the whole node, in that order. Nothing that is among the DEAD, the keys of what NICs without a tap
-    left, is kept for longer; and no way leads to a device that is not READY."""
+    """CHANGES of the whole node in that order.
+
+    DEAD are the keys of what NICs without a tap left: their removal is not delayed. READY are device names: a route or
+    rule to a device that is not READY is not made first.
+    """
     first: list[Change] = []
     then: list[Change] = []
     last: list[Change] = []
@@ -35,7 +38,7 @@ def without_a_gap(changes: Iterable[Change], dead: Collection[object], ready: Co
 
 
 def ready(devices: Devices, actual: State) -> frozenset[str]:
-    """The devices that are up and, if they are taps, filtered, by what was read as ACTUAL."""
+    """The devices that are up. A tap counts only if ACTUAL, what was read from the node, has its filter too."""
     return frozenset(
         name
         for name, device in devices.by_name.items()
@@ -44,7 +47,7 @@ def ready(devices: Devices, actual: State) -> frozenset[str]:
 
 
 def moved(public: Iterable[Public], changes: Iterable[Change]) -> frozenset[str]:
-    """The names of the links of PUBLIC that get another table, or another uplink, by CHANGES."""
+    """The names of the links in PUBLIC that get another table or uplink through CHANGES."""
     made = [change.wanted for change in changes if isinstance(change, Make)]
     marks = {thing.mark for thing in made if isinstance(thing, Rule)}
     uplinks = {thing.name for thing in made if isinstance(thing, Chain)}

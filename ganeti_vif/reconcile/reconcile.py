@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The whole node set up or reconciled, and its neighbours told what they would else find out too late."""
+"""Set up or reconcile the whole node, and tell its neighbours what they would otherwise notice too late."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ganeti_vif.system.node import Node
 
 
 def reconcile(config: Config, node: Node) -> Survey:
-    """Make NODE what it should be, and announce the NICs whose link has moved to another uplink or table.
+    """Make NODE what it should be, and announce the NICs whose link moved to another uplink or table.
 
     Raises Failure if something could not be done. The caller holds the locks `node` and `nics`.
     """
@@ -38,10 +38,11 @@ def set_up(
     dry_run: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[list[Change], list[Failure]]:
-    """Set up the networks PRIVATE and the public links of CONFIG. Returns the changes and what could not be set up.
+    """Set up the networks PRIVATE and the public links of CONFIG. Returns the changes, and what could not be set up.
 
-    If a public link moves on which NICs live, the whole node is reconciled instead: the link's marks and theirs, its
-    routes and theirs change together, or they would be cut off. Raises Failure; the caller holds the lock `node`.
+    If live NICs use a public link that moves, this reconciles the whole node instead. The marks and routes of the link
+    and of its NICs must change together, or the NICs would be cut off. Raises Failure if the node cannot be read or
+    something could not be done. The caller holds the lock `node`.
     """
     consumer, families = config.bindings.consumer, (*config.private, *private)
     planned, refused = setup.setup(private, config.public, node, consumer=consumer, families=families, dry_run=True)

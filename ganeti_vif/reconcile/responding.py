@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the responder says of itself, and what an administrator must know about it."""
+"""What the responder says about itself, and what an administrator must know about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nfdhcpd_bridge import files
 
 
 def look(config: Config) -> tuple[dict[str, Any] | None, list[Failure]]:
-    """The responder's state, None if none runs, and what is wrong with it. Where it is not wanted nobody is asked."""
+    """The responder's state (None if it does not run), and what is wrong with it. (None, []) if CONFIG needs none."""
     if not config.responds:
         return None, []
     directory = config.bindings.directory

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What no survey of the kernel can see: whether Ganeti would call us, whether our daemons run, and what they say."""
+"""What no survey of the kernel sees: whether Ganeti would call us, whether our daemons run, and what they report."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ganeti_vif.system import settings, units
 from ganeti_vif.system.ask import ask
 
 PATIENCE = 2.0
-"""Seconds for the daemon's answer: who looks has no more."""
+"""How many seconds to wait for the daemon's answer."""
 GANETI = ("/usr/lib/ganeti", "/usr/local/lib/ganeti", "/var/lib/ganeti")
-"""Where Ganeti is, of the package or of an own build, or keeps its data. /etc/ganeti is no sign of it: we are there."""
+"""Where Ganeti (a package or an own build) or its data is. /etc/ganeti proves nothing: our own package is there."""
 NIC_SETUP = ("/usr/lib/ganeti/kvm-nic-setup", "/usr/lib/ganeti/*/usr/lib/ganeti/kvm-nic-setup")
-"""What runs network/MODE/{up,down}, from Ganeti 3.2 on (tools/kvm-nic-setup.in)."""
+"""The program that runs network/MODE/{up,down}, since Ganeti 3.2 (tools/kvm-nic-setup.in)."""
 
 
 @dataclass(slots=True)
 class Services:
-    """What the daemon and the responder say of themselves, None if they do not run; and what is wrong with them all."""
+    """What the daemon and the responder report (None if one does not run), and what is wrong with all services."""
 
     daemon: dict[str, Any] | None
     responder: dict[str, Any] | None
@@ -35,20 +35,20 @@ class Services:
 
 
 def trouble(config: Config, path: str = source.PATH) -> list[Failure]:
-    """What is wrong with the services, as look() finds it, for a caller that needs nothing else of them."""
+    """What is wrong with the services, as look() finds it. Raises Failure as look() does."""
     return look(config, path).trouble
 
 
 def look(config: Config, path: str = source.PATH) -> Services:
-    """Ask the daemon and the responder, read whom Ganeti would call, and whether the file at PATH is in force.
+    """Ask the daemon and the responder, find out whom Ganeti would call, and whether the file at PATH is in force.
 
-    CONFIG is what is in force. Raises Failure only if that cannot be found out.
+    CONFIG is the configuration in force. Raises Failure if the copy in force is damaged or cannot be read.
     """
     state = daemon_state()
     responder, failures = responding.look(config)
     whom = calls()
     findings = [*services.scripts(whom), *services.hooks(whom)]
-    # What the responder's own look found of one that does not run says more than that it does not.
+    # If the responder does not run, responding.look() has said so already, and in more detail.
     known = responder is not None or bool(failures)
     for daemon in daemons(config, runs=state is not None, responds=known):
         findings += services.stopped(daemon)
@@ -59,13 +59,13 @@ def look(config: Config, path: str = source.PATH) -> Services:
 
 
 def daemon_state() -> dict[str, Any] | None:
-    """What ganeti-vifd says of itself; None if it does not run or does not answer."""
+    """The state of ganeti-vifd. None if it does not run, or does not answer in PATIENCE seconds."""
     answer = ask("state", {}, patience=PATIENCE)
     return json.loads(answer[1]) if answer else None
 
 
 def calls() -> Calls:
-    """Whom Ganeti would call on this node."""
+    """The scripts and hooks that Ganeti would call on this node."""
     shipped = services.SHIPPED
     return Calls(
         ganeti=any(settings.exists(path) for path in GANETI),
@@ -76,7 +76,7 @@ def calls() -> Calls:
 
 
 def daemons(config: Config, *, runs: bool, responds: bool) -> tuple[Daemon, ...]:
-    """The daemons that this configuration needs. RUNS the daemon, RESPONDS the responder."""
+    """The daemons that CONFIG needs. RUNS: ganeti-vifd runs. RESPONDS: the responder runs."""
     systemd = units.systemd()
     found = [("ganeti-vifd", "nobody repairs this node, or clears up after its VMs", runs)]
     found += [("ganeti-vif-responder", "guests get no address", responds)] if config.responds else []

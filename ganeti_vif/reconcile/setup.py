@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Setting up and tearing down what a node needs before any VM: private networks and public links.
+"""Set up and tear down what a node needs before any VM: private networks and public links.
 
-Each private network and each public link is a unit: it is set up whole or not at all, and one that cannot be set up
-does not keep the others from it. At boot, a node with 99 good networks is better than one with none.
+Each private network and each public link is a unit: it is set up whole or not at all. If one unit cannot be set up, the
+others still are. At boot, a node with 99 good networks is better than a node with none.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from host_setup.private import MADE, OURS, networks, obstacle, seclusion, tunnel
 Progress = Callable[[int, int], None]
 
 TOGETHER = 64
-"""How many devices are removed at once: enough to be fast, few enough to let others have the kernel's lock."""
+"""How many devices to remove at once: enough to be fast, few enough that others get the kernel's lock in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A private network or a public link, with all that it needs. LEAVING is what was its own and is so no more."""
+    """A private network or a public link, with all that it needs. LEAVING: its objects that it no longer needs."""
 
     name: str
     wanted: State
@@ -46,8 +46,8 @@ class Unit:
 
 @dataclass(slots=True)
 class Layout:
-    """What should be here, unit by unit, and what cannot be, with the reason. BASE comes before all units. IDLE is what
-    nothing here needs any more."""
+    """What should be here, unit by unit, and what cannot be (REFUSED, with the reason). BASE comes before all units.
+    IDLE is what nothing here needs any more."""
 
     base: State = field(default_factory=dict)
     idle: State = field(default_factory=dict)
@@ -64,8 +64,8 @@ class Layout:
         return state(thing for unit in self.units for thing in unit.leaving.values())
 
     def exchanged(self, actual: State) -> Iterator[tuple[Unit, tuple[Change, ...]]]:
-        """The units that get something else in the place of what they had, with what that takes: each by itself, for
-        between the removal and the making its guests are cut off."""
+        """The units that replace objects of theirs, each with its changes. Each unit is done by itself: its guests are
+        cut off between the removal and the making."""
         for unit in self.units:
             if gone := unit.leaving.keys() & actual.keys():
                 kept = {key: thing for key, thing in actual.items() if key not in gone}
@@ -81,11 +81,11 @@ def layout(
     consumer: Consumer = Consumer.RESPONDER,
     families: Iterable[Private] = (),
 ) -> Layout:
-    """What these networks and links need on a node with these DEVICES.
+    """What these networks and links need on a node with these DEVICES. What cannot be set up is in REFUSED.
 
-    NODE tells it from other nodes; ADVERTISED are the devices that would lose their router: public.obstacle().
-    CONSUMER reads the bindings: a real NFDHCPD has needs of its own. FAMILIES are all private networks of the node, if
-    PRIVATE is a part of them.
+    NODE is this node's identity. ADVERTISED are the devices that would lose their router (public.obstacle()).
+    CONSUMER reads the bindings: a real NFDHCPD needs more than the responder. FAMILIES are all
+    private networks of the node, if PRIVATE is a part of them.
     """
     queued = consumer is Consumer.NFDHCPD
     links = {name: device.link for name, device in devices.by_name.items()}
@@ -107,7 +107,7 @@ def layout(
             result.refused.append(reason)
     bridged = bool(result.units)
     if bridged or _in_our_care(links):
-        # Before any bridge: each is out of the node's reach from the moment it exists.
+        # Before any bridge: each bridge is out of the node's reach from the moment it exists.
         shared = tunnels(families or private)
         result.base = state([*seclusion(), *([shared] if shared.rules else [])])
         result.idle = {} if shared.rules else {shared.key: shared}
@@ -119,13 +119,13 @@ def layout(
     if queued:
         result.units.append(Unit("NFDHCPD", state(queues())))
         if bridged:
-            # A unit of its own: where it cannot be loaded, routed guests are heard all the same.
+            # A unit of its own: if the module cannot be loaded, NFDHCPD still hears routed guests.
             result.units.append(Unit("NFDHCPD on bridges", state([module()])))
     return result
 
 
 def _in_our_care(links: Mapping[str, Link]) -> set[str]:
-    """The bridges that carry one of our marks, whether the configuration names them or flags once did."""
+    """The bridges that carry one of our marks, no matter whether the configuration or a command's flags named them."""
     return {name for name, link in links.items() if link.kind == "bridge" and link.group in OURS}
 
 
@@ -139,10 +139,11 @@ def setup(
     dry_run: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[list[Change], list[Failure]]:
-    """Make what is missing and repair what drifted. Returns the changes and what could not be set up. FAMILIES are all
-    private networks of the node, if PRIVATE is a part of them.
+    """Make what is missing and repair what is different. Returns the changes, and what could not be set up.
+    FAMILIES are all private networks of the node, if PRIVATE is a part of them.
 
-    The caller holds the lock `node`.
+    Raises Failure if the node cannot be read, or if what all networks need cannot be made. The caller holds the lock
+    `node`.
     """
     devices = node.devices()
     plan = layout(private, public, devices, identity(), node.advertised_to(), consumer, families)
@@ -166,7 +167,7 @@ def setup(
 
 
 def unusable(profiles: Iterable[Profile], node: Node) -> list[Failure]:
-    """What is wrong with each of PROFILES that no NIC could have."""
+    """What is wrong with each of PROFILES that no NIC can use."""
     found = []
     for profile in profiles:
         try:
@@ -180,20 +181,20 @@ def unusable(profiles: Iterable[Profile], node: Node) -> list[Failure]:
 
 
 def _apply(changes: Sequence[Change], node: Node, progress: Progress) -> None:
-    """All CHANGES in one go, ordered by kind over all networks: all devices, then all switches, then all ports, …
+    """Apply all CHANGES at once, ordered by kind over all networks: all devices, then all switches, then all ports, ...
 
-    Interrupted, what is made stays: to take 4000 networks back takes longer than to make them, each thing is good
-    without those after it, and the next setup makes the rest.
+    An interruption keeps what is made. To remove 4000 networks takes longer than to make them, each object is good
+    without the ones after it, and the next setup makes the rest.
 
-    Not only because it is one undo: a bridge that is up sends every new device of the node through multicast
-    snooping and IPv6 once more, so 4000 networks made one after the other take five times as long.
+    There is a second reason to apply them at once. A bridge that is up passes every new device of the node through
+    multicast snooping and IPv6 once more, so 4000 networks made one after the other take five times as long.
     """
     count = itertools.count()
     apply(changes, node, lambda change: progress(next(count), len(changes)), keep=True)
 
 
 def _one_by_one(plan: Layout, node: Node, progress: Progress) -> list[Change]:
-    """Something could not be done, and everything was taken back: find out what it was, and set up all the rest."""
+    """Something failed and everything was undone. Find out what it was, and set up all the rest."""
     actual = node.read(plan.wanted.values())
     done = list(difference(plan.base, actual))
     apply(done, node)
@@ -218,11 +219,12 @@ def teardown(
     dry_run: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> tuple[list[Change], list[Failure]]:
-    """Take away what setup made. Refuses, with the names of their taps, networks and links that VMs still use.
+    """Remove what setup made. If VMs still use a bridge or link, remove nothing and return the reasons.
 
-    QUEUED: the chain of NFDHCPD's queues stays, for other networks need it. OTHERS that carry our mark go too: they
-    were configured once, or made by flags. What was there before us stays, without our mark; sysctls stay. The caller
-    holds the lock `node`. Raises Interrupted between two changes: the next teardown does the rest.
+    QUEUED: the chain of NFDHCPD's queues stays, because other networks need it. OTHERS: remove also other bridges and
+    devices with our mark, made by an older configuration or by flags. Objects older than our mark stay, without the
+    mark. Sysctls stay. Raises Failure if something cannot be read or removed. Raises Interrupted between two changes:
+    the next teardown does the rest. The caller holds the lock `node`.
     """
     devices = node.devices()
     links = {name: device.link for name, device in devices.by_name.items()}
@@ -235,7 +237,7 @@ def teardown(
     refused = [*_bridges_in_use(bridges, own, devices), *_links_in_use(public, node)]
     if refused:
         return [], refused
-    # With each bridge the uplink that it has, whatever the configuration says of it by now.
+    # Each bridge goes with the uplink that it really has, whatever the configuration says now.
     names = own | {port.name for bridge in bridges for port in ports.get(bridge, [])}
     ours = state(links[name] for name in names & links.keys() if links[name].group in MADE)
     for link in public:
@@ -253,13 +255,13 @@ def teardown(
         rest = [c for c in changes if not (isinstance(c, Remove) and isinstance(c.actual, Link))]
         clear([c for c in rest if subject(c).key not in last], node)
         _remove(leaving, node, progress)
-        clear([c for c in rest if subject(c).key in last], node)  # no bridge is without it for a moment
+        clear([c for c in rest if subject(c).key in last], node)  # last: no bridge exists without it
         node.forget_tables()
     return changes, []
 
 
 def _remove(names: Sequence[str], node: Node, progress: Progress) -> None:
-    """Remove the devices with these NAMES. Raises Failure, and Interrupted."""
+    """Remove the devices NAMES. Raises Failure if that fails, and Interrupted between two groups of devices."""
     with RUN.busy():
         for start in range(0, len(names), TOGETHER):
             RUN.due()

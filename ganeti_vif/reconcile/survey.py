@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What this whole node should be, by its configuration and its records, against what it is.
+"""Compare what this whole node should be, by its configuration and its records, with what it is.
 
-Check, reconcile and status are this survey: printed, done, or shown.
+`check` prints this survey, `reconcile` does it and `status` shows it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,11 @@ from host_setup.nfdhcpd import unheard
 
 @dataclass(slots=True)
 class Survey:
-    """The node at one moment. NICS are alive, DEAD have lost their taps, WANTED has the keys of each tap's own things.
-    DAMAGED are the taps of records that cannot be read.
-    PENDING are the taps of NICs that could not be attached when Ganeti asked for it.
+    """The node at one moment. NICS are alive, DEAD NICs have lost their taps. WANTED has the keys of each tap's own
+    objects. DAMAGED are the taps of records that cannot be read. PENDING are the taps of pending NICs.
 
-    TROUBLE is what no change of ours can mend; CHANGES are what would make the node right. MOVED are the NICs whose
-    public link gets another table or uplink by them: their neighbours have to hear of it.
+    TROUBLE is what no change of ours can repair. CHANGES would make the node right. MOVED are the NICs whose public
+    link gets another table or uplink by CHANGES: their neighbours must be told.
     """
 
     devices: Devices
@@ -56,7 +55,7 @@ class Survey:
 
     @property
     def findings(self) -> list[str]:
-        """What is not as it should be, a line each; the most urgent first."""
+        """What is wrong, one line each. The most urgent comes first."""
         pending = [nic for nic in self.nics if nic.tap in self.pending]
         return [
             *(f"not attached: {nic.whom}, to {nic.link}; NIC {nic.uuid}" for nic in pending),
@@ -66,7 +65,7 @@ class Survey:
 
 
 def survey(config: Config, node: Node) -> Survey:
-    """Look at the whole node."""
+    """Compare the whole node. Trouble with single NICs goes to TROUBLE. Raises Failure if the node cannot be read."""
     found = Survey(node.devices())
     plan = layout(
         config.private, config.public, found.devices, identity(), node.advertised_to(), config.bindings.consumer
@@ -100,8 +99,8 @@ def survey(config: Config, node: Node) -> Survey:
     left = {key: thing for nic in found.dead for key, thing in removable(nic, config, node).items()}
     places = [*desired.values(), *left.values(), *plan.leaving.values()]
     actual = node.read(places, found.devices) | ours
-    # By its mark alone something might go that a NIC in trouble lives on: a mistake in the configuration would cut it
-    # off. So while a live NIC is in trouble, only what dead ones left is removed.
+    # Removal by mark alone could take what a NIC in trouble lives on: a mistake in the configuration would cut the NIC
+    # off. So while a live NIC is in trouble, only what dead NICs left is removed.
     stale = left.keys() if in_trouble else {*left, *ours} - profile.idle(config.profiles)
     exchanged = list(plan.exchanged(actual))
     rest = {key: thing for key, thing in desired.items() if not any(key in unit.wanted for unit, _ in exchanged)}
@@ -112,8 +111,8 @@ def survey(config: Config, node: Node) -> Survey:
 
 
 def stranded(config: Config, node: Node, known: Iterable[Failure]) -> list[Failure]:
-    """Why routed NICs of guests that run here could not be attached any more by CONFIG: their link is not in it, or
-    their addresses are in none of its subnets. What is KNOWN of the link itself is not said again."""
+    """Why CONFIG could not attach routed NICs of guests that run here: it lacks their link, or no subnet of it has
+    their addresses. Failures that repeat KNOWN ones are left out. Raises Failure if the node cannot be read."""
     found = Survey(node.devices())
     failures = []
     for nic in _recorded(found):
@@ -131,7 +130,7 @@ def _origins_of_nobody(found: Survey) -> State:
 
 
 def _unheard(config: Config, found: Survey) -> Iterator[Failure]:
-    """The bridges of others whose guests NFDHCPD is to serve and does not hear."""
+    """Failures for bridges of others: NFDHCPD should serve their guests, but does not hear them."""
     if config.bindings.consumer is not Consumer.NFDHCPD:
         return
     guests: dict[str, list[Nic]] = {}
@@ -149,9 +148,9 @@ def _unheard(config: Config, found: Survey) -> Iterator[Failure]:
 
 
 def _orphans(ours: State, found: Survey) -> set[str]:
-    """The live taps that carry a NIC's filter of ours and have no record: it was lost or damaged.
+    """The live taps with our filter for a NIC, but without a record: the record was lost or damaged.
 
-    Their filter must not go for want of a record: it would leave a guest open that was closed.
+    The filter must stay although the record is missing. Without it a closed guest would be open.
     """
     known = {nic.tap for nic in (*found.nics, *found.dead)}
     guarded = {
@@ -159,12 +158,12 @@ def _orphans(ours: State, found: Survey) -> set[str]:
         for thing in ours.values()
         if isinstance(thing, Chain) and thing.hook == "ingress" and thing.policy == "drop" and thing.device
     }
-    # An old kernel drops a chain with its device; a new one keeps it by name: then it is the name's next owner's.
+    # An old kernel drops a chain with its device. A new kernel keeps it by name, for the next device with that name.
     return {device for device in guarded if device in found.devices.by_name} - known
 
 
 def _attached_since(tap: str, found: Survey) -> bool:
-    """Whether TAP has its record by now, which attach writes before the filter: the next look sees all of it."""
+    """Whether TAP has its record by now. Attach writes it before the filter, so the next survey sees both."""
     try:
         record = records.record_of(tap)
         return record is not None and has_tap(nic_of(record), found.devices.link(tap))
@@ -173,8 +172,8 @@ def _attached_since(tap: str, found: Survey) -> bool:
 
 
 def _recorded(found: Survey) -> Iterable[Nic]:
-    """Who was here first comes first (an ifindex only grows), and who could not be attached comes last: of two that
-    claim one address, the other must not get it."""
+    """The NICs by age (an ifindex only grows), pending ones last: if two NICs claim one address, the NIC that is
+    attached keeps it."""
     nics = []
     for record in records.read_all():
         if record.tap.startswith("."):
@@ -190,8 +189,8 @@ def _recorded(found: Survey) -> Iterable[Nic]:
 
 
 def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node, found: Survey) -> frozenset[Key]:
-    """Add what NIC needs to DESIRED; returns the keys of what is its own. Raises Failure if it cannot have it, or if
-    another NIC of those that were FOUND has it."""
+    """Add what NIC needs to DESIRED, and return the keys of its own objects. Raises Failure if NIC cannot have them, or
+    if another NIC in FOUND has one of them."""
     context = context_of(nic, config, node)
     if failure := obstacle(nic, context):
         raise failure
@@ -208,7 +207,7 @@ def _join(desired: dict[Key, Object], nic: Nic, config: Config, node: Node, foun
 
 
 def reconcile(config: Config, node: Node) -> Survey:
-    """Make the node what it should be, as far as possible; then raise one Failure that names what could not be done.
+    """Make the node what it should be, as far as possible. Raises one Failure that names what could not be done.
 
     The caller holds the locks `node` and `nics`.
     """
