@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, in_brackets, one_line
 from ganeti_vif.engine.naming import finding
-from ganeti_vif.ganeti.hook import Hook, Instance, hook_of
+from ganeti_vif.ganeti.hook import Hook, InstanceNow, hook_of
 from ganeti_vif.lifecycle.refresh import refresh
 from ganeti_vif.reconcile import connecting, services
 from ganeti_vif.reconcile import reconcile as whole_node
@@ -64,7 +64,7 @@ def instance(hook: Hook) -> int:
     return 0
 
 
-def in_step(hook: Hook, told: Instance, config: Config, node: Node) -> None:
+def in_step(hook: Hook, told: InstanceNow, config: Config, node: Node) -> None:
     """Do what instance() does. The caller holds the lock `nics`. Raises Failure if something could not be done."""
     for nic, changes in refresh(told.former_name, told.name, told.tags, told.networks, config, node):
         for change in changes:
@@ -93,7 +93,7 @@ def set_up(hook: Hook) -> int:
 def node_add(hook: Hook) -> int:
     """Set up the node that was added. The other nodes are set up already."""
     here = os.uname().nodename
-    if hook.node is None or hook.node.partition(".")[0] == here.partition(".")[0]:
+    if hook.node_name is None or hook.node_name.partition(".")[0] == here.partition(".")[0]:
         return set_up(hook)
     return 0
 

@@ -104,7 +104,7 @@ def _take(nic: Nic, config: Config, node: Node, outcome: Outcome, *, dry_run: bo
 
 
 def _is_recorded(nic: Nic) -> bool:
-    record = records.record_of(nic.tap)
+    record = records.read_record(nic.tap)
     try:
         known = nic_of(record) if record else None
     except Failure:

@@ -209,7 +209,7 @@ def attach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int
     """Attach a NIC, described by flags or by Ganeti's environment."""
     if not _environment_of(given) and not environment.get("INTERFACE"):
         given.wrong("which NIC? say at least --instance, --interface, --mac, --mode and --link")
-    nic = ganeti.nic_of(_environment_of(given) or environment, tap_index)
+    nic = ganeti.parse_nic(_environment_of(given) or environment, tap_index)
     config = known(given)
     with lock.held("nics"), Node() as node:
         changes = up(nic, config, node, dry_run=given.dry_run)

@@ -375,7 +375,7 @@ class Lives:
 
 def _recorded_state(tap: str) -> tuple[State, Nic | None]:
     """What the record of TAP says. Raises Failure if it cannot be read."""
-    record = records.record_of(tap)
+    record = records.read_record(tap)
     nic = recorded(tap) if record else None
     if record is None or nic is None:
         return State.UNKNOWN, None

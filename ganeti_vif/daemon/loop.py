@@ -33,7 +33,7 @@ from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.daemon.trouble import Trouble
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.kernel import scheduling
-from ganeti_vif.kernel.netlink.events import Changed, Gone, Unfiltered
+from ganeti_vif.kernel.netlink.events import Changed, DeviceGone, Unfiltered
 from ganeti_vif.kernel.netlink.events import Event as Heard
 from ganeti_vif.lifecycle.recorded import is_routed
 from ganeti_vif.nic.life import Event
@@ -83,7 +83,7 @@ class Loop:
     def hear(self, event: Heard) -> None:
         """Plan what EVENT asks for."""
         match event:
-            case Gone(name=name):
+            case DeviceGone(name=name):
                 if records.exists(name) or self._lives.knows(name):
                     self._timers.at(_now(), Happen(name, Event.CHANGED))
                     self._try_again()

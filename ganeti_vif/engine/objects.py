@@ -22,7 +22,7 @@ ETHERNET_MTU = 1500
 """The MTU of a device if nobody sets another one."""
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
+Prefix = IPv4Network | IPv6Network
 Key = tuple[Hashable, ...]
 
 
@@ -224,7 +224,7 @@ class Route:
     """
 
     table: int
-    destination: Network
+    destination: Prefix
     device: str | None = None
     gateway: Address | None = None
     kind: str = "unicast"

@@ -44,7 +44,7 @@ def uuid_of(environment: Mapping[str, str]) -> str:
     return _Variables(environment).required("INTERFACE_UUID", _matching(_UUID, "a UUID"))
 
 
-def nic_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Nic:
+def parse_nic(environment: Mapping[str, str], index_of: Callable[[str], int]) -> Nic:
     """The NIC in ENVIRONMENT. INDEX_OF gives the ifindex of its tap. Raises Failure if a variable or tag is missing or
     malformed, or if INDEX_OF does."""
     variables = _Variables(environment)
@@ -205,4 +205,4 @@ def vlans(text: str) -> Vlans:
     return Vlans(untagged, tagged - {untagged})
 
 
-__all__ = ["is_communication_tap", "mac", "mac_prefix", "network_of", "nic_of", "tags", "tap_of", "uuid_of", "vlans"]
+__all__ = ["is_communication_tap", "mac", "mac_prefix", "network_of", "parse_nic", "tags", "tap_of", "uuid_of", "vlans"]

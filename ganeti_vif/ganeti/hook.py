@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.ganeti.environment import network_of, nic_of, tags
+from ganeti_vif.ganeti.environment import network_of, parse_nic, tags
 from ganeti_vif.nic.nic import Network, Nic
 
 _NIC = re.compile(r"INSTANCE_NIC([0-9]{1,3})_UUID")
@@ -27,10 +27,10 @@ class Hook:
 
     path: str
     phase: str
-    node: str | None = None
+    node_name: str | None = None
     mode: str | None = None
     link: str | None = None
-    instance: Instance | None = None
+    instance: InstanceNow | None = None
     migration: Migration | None = None
 
     @property
@@ -55,7 +55,7 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
+class InstanceNow:
     """An instance as a hook describes it. NETWORKS are by the UUID of the NIC: None for a NIC without a network."""
 
     name: str
@@ -72,7 +72,7 @@ def hook_of(environment: Mapping[str, str]) -> Hook:
     return Hook(
         path=given.get("HOOKS_PATH") or "watcher",
         phase=given.get("HOOKS_PHASE") or "post",
-        node=given.get("NODE_NAME"),
+        node_name=given.get("NODE_NAME"),
         mode=given.get("GROUP_NETWORK_MODE"),
         link=given.get("GROUP_NETWORK_LINK"),
         instance=_instance(given) if given.get("INSTANCE_NAME") else None,
@@ -95,13 +95,13 @@ def _migration(given: Mapping[str, str]) -> Migration | None:
             environment |= {"INSTANCE": given["INSTANCE_NAME"], "INTERFACE": "unknown", "INTERFACE_INDEX": match[1]}
             environment["TAGS"] = given.get("INSTANCE_TAGS", "")
             try:
-                nics.append(nic_of(environment, lambda tap: 0))
+                nics.append(parse_nic(environment, lambda tap: 0))
             except Failure:
                 continue  # reported when Ganeti asks for an attach
     return Migration(instance=given["INSTANCE_NAME"], source=source, target=target, nics=tuple(nics))
 
 
-def _instance(given: Mapping[str, str]) -> Instance:
+def _instance(given: Mapping[str, str]) -> InstanceNow:
     name = given["INSTANCE_NAME"]
     networks: dict[str, Network | None] = {}
     for key, uuid in given.items():
@@ -116,6 +116,6 @@ def _instance(given: Mapping[str, str]) -> Instance:
         instance_tags = tags(given["INSTANCE_TAGS"]) if "INSTANCE_TAGS" in given else None
     except ValueError:
         instance_tags = None
-    return Instance(
+    return InstanceNow(
         name=given.get("INSTANCE_NEW_NAME") or name, former_name=name, tags=instance_tags, networks=networks
     )

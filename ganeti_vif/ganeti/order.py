@@ -28,4 +28,4 @@ def order_of(environment: Mapping[str, str], index_of: Callable[[str], int]) -> 
         return None
     if environment.get("ACTION", "up") == "down":
         return Down(ganeti.uuid_of(environment))
-    return ganeti.nic_of(environment, index_of)
+    return ganeti.parse_nic(environment, index_of)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ganeti_vif.desired.adopt import Described, Instance
 from ganeti_vif.engine.failure import Failure, one_line
-from ganeti_vif.ganeti.environment import nic_of
+from ganeti_vif.ganeti.environment import parse_nic
 
 _REMEDY = "gnt-instance reboot --type=hard"
 """A restart gives the instance a new runtime file."""
@@ -49,9 +49,9 @@ def instance_of(name: str, text: str) -> Instance:
     refused: list[tuple[str, Failure]] = []
     for number, nic in enumerate(nics):
         try:
-            described.append(Described(nic=nic_of(_environment(name, nic), lambda tap: 0), netdev=_netdev(nic)))
+            described.append(Described(nic=parse_nic(_environment(name, nic), lambda tap: 0), netdev=_netdev(nic)))
         except Failure as failure:
-            # nic_of() has put a name in front, with a number that means nothing here: replace it.
+            # parse_nic() has put a name in front, with a number that means nothing here: replace it.
             told = failure.what.removeprefix(f"{name} NIC ?: ")
             refused.append((_netdev(nic), Failure(f"{one_line(name)} NIC {_called(number, nic)}: {told}", failure.do)))
     return Instance(name=name, nics=tuple(described), refused=tuple(refused))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
-from ganeti_vif.engine.objects import Network
+from ganeti_vif.engine.objects import Prefix
 from ganeti_vif.guard.rules import (
     ICMP6_TYPE,
     IGMP_TYPE,
@@ -36,7 +36,7 @@ REPORTS = (0x12, 0x16, 0x17, 0x22)
 MLD_QUERY, MRD_FIRST, MRD_LAST = 130, 151, 153
 MULTICAST_ROUTER = "multicast router or querier"
 REDUNDANCY, ROUTING, TIME = "redundancy protocol (VRRP, HSRP)", "routing protocol (OSPF, RIP)", "time protocol (PTP)"
-PORTS: tuple[tuple[Control, str, int, int, Network], ...] = (
+PORTS: tuple[tuple[Control, str, int, int, Prefix], ...] = (
     (Control.REDUNDANCY, REDUNDANCY, 1985, 1985, GROUPS),
     (Control.REDUNDANCY, REDUNDANCY, 2029, 2029, GROUPS6),
     (Control.REDUNDANCY, REDUNDANCY, 3222, 3222, GROUPS),

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
-from ganeti_vif.engine.objects import Network
+from ganeti_vif.engine.objects import Prefix
 from ganeti_vif.guard import control
 from ganeti_vif.guard.offload import LIE
 from ganeti_vif.guard.rules import (
@@ -255,7 +255,7 @@ def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
     anything = not networks and _any(nic)
     if networks or anything:
         link_local = LINK_LOCAL if any_link_local else IPv6Network(nic.link_local)
-        own: list[Network] = [link_local, *networks]
+        own: list[Prefix] = [link_local, *networks]
         yield from _untagged(nic, IPV6)
         yield from _never_ipv6()
         if anything or any_link_local:
@@ -311,7 +311,7 @@ def _made_of_other_macs(nic: Nic) -> Iterator[GuardRule]:
     yield _drop("advertisement of a foreign address", equal(ICMP6_TYPE, ADVERTISEMENT), *target)
 
 
-def _discovery(nic: Nic, own: list[Network]) -> Iterator[GuardRule]:
+def _discovery(nic: Nic, own: list[Prefix]) -> Iterator[GuardRule]:
     """Neighbour discovery: only about OWN addresses (any address if OWN is empty) and only with the NIC's own MACs.
 
     The length limit leaves room for one option, so the first option is the only one. It is a link-layer address, or the

@@ -13,7 +13,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address
 
 from ganeti_vif.engine.chains import FilterRule
-from ganeti_vif.engine.objects import Network
+from ganeti_vif.engine.objects import Prefix
 
 Packet = Mapping[str, int]
 """A packet: a number for each field that it has, by the field's name."""
@@ -142,7 +142,7 @@ def below(field: Field, value: int) -> Match:
     return Match(field, 0, value - 1, f"{_words(field)} < {written(field, value)}")
 
 
-def within(field: Field, network: Network, *, negated: bool = False) -> Match:
+def within(field: Field, network: Prefix, *, negated: bool = False) -> Match:
     """FIELD, an address, is in NETWORK (NEGATED: it is not)."""
     low, high = int(network.network_address), int(network.broadcast_address)
     if field.form is Form.HEXADECIMAL:

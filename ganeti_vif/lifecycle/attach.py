@@ -106,7 +106,7 @@ def _origin(nic: Nic, former: Nic | None, wanted: State, actual: State, *, close
     before = before_of(known)
     if before and is_tap_of(nic, nic.tap, before.index) and isinstance(known, Origin) and now:
         now = kept(known, now)
-    elif former and is_tap_of(nic, former.tap, former.index) and records.record_of(nic.tap) == record_of(former):
+    elif former and is_tap_of(nic, former.tap, former.index) and records.read_record(nic.tap) == record_of(former):
         return {}  # attached by a version that noted nothing: what it is now is our own work
     elif former is None and any(_filters(thing, nic.tap) for thing in actual.values()):
         return {}  # the same, and its record was lost

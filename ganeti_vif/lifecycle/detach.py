@@ -61,7 +61,7 @@ def forget(nic: Nic, config: Config, node: Node) -> None:
 def removable(nic: Nic, config: Config, node: Node, context: Context | None = None) -> State:
     """What NIC may leave behind and nobody else wants: the things that detaching it takes away. AROUND it, if that was
     looked at a moment ago."""
-    record, origin = records.record_of(nic.tap), records.origin_of(nic.tap)
+    record, origin = records.read_record(nic.tap), records.read_origin(nic.tap)
     noted: dict[Key, Object] = {origin.key: origin} if origin else {}
     if record == record_of(nic, pending=True):
         return noted | {record.key: record}

@@ -13,14 +13,14 @@ from ganeti_vif.system import records
 
 def recorded(tap: str) -> Nic | None:
     """The NIC that the record of TAP describes, or None. Raises Failure if the record is damaged."""
-    record = records.record_of(tap)
+    record = records.read_record(tap)
     return nic_of(record) if record else None
 
 
 def former_owner(tap: str) -> Nic | None:
     """Whom the record of TAP describes. A damaged one describes nobody: it is overwritten. Raises Failure if it cannot
     be read."""
-    record = records.record_of(tap)
+    record = records.read_record(tap)
     try:
         return nic_of(record) if record else None
     except Failure:

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from ganeti_vif.engine.objects import Network as Prefix
+from ganeti_vif.engine.objects import Prefix
 from ganeti_vif.nic.tags import Grants
 
 

@@ -13,7 +13,7 @@ from enum import Enum
 from ipaddress import ip_address, ip_network
 
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.objects import Network
+from ganeti_vif.engine.objects import Prefix
 
 PREFIX, SYNNEFO = "vif:", "synnefo:network:"
 UNGUARDED, ANY_LINK_LOCAL = "vif:unguarded", "vif:any-link-local"
@@ -38,7 +38,7 @@ class Control(Enum):
 class Grants:
     """What a NIC may use besides what Ganeti gave it. ADDRESSES are prefixes; a single address is a /32 or /128."""
 
-    addresses: tuple[Network, ...] = ()
+    addresses: tuple[Prefix, ...] = ()
     macs: tuple[str, ...] = ()
     unguarded: bool = False
     any_link_local: bool = False

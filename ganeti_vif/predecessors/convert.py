@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ganeti_vif.predecessors import routed, variables
 from ganeti_vif.predecessors.interfaces import Stanza
 from ganeti_vif.predecessors.report import Fate, Note
-from ganeti_vif.predecessors.routed import Link, Pool
+from ganeti_vif.predecessors.routed import LegacyLink, Pool
 from ganeti_vif.predecessors.shell import Assignment
 
 
@@ -55,7 +55,7 @@ def _pool(pool: Pool) -> list[str]:
     ]
 
 
-def _public(link: Link, tables: Mapping[str, int], notes: list[Note]) -> list[str]:
+def _public(link: LegacyLink, tables: Mapping[str, int], notes: list[Note]) -> list[str]:
     name, number = _named(link.table, tables)
     if number is None:
         what = f"the table {link.table or 'of ' + link.uplink} has no number in /etc/iproute2/rt_tables"

@@ -16,7 +16,7 @@ from ganeti_vif.predecessors.report import Fate, Note
 
 
 @dataclass(slots=True)
-class Link:
+class LegacyLink:
     """What is known of the public link of one uplink so far."""
 
     uplink: str
@@ -43,7 +43,7 @@ class Pool:
 class Found:
     """All of it, and what becomes of each line."""
 
-    links: dict[str, Link] = field(default_factory=dict)
+    links: dict[str, LegacyLink] = field(default_factory=dict)
     pools: list[Pool] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
 
@@ -80,8 +80,8 @@ def _note(found: Found, option: Option, fate: Fate, what: str) -> None:
     found.notes.append(Note(place=option.place, fate=fate, what=f"{option.key} {option.value}: {what}"))
 
 
-def _link(stanza: Stanza, found: Found) -> Link:
-    return found.links.setdefault(stanza.device, Link(uplink=stanza.device, place=stanza.place))
+def _link(stanza: Stanza, found: Found) -> LegacyLink:
+    return found.links.setdefault(stanza.device, LegacyLink(uplink=stanza.device, place=stanza.place))
 
 
 def _vmrouter(stanza: Stanza, option: Option, found: Found) -> None:
@@ -106,7 +106,7 @@ def _vmrouter(stanza: Stanza, option: Option, found: Found) -> None:
     _note(found, option, Fate.TAKEN, f"[public] of {link.uplink}")
 
 
-def _table(link: Link, table: str, option: Option, found: Found) -> None:
+def _table(link: LegacyLink, table: str, option: Option, found: Found) -> None:
     if link.table and link.table != table:
         _note(found, option, Fate.LOST, f"{link.uplink} leads to the table {link.table} already")
         return

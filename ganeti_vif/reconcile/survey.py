@@ -126,7 +126,7 @@ def stranded(config: Config, node: Node, known: Iterable[Failure]) -> list[Failu
 def _origins_of_nobody(found: Survey) -> State:
     """The origins of dead taps whose record is damaged: they go with that record."""
     taps = found.damaged - found.devices.by_name.keys()
-    return state(origin for tap in sorted(taps) if (origin := records.origin_of(tap)))
+    return state(origin for tap in sorted(taps) if (origin := records.read_origin(tap)))
 
 
 def _unheard(config: Config, found: Survey) -> Iterator[Failure]:
@@ -165,7 +165,7 @@ def _orphans(ours: State, found: Survey) -> set[str]:
 def _attached_since(tap: str, found: Survey) -> bool:
     """Whether TAP has its record by now. Attach writes it before the filter, so the next survey sees both."""
     try:
-        record = records.record_of(tap)
+        record = records.read_record(tap)
         return record is not None and has_tap(nic_of(record), found.devices.link(tap))
     except Failure:
         return False

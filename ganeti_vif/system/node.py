@@ -24,10 +24,10 @@ from ganeti_vif.engine.objects import (
     Key,
     Link,
     Module,
-    Network,
     OffloadCheck,
     Origin,
     OvsPort,
+    Prefix,
     ProxyNeighbour,
     Record,
     Route,
@@ -178,7 +178,7 @@ class Node:
         """The counters of the rules of CHAIN, in their order."""
         return filters.counted(self._netfilter, chain.family, chain.name)
 
-    def routes_over(self, networks: Iterable[Network], table: int, mark: int) -> list[Route]:
+    def routes_over(self, networks: Iterable[Prefix], table: int, mark: int) -> list[Route]:
         """The routes in TABLE that overlap with one of NETWORKS. The packet mark MARK leads to TABLE."""
         found = []
         for one in networks:

@@ -20,12 +20,12 @@ DIRECTORY = "/run/ganeti-vif/nics"
 
 def read(wanted: Iterable[Record]) -> Iterator[Record]:
     """Those of WANTED that exist."""
-    yield from (found for record in wanted if (found := record_of(record.tap)))
+    yield from (found for record in wanted if (found := read_record(record.tap)))
 
 
 def read_origins(wanted: Iterable[Origin]) -> Iterator[Origin]:
     """Those of WANTED that exist."""
-    yield from (found for origin in wanted if (found := origin_of(origin.tap)))
+    yield from (found for origin in wanted if (found := read_origin(origin.tap)))
 
 
 def stray_origins() -> Iterator[Origin]:
@@ -33,7 +33,7 @@ def stray_origins() -> Iterator[Origin]:
     with suppress(FileNotFoundError):
         for file in sorted(os.listdir(DIRECTORY)):
             tap, suffix = os.path.splitext(file)
-            if suffix == ".origin" and not exists(tap) and (found := origin_of(tap)):
+            if suffix == ".origin" and not exists(tap) and (found := read_origin(tap)):
                 yield found
 
 
@@ -51,17 +51,17 @@ def read_all() -> Iterator[Record]:
         raise Failure(what, f"see: namei -l {DIRECTORY}") from error
     for file in names:
         tap, suffix = os.path.splitext(file)
-        if suffix == ".json" and (found := record_of(tap)):
+        if suffix == ".json" and (found := read_record(tap)):
             yield found
 
 
-def record_of(tap: str) -> Record | None:
+def read_record(tap: str) -> Record | None:
     """The record of the tap of that name, or None."""
     text = _text(f"{tap}.json")
     return None if text is None else Record(tap=tap, text=text)
 
 
-def origin_of(tap: str) -> Origin | None:
+def read_origin(tap: str) -> Origin | None:
     """The origin of the tap of that name, or None."""
     text = _text(f"{tap}.origin")
     return None if text is None else Origin(tap=tap, text=text)

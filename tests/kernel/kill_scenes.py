@@ -21,7 +21,7 @@ from ganeti_vif.daemon.loop import Loop
 from ganeti_vif.daemon.survey import look
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.engine.chains import table_of
-from ganeti_vif.kernel.netlink.events import Event, Gone
+from ganeti_vif.kernel.netlink.events import DeviceGone, Event
 from ganeti_vif.lifecycle.recorded import recorded
 from ganeti_vif.nic.life import Event as Happening
 from ganeti_vif.reconcile.in_force import in_force
@@ -215,7 +215,7 @@ class DaemonDetach(Daemon):
         super().__init__()
         assert self.tap
         well(forked(script(self.environment)))
-        self.gone = Gone(self.tap.name, socket.if_nametoindex(self.tap.name))
+        self.gone = DeviceGone(self.tap.name, socket.if_nametoindex(self.tap.name))
         self.vanish()
 
     def verb(self) -> int:

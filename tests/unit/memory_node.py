@@ -31,10 +31,10 @@ from ganeti_vif.engine.objects import (
     Key,
     Link,
     Module,
-    Network,
     OffloadCheck,
     Origin,
     OvsPort,
+    Prefix,
     ProxyNeighbour,
     Record,
     Route,
@@ -128,7 +128,7 @@ class MemoryNode(Node):
         found |= {k: t for k, t in self.things.items() if not (isinstance(t, Sysctl) and t.value == "0")}
         files: list[Record | Origin] = [
             *records.read_all(),
-            *(o for r in records.read_all() if (o := records.origin_of(r.tap))),
+            *(o for r in records.read_all() if (o := records.read_origin(r.tap))),
         ]
         return found | {thing.key: thing for thing in [*files, *records.stray_origins()]}
 
@@ -174,16 +174,16 @@ class MemoryNode(Node):
             case Link():
                 return self._links.get(thing.name)
             case Record():
-                return records.record_of(thing.tap)
+                return records.read_record(thing.tap)
             case Origin():
-                return records.origin_of(thing.tap)
+                return records.read_origin(thing.tap)
             case Sysctl():
                 return self.things.get(thing.key, replace(thing, value="0"))
             case BridgeNetfilter():
                 return self.things.get(thing.key, replace(thing, iptables=False, ip6tables=False))
         return self.things.get(thing.key)
 
-    def routes_over(self, networks: Iterable[Network], table: int, mark: int) -> list[Route]:
+    def routes_over(self, networks: Iterable[Prefix], table: int, mark: int) -> list[Route]:
         routes = [one for one in self.things.values() if isinstance(one, Route) and one.table == table]
         found: list[Route] = []
         for network in networks:

@@ -88,7 +88,7 @@ def variables(path: Path) -> dict[str, str]:
 def nic_of(given: dict[str, str], **changes: str | None) -> Nic:
     """The NIC of an environment with CHANGES; None takes a variable away."""
     merged = {name: value for name, value in (given | changes).items() if value is not None}
-    return environment.nic_of(merged, lambda tap: TAP_INDEX)
+    return environment.parse_nic(merged, lambda tap: TAP_INDEX)
 
 
 def refusal(given: dict[str, str], **changes: str | None) -> Failure:

@@ -108,7 +108,7 @@ def test_a_guest_gets_its_filter_before_its_network_and_its_record_before_all(ni
     changes = attach(nic, CONFIG, node)
     assert tuple(node.done) == changes
     assert [type(subject(change)) for change in changes[:2]] == [Origin, Record]
-    assert records.record_of(nic.tap) == record_of(nic)
+    assert records.read_record(nic.tap) == record_of(nic)
     assert node.of(nic.tap) >= {"Record", "Origin", "Chain", "Up", "Binding"}
     assert binding_of(node, CONFIG, nic.tap)[MARK] == nic.uuid
 
@@ -144,7 +144,7 @@ def test_a_plan_made_before_is_carried_out_as_it_is(nic: Nic, node: MemoryNode) 
     plan = attach_plan(nic, CONFIG, node)
     del node.things[("up", "br0")]  # nobody looks again
     assert attach(nic, CONFIG, node, plan=plan) == plan.all
-    assert records.record_of(nic.tap) == record_of(nic)
+    assert records.read_record(nic.tap) == record_of(nic)
 
 
 def test_a_plan_for_a_tap_that_is_another_by_now_is_thrown_away(nic: Nic, node: MemoryNode) -> None:
@@ -212,7 +212,7 @@ def test_the_next_owner_of_a_name_gets_nothing_of_the_former(nic: Nic, node: Mem
     assert kinds(plan.changes, Remove) == []
     attach(new, CONFIG, node)
     found = fresh(new, node)
-    assert records.record_of(new.tap) == record_of(new)
+    assert records.read_record(new.tap) == record_of(new)
     detach(new, CONFIG, node)
     attach(new, CONFIG, node)
     assert fresh(new, node) == found  # as if nobody had been before it
@@ -307,7 +307,7 @@ def test_a_damaged_record_is_nobodys_and_is_overwritten(nic: Nic, node: MemoryNo
     records.perform(Make(Record(tap=nic.tap, text="{")))
     assert former_owner(nic.tap) is None
     attach(nic, CONFIG, node)
-    assert records.record_of(nic.tap) == record_of(nic)
+    assert records.read_record(nic.tap) == record_of(nic)
 
 
 # Detach.
@@ -317,7 +317,7 @@ def test_a_detach_gives_the_tap_back_as_it_was(nic: Nic, node: MemoryNode) -> No
     before = node.snapshot()
     attach(nic, CONFIG, node)
     assert detach(nic, CONFIG, node, dry_run=True)
-    assert records.record_of(nic.tap)
+    assert records.read_record(nic.tap)
     changes = detach(nic, CONFIG, node)
     assert node.snapshot() == before
     assert isinstance(changes[-1], Remove) and isinstance(changes[-1].actual, Origin)
@@ -350,7 +350,7 @@ def test_a_tap_whose_bridge_is_gone_stays_down_and_without(bridged: Nic, node: M
 def test_what_another_device_was_is_not_given_back(nic: Nic, node: MemoryNode) -> None:
     """An origin may be left of a tap that had the name before: this tap was never what it says."""
     attach(nic, CONFIG, node)
-    origin = records.origin_of(nic.tap)
+    origin = records.read_origin(nic.tap)
     assert origin
     other = origin.text.replace(f'"index": {nic.index}', f'"index": {nic.index + 9}').replace("e6:11:22", "e6:99:99")
     assert other.count("9") > origin.text.count("9") + 3
@@ -444,7 +444,7 @@ def test_only_the_uuid_and_a_dead_tap_make_down_clear_up(nic: Nic, node: MemoryN
     assert node.snapshot() == before
     node.unplug(nic.tap)
     down(OTHER_UUID, CONFIG, node)
-    assert records.record_of(nic.tap)
+    assert records.read_record(nic.tap)
     down(nic.uuid, CONFIG, node)
     assert node.of(nic.tap) == set()
 
@@ -464,12 +464,12 @@ def test_who_cannot_be_attached_is_remembered_and_attached_later(nic: Nic, node:
     node.fail(2)
     with pytest.raises(Failure, match="it is broken"):
         obey(nic, CONFIG, node)
-    found = records.record_of(nic.tap)
+    found = records.read_record(nic.tap)
     assert found == record_of(nic, pending=True)
     assert found and is_pending(found)
     assert node.of(nic.tap) == {"Record"}
     obey(nic, CONFIG, node)
-    assert records.record_of(nic.tap) == record_of(nic)
+    assert records.read_record(nic.tap) == record_of(nic)
     assert attach(nic, CONFIG, node) == ()
 
 
@@ -498,7 +498,7 @@ def test_a_former_owner_goes_before_the_next_one_is_remembered(nic: Nic, node: M
     attach(nic, CONFIG, node)
     new = restarted(nic, node)
     remember(new, CONFIG, node)
-    assert records.record_of(nic.tap) == record_of(new, pending=True)
+    assert records.read_record(nic.tap) == record_of(new, pending=True)
     assert node.of(nic.tap) == {"Record"}
 
 
@@ -507,7 +507,7 @@ def test_the_same_uuid_behind_another_device_is_another_owner(nic: Nic, node: Me
     node.unplug(nic.tap)
     new = node.plug(nic)
     remember(new, CONFIG, node)
-    assert records.record_of(nic.tap) == record_of(new, pending=True)
+    assert records.read_record(nic.tap) == record_of(new, pending=True)
     assert node.of(nic.tap) == {"Record"}
 
 
@@ -515,7 +515,7 @@ def test_what_cannot_be_remembered_hides_no_failure(nic: Nic, node: MemoryNode) 
     node.fail(0)
     with pytest.raises(Failure, match="the first one"), remembered(nic, CONFIG, node):
         raise Failure("the first one", "nothing")
-    assert records.record_of(nic.tap) is None
+    assert records.read_record(nic.tap) is None
 
 
 def test_what_succeeds_is_not_remembered(nic: Nic, node: MemoryNode) -> None:
@@ -552,7 +552,7 @@ def test_a_guest_that_leaves_is_let_go_at_once_and_the_tap_stays_closed(nic: Nic
     plan = let_go_plan(nic, CONFIG, node)
     assert let_go(nic, CONFIG, node, plan=plan) == plan
     assert speaks(node, nic.tap) == set()
-    assert records.record_of(nic.tap) == record_of(standby(nic))
+    assert records.read_record(nic.tap) == record_of(standby(nic))
     attach(standby(nic), CONFIG, node)
     assert attach(standby(nic), CONFIG, node) == ()
     assert speaks(node, nic.tap) == set()
@@ -571,7 +571,7 @@ def test_a_guest_that_came_and_cannot_be_attached_is_cut_off_and_remembered(nic:
     """Its record says that it is elsewhere: nothing would tell that it is here and has no network."""
     attach(standby(nic), CONFIG, node)
     remember(nic, CONFIG, node)
-    assert records.record_of(nic.tap) == record_of(nic, pending=True)
+    assert records.read_record(nic.tap) == record_of(nic, pending=True)
     assert node.of(nic.tap) <= {"Record", "Origin"}
     attach(nic, CONFIG, node)
     assert attach(nic, CONFIG, node) == ()

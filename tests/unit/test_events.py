@@ -9,7 +9,7 @@ import pytest
 
 from ganeti_vif.engine.marks import PROTOCOL, TABLE
 from ganeti_vif.kernel.netlink import events
-from ganeti_vif.kernel.netlink.events import Changed, Event, Events, Gone, Unfiltered
+from ganeti_vif.kernel.netlink.events import Changed, DeviceGone, Event, Events, Unfiltered
 from ganeti_vif.kernel.netlink.links import AF_BRIDGE, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU
 from ganeti_vif.kernel.netlink.query import attribute
 from ganeti_vif.kernel.netlink.routing import FRA_PROTOCOL
@@ -35,7 +35,7 @@ def link(name: str, index: int = 5, *, up: bool = True, family: int = 0, **found
 
 
 def test_a_device_that_goes_is_told_with_its_index(heard: Events) -> None:
-    assert heard._route_event(DELLINK, link("tap0", 7)) == Gone("tap0", 7)
+    assert heard._route_event(DELLINK, link("tap0", 7)) == DeviceGone("tap0", 7)
 
 
 def test_a_port_that_leaves_its_bridge_lives(heard: Events) -> None:

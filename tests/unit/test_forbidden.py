@@ -25,7 +25,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "where a link points to": settings.link_of,
     "the kernel's settings": lambda path: sysctl.value(path),
     "the names of tables": lambda path: tables.table_number("public"),
-    "a record": lambda path: records.record_of("tap0"),
+    "a record": lambda path: records.read_record("tap0"),
     "whether a tap is somebody's": lambda path: recorded.former_owner("tap0"),
     "all records": lambda path: list(records.read_all()),
     "what tells this node from others": lambda path: node.identity(),

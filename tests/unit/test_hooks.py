@@ -67,7 +67,7 @@ def test_connecting_a_network_tells_mode_and_link() -> None:
 
 
 def test_adding_a_node_names_it() -> None:
-    assert recorded("node-add-post").node == "node2.gnt.test"
+    assert recorded("node-add-post").node_name == "node2.gnt.test"
 
 
 def test_the_watcher_gives_nothing() -> None:

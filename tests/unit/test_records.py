@@ -41,9 +41,9 @@ def test_a_record_is_written_whole_read_back_and_removed(directory: Path) -> Non
     assert os.listdir(directory) == ["tap0.json"]
     newer = Record(tap="tap0", text=record_of(nic_of(ROUTED)).text)
     records.perform(Alter(record, newer))
-    assert records.record_of("tap0") == newer
+    assert records.read_record("tap0") == newer
     records.perform(Remove(newer))
-    assert records.record_of("tap0") is None
+    assert records.read_record("tap0") is None
     with pytest.raises(Gone):
         records.perform(Remove(newer))
 

@@ -59,7 +59,7 @@ _IFINFO = struct.Struct("=BxHiII")
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class DeviceGone:
     """The device NAME, which had this INDEX, does not exist any more."""
 
     name: str
@@ -80,7 +80,7 @@ class Unfiltered:
     device: str | None
 
 
-Event = Gone | Changed | Unfiltered
+Event = DeviceGone | Changed | Unfiltered
 
 
 class Events:
@@ -137,7 +137,7 @@ class Events:
         name = text(attributes(payload, _IFINFO.size)[IFLA_IFNAME])
         self._last.pop(-index if family == AF_BRIDGE else index, None)
         # In the bridge family it says that a port left its bridge, and the device lives on.
-        return Changed(name) if family == AF_BRIDGE else Gone(name, index)
+        return Changed(name) if family == AF_BRIDGE else DeviceGone(name, index)
 
     def _link(self, payload: bytes) -> Event | None:
         """The kernel tells of devices for many a reason, carrier and statistics among them: most change nothing."""

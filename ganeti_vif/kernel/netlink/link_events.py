@@ -31,7 +31,7 @@ _SKIP_STATS = attribute(IFLA_EXT_MASK, struct.pack("=I", 1 << 3))
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class ServedDevice:
     """A device that frames can be sent on. MASTER is the index of its bridge, or 0."""
 
     name: str
@@ -52,8 +52,8 @@ class Links:
         with contextlib.suppress(PermissionError):
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
         self._socket.bind((0, 1 << RTNLGRP_LINK - 1))
-        self.by_name: dict[str, Device] = {}
-        self.by_index: dict[int, Device] = {}
+        self.by_name: dict[str, ServedDevice] = {}
+        self.by_index: dict[int, ServedDevice] = {}
         self._look()
 
     def __enter__(self) -> Links:
@@ -99,7 +99,7 @@ class Links:
         if old != new:
             yield from self._replace(old, new)
 
-    def _replace(self, old: Device | None, new: Device | None) -> Iterator[str]:
+    def _replace(self, old: ServedDevice | None, new: ServedDevice | None) -> Iterator[str]:
         if old:
             del self.by_index[old.index]
             if self.by_name.get(old.name) == old:
@@ -126,9 +126,9 @@ class Links:
         return {name for name in names if old.get(name) != self.by_name.get(name)}
 
 
-def _device(payload: bytes, index: int, flags: int) -> Device | None:
+def _device(payload: bytes, index: int, flags: int) -> ServedDevice | None:
     found = attributes(payload, _IFINFO.size)
     mac = found.get(IFLA_ADDRESS, b"")
     if len(mac) != 6 or flags & IFF_LOOPBACK or IFLA_IFNAME not in found:
         return None
-    return Device(text(found[IFLA_IFNAME]), index, mac, number(found.get(IFLA_MASTER, b"\0")))
+    return ServedDevice(text(found[IFLA_IFNAME]), index, mac, number(found.get(IFLA_MASTER, b"\0")))

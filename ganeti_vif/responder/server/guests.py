@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, Gone
 from ganeti_vif.kernel.guest_socket import GuestSocket, interesting
-from ganeti_vif.kernel.netlink.link_events import Device, Links
+from ganeti_vif.kernel.netlink.link_events import Links, ServedDevice
 from ganeti_vif.responder.lease import SERVER
 from ganeti_vif.responder.limit import Bucket
 from ganeti_vif.responder.service import Service, service, told
@@ -32,7 +32,7 @@ class Guest:
 
     __slots__ = ("advertisements", "bucket", "index", "name", "next_advertisement", "service", "socket", "tally")
 
-    def __init__(self, device: Device, given: Service, rate: int) -> None:
+    def __init__(self, device: ServedDevice, given: Service, rate: int) -> None:
         self.name, self.index = device.name, device.index
         self.socket = GuestSocket(device.index, _PROGRAM)
         self.service = given
@@ -160,7 +160,7 @@ class Guests:
         guest.serve(given)
         self._joined(guest)
 
-    def _service(self, binding: Reading, device: Device) -> Service:
+    def _service(self, binding: Reading, device: ServedDevice) -> Service:
         """What the guest of DEVICE is served. Its router's side is INDEV; else the bridge that it is in."""
         router = self._links.by_name.get(binding.router) if binding.router else None
         router = router or self._links.by_index.get(device.master) or device
