@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The kernel: one module for each of its interfaces."""
+"""The kernel: one module for each interface of the kernel."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Programs for the kernel: bpf(2), which Python has not, by syscall(2)."""
+"""Loading BPF programs. Python has no bpf(2), so this module calls it through syscall(2)."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ NUMBERS = {
     "armv7l": 386,
     "i686": 357,
 }
-"""Of the system call, by machine (asm/unistd.h)."""
+"""The number of the bpf system call on each machine (asm/unistd.h)."""
 PROG_LOAD, SCHED_CLS = 5, 3
 _LOAD = struct.Struct("=IIQQIIQII16s")
-"""The beginning of union bpf_attr for BPF_PROG_LOAD: type, instructions, licence, log, kernel version, flags, name."""
+"""First fields of union bpf_attr for BPF_PROG_LOAD: type, instructions, licence, log, kernel version, flags, name."""
 NAME = b"ganeti_vif"
 
 
 @cache
 def loaded(program: bytes) -> int:
-    """A descriptor of PROGRAM, which tc can attach, checked and compiled by the kernel; the same one the next time.
+    """The file descriptor of PROGRAM, which tc can attach. The kernel has verified and compiled the program.
 
-    It takes a millisecond. Raises Lacking where the kernel has no bpf(2), Failure if it refuses the program or may not
-    be asked.
+    The first call takes a millisecond; later calls return the same descriptor. Raises Lacking if the kernel has no
+    bpf(2), and Failure if the kernel refuses the program or this process has no right to load one.
     """
     machine = os.uname().machine
     if machine not in NUMBERS:

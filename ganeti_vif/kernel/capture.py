@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Capturing frames on a device, before any filter of ours (packet(7))."""
+"""Capturing frames on a device, before our filters see them (packet(7))."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ _ADVERTISEMENTS = (
     (0x06, 0, 0, 0),
 )
 _PROGRAMS = {ETH_P_ARP: _GRATUITOUS, ETH_P_IPV6: _ADVERTISEMENTS}
-"""What is heard of a protocol (kernel doc networking/filter): an uplink carries too much to be heard whole."""
+"""The filter for each protocol (kernel doc networking/filter). An uplink carries too many frames to capture all."""
 _ROUNDS = 64
-"""Frames at once: a guest that never rests must not keep its listener from everything else."""
+"""Frames in one call: a guest that sends without end must not keep the daemon from its other work."""
 
 
 class Capture:
-    """A socket that hears what comes in by DEVICE: gratuitous ARP, RARP, IPv6's advertisements, or all.
+    """A socket that captures incoming frames of DEVICE: gratuitous ARP, RARP, IPv6 neighbour advertisements, or all.
 
-    Raises Failure.
+    Raises Failure if the socket cannot be opened or bound.
     """
 
     def __init__(self, device: str, protocol: int = ETH_P_ALL) -> None:
         self.device = device
         try:
-            # Protocol 0 hears nothing, so no frame of another device slips in before bind().
+            # Protocol 0 captures nothing, so no frame of another device gets in before bind().
             self._socket = socket.socket(
                 socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
             )
@@ -65,7 +65,7 @@ class Capture:
 
     @property
     def deaf(self) -> bool:
-        """Whether its device is gone: another may have that name by now, which it does not hear."""
+        """Whether the device is gone. The socket does not capture from another device that took the name."""
         name: str = self._socket.getsockname()[0]
         return name != self.device
 
@@ -73,15 +73,16 @@ class Capture:
         self._socket.close()
 
     def frames(self) -> Iterator[bytes]:
-        """What came in by the device itself meanwhile; does not wait.
+        """The frames that came in on the device itself since the last call. Does not wait.
 
-        A socket of one protocol also hears what came in a VLAN of its device, which may be a tenant's own network: the
-        kernel looks for listeners where a frame came in first (net/core/dev.c, orig_dev).
+        A socket of one protocol also captures frames of a VLAN on its device, and that VLAN may be a tenant's own
+        network. The kernel delivers to the sockets of the first device too (net/core/dev.c, orig_dev). So frames of
+        other devices are dropped here.
         """
         for _ in range(_ROUNDS):
             try:
                 frame, (device, *_) = self._socket.recvfrom(256)
-            except OSError:  # nothing, or the device went down
+            except OSError:  # no frame waits, or the device went down
                 return
             if device == self.device:
                 yield frame

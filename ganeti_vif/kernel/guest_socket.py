@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hearing and answering the guest of one tap: a packet socket that sees its frames before bridge and filters do.
+"""Receiving from and sending to the guest of one tap: a packet socket, which sees frames before bridge and filters.
 
-One socket for each tap: a guest that floods fills its own queue, and frames of other devices cost nothing. It is made
-without a protocol, given its filter and then bound, so that the kernel has nobody to wait for; closing it waits 15 to
-20 ms for all CPUs (packet_release, synchronize_net), so whoever serves closes elsewhere.
+Each tap has its own socket: a guest that floods fills only its own queue, and frames of other devices cost nothing.
+The socket is opened without a protocol, gets its filter and is then bound, so the kernel does not wait for a grace
+period. Closing it waits 15 to 20 ms for all CPUs (packet_release, synchronize_net), so the server closes it in another
+thread.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _PACKET_TYPE, _VLAN_PRESENT = _ANCILLARY + 4, _ANCILLARY + 48
 _OUTGOING = 4
 
 LONGEST = 2048
-"""Bytes of a frame that are looked at: more than any request that we answer."""
+"""Bytes of a frame that are read. No request that we answer is longer."""
 _WAITING = 32768
-"""Bytes of frames that may wait for one tap; the kernel doubles it. Some forty frames: a guest sends one and waits."""
+"""Bytes of frames that may wait for one tap; the kernel doubles it. About forty frames; a guest sends one and waits."""
 
 _LOAD_WORD, _LOAD_HALF, _LOAD_BYTE, _LOAD_HALF_X = 0x20, 0x28, 0x30, 0x48
 _HEADER_LENGTH, _EQUAL, _SET, _RETURN = 0xB1, 0x15, 0x45, 0x06
@@ -48,8 +49,8 @@ def _program(*steps: tuple[int, int, str | None, str | None] | str) -> bytes:
 
 
 def interesting(own_server: int) -> bytes:
-    """The program that lets through what a guest may be answered: DHCP, DHCPv6, solicitations of routers and
-    neighbours, and ARP requests for OWN_SERVER. Nothing that we sent, and nothing with a VLAN tag."""
+    """The socket filter that accepts the frames that we may answer: DHCP, DHCPv6, router and neighbour solicitations,
+    and ARP requests for OWN_SERVER (an IPv4 address as a number). It drops our own frames and those with a VLAN tag."""
     return _program(
         (_LOAD_HALF, _PACKET_TYPE, None, None),
         (_EQUAL, _OUTGOING, "drop", None),
@@ -90,7 +91,10 @@ def interesting(own_server: int) -> bytes:
 
 
 class GuestSocket:
-    """The guest behind the device with this INDEX. PROGRAM is kept by the caller. Raises Gone, Failure."""
+    """A socket to the guest behind the device with this ifindex; PROGRAM is its socket filter.
+
+    Raises Gone if there is no such device, and Failure if the socket cannot be opened or bound.
+    """
 
     __slots__ = ("_socket",)
 
@@ -113,7 +117,7 @@ class GuestSocket:
         return self._socket.fileno()
 
     def receive(self) -> bytes | None:
-        """One frame, or None if none waits."""
+        """One frame, or None if no frame waits. Raises OSError if the socket is closed."""
         try:
             return self._socket.recv(LONGEST)
         except BlockingIOError:
@@ -121,29 +125,29 @@ class GuestSocket:
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise
-            # The device went down or away since the last frame (ENETDOWN, ENXIO, ENODEV): said once, and nothing is
-            # lost that was not lost with it.
+            # The device went down or was removed since the last frame (ENETDOWN, ENXIO, ENODEV). The kernel reports
+            # this once. Frames of such a device are lost anyway.
             return None
 
     def send(self, frame: bytes) -> bool:
-        """Send a frame. Returns whether the device took it."""
+        """Send a whole Ethernet frame. Returns whether the device accepted it."""
         for _ in range(2):
             try:
                 self._socket.send(frame)
                 return True
             except OSError as error:
-                # The first call after the device went down and up again tells of the former.
+                # If the device went down and up again, the first call still reports that it went down.
                 if error.errno != errno.ENETDOWN:
                     return False
         return False
 
     def close(self) -> None:
-        """Takes 15 to 20 ms."""
+        """Close the socket. Takes 15 to 20 ms."""
         self._socket.close()
 
 
 def probe() -> None:
-    """Raise Failure if this process may not open packet sockets."""
+    """Raises Failure if this process cannot open packet sockets."""
     _open().close()
 
 
@@ -161,7 +165,7 @@ def _attach(one: socket.socket, program: bytes) -> None:
 
 
 class _Address(ctypes.Structure):
-    """struct sockaddr_ll (packet(7)): Python's own bind() wants a name, and a name may be another's by now."""
+    """struct sockaddr_ll (packet(7)). Python's bind() takes a name, and another device may have that name by now."""
 
     _fields_ = (
         ("family", ctypes.c_uint16),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Modules of the running kernel: what it has, could load, or has loaded; and loading one."""
+"""Modules of the running kernel: which ones it has or can load; and loading one."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ganeti_vif.engine.objects import ZEROED, Module
 from ganeti_vif.kernel import sysctl
 
 TRACES = {"br_netfilter": "/proc/sys/net/bridge/bridge-nf-call-iptables"}
-"""What is there while a module is, though it may be built in and have no directory in /sys/module."""
+"""A file that exists while the module does. A module that is built in may have no directory in /sys/module."""
 PATIENCE = 30
-"""Seconds for modprobe."""
+"""Seconds that modprobe may take."""
 
 
 def read(wanted: Iterable[Module]) -> Iterator[Module]:
-    """Those of WANTED that the kernel has in itself or has loaded."""
+    """Those of WANTED that are built in or loaded."""
     yield from (module for module in wanted if os.path.exists(_trace(module.name)))
 
 
@@ -28,7 +28,7 @@ def _trace(name: str) -> str:
 
 
 def perform(change: Change) -> None:
-    """Load a module. It cannot be removed here: somebody else may use it. Raises Failure if it cannot be loaded."""
+    """Load a module. Never unloads one: another program may use it. Raises Failure if it cannot be loaded."""
     match change:
         case Make(Module(name=name)):
             _load(name)
@@ -41,7 +41,7 @@ def perform(change: Change) -> None:
 
 
 def _load(name: str) -> None:
-    import subprocess  # what next to nobody needs, no other waits for
+    import subprocess  # an attach must not wait for an import that it almost never needs
 
     try:
         done = subprocess.run(
@@ -51,17 +51,17 @@ def _load(name: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         reason = str(error)
     if not os.path.exists(_trace(name)):
-        # The daemon's unit may load none (ProtectKernelModules=), and it is told where that can be read.
+        # The daemon cannot load modules (ProtectKernelModules= in its unit), so the message names the command.
         raise Failure(
             f"the kernel module {name} is not loaded: {reason or 'modprobe does not do it'}", f"modprobe {name}"
         )
 
 
 def available(name: str) -> bool | None:
-    """Whether the kernel has the module NAME, in itself, loaded or to be loaded; None if that cannot be told.
+    """Whether the module NAME is built in, loaded or can be loaded; None if that is unknown.
 
-    It cannot where the running kernel's directory of modules is missing: in a container, or after the kernel's package
-    was removed. Then what is built in has no trace, unless it has parameters (/sys/module).
+    It is unknown where the running kernel's directory of modules is missing: in a container, or after the kernel's
+    package was removed. Then a module that is built in leaves no trace unless it has parameters (/sys/module).
     """
     if os.path.exists(_trace(name)) or os.path.isdir(f"/sys/module/{name}"):
         return True

@@ -13,12 +13,12 @@ from ganeti_vif.engine.failure import Failure
 
 @cache
 def _socket() -> socket.socket:
-    """One for the life of the process: closing it waits for all CPUs to pass a grace period, 13 ms."""
+    """One socket for the life of the process: closing it takes 13 ms, because the kernel waits for all CPUs."""
     return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
 
 
 def send(device: str, frames: Iterable[bytes]) -> None:
-    """Send FRAMES, whole Ethernet frames, out of DEVICE. Raises Failure."""
+    """Send FRAMES, which are whole Ethernet frames, out of DEVICE. Raises Failure if one cannot be sent."""
     try:
         for frame in frames:
             _socket().sendto(frame, (device, 0))

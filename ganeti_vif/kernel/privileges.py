@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The rights of this process, and giving up root's for an account of one's own and one capability (capabilities(7),
-credentials(7))."""
+"""The rights of this process, and how it gives up root for an account of its own and one capability.
+
+Source: capabilities(7), credentials(7).
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,16 @@ CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 8, 24, 38
 _VERSION_3 = 0x20080522
 _LAST = 64
-"""More capabilities than there are: dropping one that does not exist is refused and changes nothing."""
+"""More than the number of capabilities. The kernel refuses to drop one that does not exist, which is harmless."""
 
 
 def is_root() -> bool:
-    """Whether this process is root's."""
+    """Whether this process runs as root."""
     return os.geteuid() == 0
 
 
 def name() -> str:
-    """Whose process this is: the name of the user, or the number of one who has none."""
+    """The name of the user that runs this process, or `user` and the number if the user has no name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -42,12 +44,15 @@ def has(capability: int) -> bool:
 
 
 def closed(paths: Iterable[str]) -> list[str]:
-    """Those of PATHS, files and sockets, that are there and not for this process to read and write."""
+    """Those of PATHS (files and sockets) that exist, but that this process has no right to read and write."""
     return [path for path in paths if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK)]
 
 
 def become(user: str) -> None:
-    """Become USER for good, with CAP_NET_RAW and no other capability. Raises Failure. The process has one thread."""
+    """Become USER for good, with CAP_NET_RAW and no other capability. The process must have one thread only.
+
+    Raises Failure if there is no such user, or if the kernel refuses.
+    """
     account = account_of(user)
     libc = ctypes.CDLL(None, use_errno=True)
     try:
@@ -67,7 +72,7 @@ def become(user: str) -> None:
 
 
 def account_of(user: str) -> pwd.struct_passwd:
-    """The account of that name. Raises Failure."""
+    """The account of USER. Raises Failure if there is none."""
     try:
         return pwd.getpwnam(user)
     except KeyError:
@@ -77,11 +82,11 @@ def account_of(user: str) -> pwd.struct_passwd:
 
 
 def raise_open_files(wanted: int) -> int:
-    """Let this process open WANTED files, or as many as it may. Returns how many that is."""
+    """Let this process open WANTED files, or as many as its rights allow. Returns the new limit."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # The hard limit too: python-daemon closes every descriptor below it, one by one.
+    # This sets the hard limit too: python-daemon closes every descriptor below it, one by one.
     for limit in (wanted, most):
-        with contextlib.suppress(ValueError, OSError):  # it may not be raised without CAP_SYS_RESOURCE
+        with contextlib.suppress(ValueError, OSError):  # only CAP_SYS_RESOURCE allows a higher hard limit
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
             return limit
     return most

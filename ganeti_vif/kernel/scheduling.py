@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which process the kernel lets run first (sched(7))."""
+"""The scheduling policy of this process (sched(7))."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from ganeti_vif.engine.failure import Failure
 
 
 def ensure_urgent(*, urgent: bool) -> None:
-    """Run before all that is not URGENT, or no more; what is forked never does. Raises Failure if it may not."""
+    """Run in real time if URGENT, and with the normal policy if not. Child processes always have the normal one.
+
+    Raises Failure if the kernel refuses.
+    """
     policy = os.SCHED_RR if urgent else os.SCHED_OTHER
     if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != policy:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Files below /proc/sys/net, which show the network namespace of the process that opens them."""
+"""Reading and writing sysctls. /proc/sys/net shows the network namespace of the process that opens its files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ganeti_vif.engine.objects import Sysctl
 
 ROOT = "/proc/sys/"
 NO_IPV6 = {"disable_ipv6": "1"}
-"""What a kernel without IPv6 (`ipv6.disable=1`) does: a wish for IPv6 to be off is met there."""
+"""Values that a kernel without IPv6 (`ipv6.disable=1`) is taken to have: IPv6 is off there, as wanted."""
 
 
 def read(wanted: Iterable[Sysctl]) -> Iterator[Sysctl]:
-    """Those of WANTED that the kernel has, with the values that they have. Raises Failure."""
+    """Those of WANTED that exist, with their actual values. Raises Failure if one cannot be read."""
     for sysctl in wanted:
         value = _read(sysctl.path)
         if value is None and sysctl.path.startswith("net/ipv6/") and not os.path.isdir(ROOT + "net/ipv6"):
@@ -28,17 +28,17 @@ def read(wanted: Iterable[Sysctl]) -> Iterator[Sysctl]:
 
 
 def value(path: str) -> str | None:
-    """The value of the sysctl at PATH, or None if the kernel has no such thing. Raises Failure."""
+    """The value of the sysctl at PATH, or None if there is none. Raises Failure if it cannot be read."""
     return _read(path)
 
 
 def force_forwarding() -> bool:
-    """Whether this kernel forwards IPv6 by device (since 6.17)."""
+    """Whether this kernel can forward IPv6 for single devices (since Linux 6.17)."""
     return os.path.exists(ROOT + "net/ipv6/conf/default/force_forwarding")
 
 
 def _read(path: str) -> str | None:
-    # os.open and not open(): a node with 4000 bridges has 16000 of these to read.
+    # os.open() is faster than open(), and a node with 4000 bridges has 16000 sysctls to read.
     try:
         descriptor = os.open(ROOT + path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -53,7 +53,7 @@ def _read(path: str) -> str | None:
 
 
 def perform(change: Change) -> None:
-    """Write the wanted value. A sysctl cannot be removed: it goes with its device."""
+    """Write the desired value. A sysctl is never removed: it goes with its device. Raises the errors of write()."""
     match change:
         case Make(Sysctl(path=path, value=new)) | Alter(_, Sysctl(path=path, value=new)):
             write(path, new)
@@ -64,7 +64,7 @@ def perform(change: Change) -> None:
 
 
 def write(path: str, new: str) -> None:
-    """Give the sysctl at PATH the value NEW. Raises Gone if there is no such thing, Failure if it cannot be set."""
+    """Give the sysctl at PATH the value NEW. Raises Gone if there is no such sysctl, Failure if it cannot be set."""
     try:
         descriptor = os.open(ROOT + path, os.O_WRONLY | os.O_CLOEXEC)
         try:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -44,9 +45,15 @@ def build(directory: Path, *version: str, **environment: str) -> Path:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that machines see as /mnt; both builds of the package are in it."""
+    """The directory that machines see as /mnt; both builds of the package are in it.
+
+    With UPGRADE_FROM=FILE, the first is that package: so an upgrade from an earlier version is tried.
+    """
     directory = tmp_path_factory.mktemp("shared")
-    build(directory / "this").rename(directory / "this.deb")
+    if earlier := os.environ.get("UPGRADE_FROM"):
+        shutil.copy(earlier, directory / "this.deb")
+    else:
+        build(directory / "this").rename(directory / "this.deb")
     build(directory / "next", NEXT).rename(directory / "next.deb")
     return directory
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Devices, routes, rules and neighbours: read by a decoder of ours, changed with pyroute2's messages."""
+"""Devices, routes, rules and neighbours: our own decoder reads them, pyroute2's messages change them."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Changing devices, ports, routes, policy rules and proxy neighbours.
 
-messages.py builds what is sent, and requests.py sends it: what pyroute2 does for a request and its answer takes longer
-than the kernel's part of it. Devices are named by ifindex on the wire, as they were when this run first saw them: a
-tap's name may belong to somebody else a moment later.
+messages.py builds the messages, and requests.py sends them: pyroute2 takes longer to send a request and read its answer
+than the kernel takes to do it. Messages name devices by the ifindex that this run saw first: another tap may have the
+name a moment later.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _REPLACE = _SET | NLM_F_CREATE | NLM_F_REPLACE
 
 
 class Netlink:
-    """A socket for changes. `seen` tells it the ifindex of the devices that this run has read."""
+    """A socket for changes. The method `seen` gives it the ifindex of each device that this run has read."""
 
     def __init__(self) -> None:
         self._requests = Requests(socket.NETLINK_ROUTE)
@@ -56,15 +56,15 @@ class Netlink:
         self._requests.close()
 
     def seen(self, indexes: Iterable[tuple[str, int]]) -> None:
-        """These device names mean these devices, even if another takes the name meanwhile."""
+        """From now on these names mean the devices with these INDEXES, even if another device takes a name."""
         self._indexes.update(indexes)
 
     def forget(self) -> None:
-        """Names may mean other devices from now on."""
+        """Forget what `seen` was told: names may mean other devices from now on."""
         self._indexes.clear()
 
     def perform(self, change: Change) -> None:
-        """Make CHANGE. Raises Gone if its device is not there (any more), Failure if the kernel refuses."""
+        """Make CHANGE. Raises Gone if its device does not exist (any more), Failure if the kernel refuses."""
         try:
             self._perform(change)
         except OSError as error:
@@ -76,8 +76,8 @@ class Netlink:
                 self._send(RTM_NEWLINK, _NEW, messages.new_link(link, self._index(link.lower) if link.lower else 0))
                 self._indexes[link.name] = socket.if_nametoindex(link.name)
                 if link.kind == "bridge" and link.mtu not in (None, ETHERNET_MTU):
-                    # A bridge keeps only an MTU that was set when it existed (BROPT_MTU_SET_BY_USER); else it takes
-                    # its smallest port's, and 1500 when the last one goes.
+                    # A bridge keeps an MTU only if it was set after the bridge was made (BROPT_MTU_SET_BY_USER). If
+                    # not, the bridge takes its smallest port's MTU, and 1500 when the last port goes.
                     self._set_link(link.name, [("IFLA_MTU", link.mtu)])
             case Alter(Link() as actual, Link() as wanted):
                 self._alter_link(actual, wanted)
@@ -112,8 +112,8 @@ class Netlink:
             case Remove(TrunkVlan(device=device, vid=vid)):
                 self._port_vlans(RTM_DELLINK, device, [(0, vid)])
             case Make(Route() as route):
-                # Never take a NIC's route, which leads elsewhere. Those of a link are equal whoever makes them, and
-                # an attach may make them at the same moment as a setup.
+                # A NIC's route must never replace a route to another device. The routes of a link are the same for
+                # every program that makes them, and an attach may make them at the same moment as a setup.
                 flags = _REPLACE if route.shared else _NEW
                 self._send(RTM_NEWROUTE, flags, self._route(route))
             case Alter(Route(), Route() as route):
@@ -132,10 +132,10 @@ class Netlink:
                 raise NotImplementedError(change)
 
     def remove_devices(self, names: Sequence[str]) -> None:
-        """Remove these devices of ours, in one request. Raises Failure.
+        """Remove these devices of ours, in one request. Raises Gone if one does not exist, Failure if refused.
 
-        A bridge that goes waits for all CPUs to pass a grace period, 17 ms of a lock that the whole kernel shares;
-        removed together (by their group, the only way to name several) they wait three times less.
+        The removal of one bridge waits for a grace period of all CPUs: 17 ms with a lock that the whole kernel shares.
+        Bridges that are removed together wait a third of that each. A group is the only way to name several.
         """
         try:
             for name in names:
@@ -176,8 +176,8 @@ class Netlink:
         if plain:
             self._set_link(wanted.name, plain)
         for option in data:
-            # One by one, in our order: the kernel takes no forward delay of 0 while spanning tree is on, and looks at
-            # the delay first (br_changelink).
+            # One by one, in our order: the kernel refuses a forward delay of 0 while spanning tree is on, and in one
+            # message it reads the delay first (br_changelink).
             self._set_link(wanted.name, messages.bridge_option(option))
 
     def _bridge_netfilter(self, wanted: BridgeNetfilter) -> None:
@@ -188,12 +188,12 @@ class Netlink:
         try:
             self._send(RTM_NEWRULE, _NEW, messages.rule(rule))
         except OSError as error:
-            # The very same rule: an attach and a setup made it at the same moment.
+            # The same rule exists: an attach and a setup made it at the same moment.
             if error.errno != errno.EEXIST:
                 raise
 
     def _bridge_vlans(self, before: BridgeVlan, after: BridgeVlan) -> None:
-        """Take away what AFTER lacks, then add what BEFORE lacks: never more VLANs than wanted at any moment."""
+        """Remove the VLANs that AFTER lacks, then add those that BEFORE lacks: the port never has too many VLANs."""
         gone = before.tagged - after.tagged
         if before.untagged is not None and before.untagged != after.untagged:
             gone |= {before.untagged}

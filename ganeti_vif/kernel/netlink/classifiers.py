@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Programs at the ingress of devices: tc(8)'s clsact qdisc and its filters of kind bpf (linux/pkt_cls.h)."""
+"""BPF programs at the ingress of devices: tc(8)'s clsact qdisc and its filters of kind bpf (linux/pkt_cls.h)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_TAG = 6, 7, 8, 10
 TCA_BPF_FLAG_ACT_DIRECT = 1
 CLSACT_HANDLE, CLSACT, INGRESS = 0xFFFF0000, 0xFFFFFFF1, 0xFFFFFFF2
 PREFERENCE, HANDLE = 1, 1
-"""Before all filters of others; what they do comes after it."""
+"""Our filter runs before the filters of all other programs."""
 NAME = "ganeti_vif"
 """Marks our filter."""
 ETH_P_ALL = 3
@@ -31,7 +31,7 @@ _TCMSG = struct.Struct("=BxxxiIII")
 
 
 def read(query: Query, wanted: Iterable[OffloadCheck], indexes: Mapping[str, int]) -> Iterator[OffloadCheck]:
-    """Those of WANTED that are there, on the devices with these INDEXES; with no program if it is another one."""
+    """Those of WANTED that exist on the devices with these INDEXES. PROGRAM is empty if another version is attached."""
     for check in wanted:
         if check.device not in indexes:
             continue
@@ -44,16 +44,17 @@ def read(query: Query, wanted: Iterable[OffloadCheck], indexes: Mapping[str, int
 
 
 def _tags(program: bytes) -> tuple[bytes, bytes]:
-    """What the kernel may call PROGRAM: its tag is made of its instructions (bpf_prog_calc_tag()), since Linux 6.18
-    with another hash."""
+    """The tags that the kernel may give PROGRAM. A tag is a hash of the instructions (bpf_prog_calc_tag()): SHA-1, and
+    SHA-256 since Linux 6.18."""
     return sha1(program, usedforsecurity=False).digest()[:8], sha256(program).digest()[:8]
 
 
 def attach(requests: Requests, check: OffloadCheck, index: int, *, instead: bool) -> None:
-    """Attach CHECK's program to the device with this INDEX, INSTEAD of another version of it, with no moment between.
+    """Attach CHECK's program to the device with this INDEX. INSTEAD replaces another version, with no gap between them.
 
-    Raises OSError, and Lacking where the kernel has no such thing. What another version had attached, of which no
-    program is known, cannot come back: what is there stays.
+    Does nothing if CHECK has no program: the program of another version is unknown, so an undo cannot attach it again.
+    Raises Lacking if the kernel lacks bpf(2), sch_ingress or cls_bpf, Failure if it refuses the program, and OSError
+    with its reason if it refuses to attach it.
     """
     if not check.program:
         return
@@ -64,7 +65,7 @@ def attach(requests: Requests, check: OffloadCheck, index: int, *, instead: bool
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise _lacking("sch_ingress") from error
-        if error.errno != errno.EEXIST:  # somebody's qdisc is there, and takes our filter as well
+        if error.errno != errno.EEXIST:  # another program made this qdisc; our filter works in it too
             raise
     options = attribute(TCA_BPF_FD, struct.pack("=I", descriptor)) + attribute(TCA_BPF_NAME, NAME.encode() + b"\0")
     options += attribute(TCA_BPF_FLAGS, struct.pack("=I", TCA_BPF_FLAG_ACT_DIRECT))
@@ -78,7 +79,7 @@ def attach(requests: Requests, check: OffloadCheck, index: int, *, instead: bool
 
 
 def detach(requests: Requests, index: int) -> None:
-    """Take the program off the device with this INDEX. The qdisc stays: others may use it. Raises OSError."""
+    """Detach the program from the device with this INDEX. The qdisc stays: others may use it. Raises OSError."""
     _send(requests, RTM_DELTFILTER, 0, _filter(index) + attribute(TCA_KIND, b"bpf\0"))
 
 

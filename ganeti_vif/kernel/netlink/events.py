@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hearing of changes of this node's network as they happen: devices, their switches, our routes, rules and filters.
+"""Events of this node's network: changes of devices and their settings, of our routes, rules and filters.
 
-Not heard: most sysctls, and proxy neighbours (the kernel tells nobody). Whoever listens looks at those now and then.
+The kernel sends no events for most sysctls and for proxy neighbours. The daemon surveys those at intervals.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ NFT_DELCHAIN, NFT_DELRULE = (10 << 8 | 5, 10 << 8 | 8)
 RTA_OIF, NETCONFA_IFINDEX = 4, 1
 IFF_UP = 1
 BUFFER = 4 << 20
-"""Bytes for events that wait: a node that reboots a thousand VMs makes a lot of them at once."""
+"""Bytes for events that wait: a node that reboots a thousand VMs makes many of them at once."""
 
 
 class _Kind(IntEnum):
-    """Messages of rtnetlink (linux/rtnetlink.h)."""
+    """Message types of rtnetlink (linux/rtnetlink.h)."""
 
     NEWLINK, DELLINK, DELROUTE, DELRULE, NEWNETCONF = 16, 17, 25, 33, 80
 
@@ -60,7 +60,7 @@ _IFINFO = struct.Struct("=BxHiII")
 
 @dataclass(frozen=True, slots=True)
 class DeviceGone:
-    """The device NAME, which had this INDEX, does not exist any more."""
+    """The device NAME with this INDEX does not exist any more."""
 
     name: str
     index: int
@@ -68,14 +68,14 @@ class DeviceGone:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """Something changed that has to do with DEVICE; or, without one, anything on the node may have."""
+    """Something about DEVICE changed. Without a device: anything on the node may have changed."""
 
     device: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unfiltered:
-    """A whole filter chain of ours is gone: DEVICE's; or, without one, a chain that many share."""
+    """A whole filter chain of ours is gone: the chain of DEVICE, or without a device a shared chain."""
 
     device: str | None
 
@@ -84,7 +84,7 @@ Event = DeviceGone | Changed | Unfiltered
 
 
 class Events:
-    """Two sockets that hear of changes from now on. A context manager."""
+    """Two sockets that receive events from now on. A context manager. Raises OSError without CAP_NET_ADMIN."""
 
     def __init__(self) -> None:
         route = (
@@ -107,7 +107,7 @@ class Events:
             one.close()
 
     def read(self) -> list[Event]:
-        """All events that wait, each once and in their order; does not wait for more."""
+        """All events that wait, in order and each once. Does not wait for more. Lost events become Changed(None)."""
         found: dict[Event, None] = {}
         for one, decode in zip(self.sockets, (self._route_event, _filter_event), strict=True):
             while (data := _receive(one)) is not None:
@@ -136,16 +136,16 @@ class Events:
         family, _, index, _, _ = _IFINFO.unpack_from(payload)
         name = text(attributes(payload, _IFINFO.size)[IFLA_IFNAME])
         self._last.pop(-index if family == AF_BRIDGE else index, None)
-        # In the bridge family it says that a port left its bridge, and the device lives on.
+        # In the bridge family this message means that a port left its bridge. The device still exists.
         return Changed(name) if family == AF_BRIDGE else DeviceGone(name, index)
 
     def _link(self, payload: bytes) -> Event | None:
-        """The kernel tells of devices for many a reason, carrier and statistics among them: most change nothing."""
+        """None if nothing changed that matters: the kernel also sends this message for carrier and statistics."""
         family, _, index, flags, _ = _IFINFO.unpack_from(payload)
         found = attributes(payload, _IFINFO.size)
         now: tuple[object, ...]
         if family == AF_BRIDGE:
-            index = -index  # a port's VLANs are told apart from the rest, and kept so
+            index = -index  # a port's VLANs come in messages of their own, and are kept apart
             now = (found.get(IFLA_AF_SPEC),)
         else:
             facts = (IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_ADDRESS, IFLA_GROUP)
@@ -166,7 +166,7 @@ def _listen(protocol: int, groups: tuple[int, ...]) -> socket.socket:
 
 
 def _receive(one: socket.socket) -> bytes | None:
-    """One datagram; nothing of it if events were lost; None if there is none."""
+    """One datagram; an empty one if events were lost; None if no datagram waits."""
     try:
         return one.recv(1 << 16)
     except BlockingIOError:
@@ -187,7 +187,7 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _bridge_settings(found: dict[int, bytes]) -> Iterator[bytes | None]:
-    """What setup sets of a bridge; the rest of what is told of one are clocks."""
+    """The settings of a bridge that setup makes. The other attributes of a bridge are timers, which always change."""
     info = attributes(found.get(IFLA_LINKINFO, b""))
     if text(info.get(IFLA_INFO_KIND, b"")) == "bridge":
         data = attributes(info.get(IFLA_INFO_DATA, b""))
@@ -201,12 +201,12 @@ def _bridge_settings(found: dict[int, bytes]) -> Iterator[bytes | None]:
 
 
 def _changed_index(value: bytes | None) -> Event | None:
-    """Of the device with this ifindex; if it is gone, that is told by itself."""
+    """The event for the device with this ifindex. None if it is gone: an event of its own reports that."""
     if value is None:
         return Changed(None)
     index = int.from_bytes(value, sys.byteorder, signed=True)
     if index <= 0:
-        return None  # the switches for all devices, and for those to come
+        return None  # the settings `all` and `default`, which are no device's
     try:
         return Changed(socket.if_indextoname(index))
     except OSError:
@@ -214,7 +214,7 @@ def _changed_index(value: bytes | None) -> Event | None:
 
 
 def _filter_event(kind: int, payload: bytes) -> Event | None:
-    """A table that goes takes its chains with it, and the kernel tells of each."""
+    """When a table is removed, the kernel sends an event for each of its chains."""
     if kind not in (NFT_DELCHAIN, NFT_DELRULE):
         return None
     found = attributes(payload, 4)
@@ -226,5 +226,5 @@ def _filter_event(kind: int, payload: bytes) -> Event | None:
         return None
     name, _, direction = chain.removesuffix(BELOW).rpartition("-")
     device = name if name and direction in ("in", "out") else None
-    # Rules go whenever a chain is written anew; a chain that goes is nobody's way to change it.
+    # Rules go whenever a chain is filled again. No program changes a chain by removing it.
     return Unfiltered(device) if kind == NFT_DELCHAIN else Changed(device)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The devices of this node as they come, change and go, followed without asking again.
+"""The devices of this node, kept up to date by events.
 
-Only what matters to a guest's service: a device's name, index, MAC and bridge. Needs no rights.
+It keeps what the responder needs: name, index, MAC and bridge of each device. Needs no rights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SKIP_STATS = attribute(IFLA_EXT_MASK, struct.pack("=I", 1 << 3))
 
 @dataclass(frozen=True, slots=True)
 class ServedDevice:
-    """A device that frames can be sent on. MASTER is the index of its bridge, or 0."""
+    """An Ethernet device that can send frames. MASTER is the index of its bridge, or 0."""
 
     name: str
     index: int
@@ -47,7 +47,7 @@ class Links:
         self._socket = socket.socket(
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
         )
-        # Without the right to exceed it we have the limit of sysctl net.core.rmem_max, and look again more often.
+        # Without CAP_NET_ADMIN the limit is sysctl net.core.rmem_max: then events are lost more often, and read again.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         with contextlib.suppress(PermissionError):
             self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
@@ -63,22 +63,22 @@ class Links:
         self._socket.close()
 
     def fileno(self) -> int:
-        """The descriptor, readable when read() has something to say."""
+        """The file descriptor, which is readable when events wait."""
         return self._socket.fileno()
 
     def read(self) -> set[str]:
-        """The names that stand for another device than before, or for one with another MAC or bridge."""
+        """The names whose device came, went, or changed its index, MAC or bridge since the last call."""
         changed: set[str] = set()
         lost = False
         while (data := self._receive()) is not None:
             lost |= not data
             for kind, payload in messages(data):
                 changed.update(self._take(kind, payload))
-        # Once, and not for each loss: looking takes long enough to lose more where thousands of devices change.
+        # Once, and not for each loss: where thousands of devices change, more events are lost during the dump.
         return changed | self._look() if lost else changed
 
     def _receive(self) -> bytes | None:
-        """One datagram; nothing of it if events were lost; None if there is none."""
+        """One datagram; an empty one if events were lost; None if no datagram waits."""
         try:
             return self._socket.recv(1 << 16)
         except BlockingIOError:
@@ -92,7 +92,7 @@ class Links:
         if kind not in (RTM_NEWLINK, RTM_DELLINK):
             return
         family, _, index, flags, _ = _IFINFO.unpack_from(payload)
-        if family == AF_BRIDGE:  # about a port; what we want to know of it comes in a message of its own too
+        if family == AF_BRIDGE:  # a message about a port; the kernel also sends one about the device
             return
         old = self.by_index.get(index)
         new = None if kind == RTM_DELLINK else _device(payload, index, flags)
@@ -110,7 +110,7 @@ class Links:
             yield new.name
 
     def _look(self) -> set[str]:
-        """Take in all devices at once. Returns the names that changed."""
+        """Read all devices at once. Returns the names that changed."""
         query = Query()
         try:
             found = {}

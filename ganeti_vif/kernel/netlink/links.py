@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Reading network devices: what they are, whose port they are, whether they are up."""
+"""Reading network devices: their kind, their bridge, whether they are up."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _BRIDGE_VLANS = attribute(IFLA_EXT_MASK, struct.pack("=I", 1 << 1))
 _IFINFO = struct.Struct("=BxHiII")
 
 TAP_KIND = "tun"
-"""What the kernel calls a tap (IFLA_INFO_KIND)."""
+"""The kernel's name for the kind of a tap (IFLA_INFO_KIND)."""
 
 LONGEST_NAME = 15
 """IFNAMSIZ less the closing NUL (linux/if.h)."""
 
 FEW = 32
-"""Up to so many devices are asked for one by one; more are found in a dump of all."""
+"""Up to this many devices are read one by one; for more, a dump of all is faster."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A network device as the kernel knows it. MASTER is the name of the bridge (or bond) that it belongs to;
-    NETFILTER is a bridge's, where the kernel knows that."""
+    """An actual network device. MASTER is the name of its bridge (or bond). NETFILTER has the br_netfilter settings of
+    a bridge, or is None where the kernel has none."""
 
     link: Link
     up: bool
@@ -64,7 +64,7 @@ class Device:
         return self.link.index
 
     def objects(self) -> Iterator[Object]:
-        """What this device is, in the engine's terms."""
+        """This device as objects of the engine."""
         yield self.link
         if self.netfilter:
             yield self.netfilter
@@ -102,16 +102,16 @@ def all_devices(query: Query) -> Devices:
 
 
 def taps(query: Query) -> dict[str, int]:
-    """The ifindex of every tun device, taps among them. The kernel picks them out: there may be thousands of others."""
+    """The ifindex of every tun device, taps included, by name. The kernel filters: there may be thousands of others."""
     wanted = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, TAP_KIND.encode() + b"\0"))
     found = [_decode(one) for one in query.dump(RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0) + _SKIP_STATS + wanted)]
     return {
         raw.name: raw.index for raw in found if raw.kind == TAP_KIND
-    }  # it gives all where it has no such driver yet
+    }  # the kernel does not filter while the driver is not loaded
 
 
 def device(query: Query, name: str) -> Device | None:
-    """The device NAME, or None. A link that names a routing table may be longer than any device's name."""
+    """The device NAME, or None. NAME may be too long for a device: a link can be the name of a routing table."""
     if len(name.encode()) > LONGEST_NAME:
         return None
     body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_IFNAME, name.encode() + b"\0") + _SKIP_STATS
@@ -194,7 +194,7 @@ def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dic
                 "lower": _name(number(data[IFLA_VXLAN_LINK]) if IFLA_VXLAN_LINK in data else 0, names),
             }
         case "tun":
-            # linux drivers/net/tun.c, tun_fill_info(). What says nothing is no tap.
+            # linux drivers/net/tun.c, tun_fill_info(). A device without this attribute is no tap.
             kinds = {IFF_TUN: "tun", IFF_TAP: "tap"}
             return {"tun": kinds.get(number(data[IFLA_TUN_TYPE])) if IFLA_TUN_TYPE in data else None}
     return {}
@@ -212,7 +212,7 @@ def _name(index: int, names: Mapping[int, str]) -> str | None:
 
 
 def bridge_vlans(query: Query) -> dict[int, BridgeVlan]:
-    """The VLANs of every bridge port, by the port's ifindex. The name in the result is the port's."""
+    """The VLANs of every bridge port, by the port's ifindex."""
     result = {}
     for payload in query.dump(RTM_GETLINK, _IFINFO.pack(AF_BRIDGE, 0, 0, 0, 0) + _BRIDGE_VLANS):
         _, _, index, _, _ = _IFINFO.unpack_from(payload)

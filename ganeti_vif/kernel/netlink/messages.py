@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Objects as netlink messages: the only module that imports pyroute2.
+"""Objects as netlink messages. This is the only module that imports pyroute2.
 
-Built from its message classes and not by its `link()`/`route()` shorthands: those set defaults and filters of their
-own, which differ between 0.7.2 and 0.7.7. Devices are named by ifindex.
+It uses pyroute2's message classes and not its `link()`/`route()` shorthands: those set defaults and filters of their
+own, which differ between 0.7.2 and 0.7.7. Messages name devices by ifindex.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ BRIDGE = {
     "mcast_snooping": "IFLA_BR_MCAST_SNOOPING",
     "vlan_filtering": "IFLA_BR_VLAN_FILTERING",
 }
-"""What of a link is an attribute of its own, and what is one of a bridge."""
+"""The netlink attribute of each field of a link: PLAIN for any device, BRIDGE for bridges only."""
 BRIDGE_NETFILTER = {"iptables": "IFLA_BR_NF_CALL_IPTABLES", "ip6tables": "IFLA_BR_NF_CALL_IP6TABLES"}
 
 
 def encoded(message: Message, kind: int, flags: int, number: int) -> bytearray:
-    """MESSAGE as it is sent: of this KIND (RTM_...), with these FLAGS and this sequence number."""
+    """The bytes of MESSAGE, with this KIND (RTM_...), these FLAGS and this sequence NUMBER."""
     header = message["header"]
     header["type"], header["flags"], header["sequence_number"] = kind, flags, number
     message.encode()
@@ -50,7 +50,10 @@ def encoded(message: Message, kind: int, flags: int, number: int) -> bytearray:
 
 
 def new_link(wanted: Link, lower: int) -> Message:
-    """A new device, with all its properties from the first moment on, and down."""
+    """Makes a device which is down and has all its properties from the start. LOWER is the ifindex below it, or 0.
+
+    Raises Gone for a kind that we never make.
+    """
     message = ifinfmsg()
     attributes: Attributes = [("IFLA_IFNAME", wanted.name)]
     plain = [field for field in PLAIN if not (field == "mtu" and wanted.kind == "bridge")]
@@ -78,7 +81,7 @@ def new_link(wanted: Link, lower: int) -> Message:
 
 
 def link(index: int, attributes: Attributes, up: bool | None = None) -> Message:
-    """The device with this INDEX (0: those that ATTRIBUTES name), with these attributes, and UP or down."""
+    """Sets attributes of the device with this INDEX (0: of the devices that ATTRIBUTES name), and UP or down."""
     message = ifinfmsg()
     message["index"] = index
     if up is not None:
@@ -88,12 +91,12 @@ def link(index: int, attributes: Attributes, up: bool | None = None) -> Message:
 
 
 def bridge_option(option: tuple[str, object]) -> Attributes:
-    """A bridge's own option, as an attribute of its link."""
+    """An option of a bridge, as an attribute of its link."""
     return [("IFLA_LINKINFO", _info("bridge", [option]))]
 
 
 def port_vlans(index: int, vlans: list[tuple[int, int]]) -> Message:
-    """VLANS, each with its flags, of the bridge port with this INDEX."""
+    """VLANS, as (flags, VLAN ID), of the bridge port with this INDEX."""
     message = ifinfmsg()
     message["family"], message["index"] = AF_BRIDGE, index
     entries = [("IFLA_BRIDGE_VLAN_INFO", {"flags": flags, "vid": vid}) for flags, vid in vlans]
@@ -102,7 +105,7 @@ def port_vlans(index: int, vlans: list[tuple[int, int]]) -> Message:
 
 
 def rule(wanted: Rule) -> Message:
-    """A policy rule, whole: to make it, or to name the one to remove."""
+    """A whole policy rule, to make it or to remove it."""
     message = fibmsg()
     message["family"] = _family(wanted.family)
     message["action"] = FR_ACT_TO_TBL
@@ -118,7 +121,7 @@ def rule(wanted: Rule) -> Message:
 
 
 def route(wanted: Route, device: int) -> Message:
-    """A route, whole, over the DEVICE with that ifindex (0: over none)."""
+    """A whole route, over the device with the ifindex DEVICE (0: no device)."""
     message = rtmsg()
     message["family"] = _family(wanted.destination.version)
     message["dst_len"] = wanted.destination.prefixlen
@@ -141,18 +144,18 @@ def route(wanted: Route, device: int) -> Message:
 
 
 def proxy(wanted: ProxyNeighbour, device: int) -> Message:
-    """A proxy neighbour on the DEVICE with that ifindex."""
+    """A proxy neighbour on the device with the ifindex DEVICE."""
     message = _proxy_ndmsg()
     message["family"] = _family(6 if isinstance(wanted.address, IPv6Address) else 4)
     message["ifindex"], message["flags"] = device, NTF_PROXY
-    # Permanent: an entry without this state is lost when the uplink's carrier goes.
+    # Permanent: the kernel removes an entry without this state when the uplink loses its carrier.
     message["state"] = NUD_PERMANENT
     message["attrs"] = [("NDA_DST", str(wanted.address)), ("NDA_PROTOCOL", PROTOCOL)]
     return message
 
 
 class _proxy_ndmsg(ndmsg):  # type: ignore[misc]  # noqa: N801
-    """ndmsg with the attributes of linux/neighbour.h that pyroute2 0.7.2 lacks: the last one marks an entry as ours."""
+    """ndmsg with the attributes of linux/neighbour.h that pyroute2 0.7.2 lacks. NDA_PROTOCOL marks an entry as ours."""
 
     __slots__ = ()
     nla_map = (

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking the kernel over netlink, decoding only what is asked for.
+"""Reading from the kernel over netlink, decoding only the attributes that we need.
 
-Reading is ours and no library's because it happens while a VM waits and on nodes with thousands of devices: a dump of
-8000 links takes pyroute2 0.7.2 four to six seconds, a listing of the filters of a thousand NICs takes libnftables 1.0.6
-four, and either takes a fraction of one here. Writing goes through pyroute2 (kernel/netlink/changes.py) and libnftables
+We read without a library because a VM waits meanwhile, and a node may have thousands of devices. A dump of 8000 links
+takes pyroute2 0.7.2 four to six seconds, and the filters of a thousand NICs take libnftables 1.0.6 four seconds. Here
+either takes less than one second. Changes use pyroute2 (kernel/netlink/changes.py) and libnftables
 (kernel/nftables/changes.py). Message layouts: linux/netlink.h, linux/rtnetlink.h, linux/netfilter/nf_tables.h.
 """
 
@@ -25,11 +25,11 @@ SOL_NETLINK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 11, 12
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _RECEIVE = 1 << 18
-"""More than the 32 KiB that the kernel puts into one datagram of a dump, and than any single answer."""
+"""Bytes: more than the 32 KiB that the kernel puts into one datagram of a dump, and more than any single answer."""
 
 
 class Query:
-    """A socket for questions. Strict: the kernel honours the filters of a dump, or says that it cannot."""
+    """A socket for reading. It is strict: the kernel applies the filters of a dump, or refuses."""
 
     def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
@@ -42,18 +42,21 @@ class Query:
         self._socket.close()
 
     def get(self, kind: int, body: bytes) -> bytes:
-        """The payload of the one message that answers. Raises Gone if there is no such object."""
+        """The payload of the one message in the answer. Raises Gone if there is no such object, Failure if refused."""
         for payload in self._ask(kind, NLM_F_REQUEST, body, single=True):
             return payload
         raise Gone("the kernel gave no answer", "note: run it again")
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """The payloads of all messages of a dump, taken again while the kernel says that it changed meanwhile."""
+        """The payloads of all messages of a dump. Repeats a dump during which the tables changed, up to ten times.
+
+        Raises Gone if there is no such object, and Failure if the kernel refuses or the tables change each time.
+        """
         for attempt in range(10):
             try:
                 return list(self._ask(kind, NLM_F_REQUEST | NLM_F_DUMP, body, single=False))
             except InterruptedError:
-                # Whoever changes tables without end gets on with it meanwhile: 1, 2, 4 ... ms, half a second in all.
+                # 1, 2, 4 ... ms, half a second in all: the program that changes the tables can finish meanwhile.
                 time.sleep(0.001 * 2**attempt)
         raise Failure(
             "the kernel's tables changed during ten reads in a row", "note: run it again when the node is calmer"
@@ -86,7 +89,7 @@ class Query:
 
 
 def _check(payload: bytes) -> None:
-    """Raise what the error code at the head of PAYLOAD stands for."""
+    """Raises Gone or Failure for the error code at the start of PAYLOAD, and nothing if that is 0."""
     code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
     if code in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO):
         raise Gone(os.strerror(code), "note: nothing")
@@ -97,7 +100,7 @@ def _check(payload: bytes) -> None:
 
 
 def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
-    """The attributes of DATA from offset AT on, by type (without the nesting flags); the last of a type wins."""
+    """The attributes of DATA from offset AT on, by type without its flags. Of equal types the last one counts."""
     found = {}
     end = len(data)
     while at + 4 <= end:
@@ -110,7 +113,7 @@ def attributes(data: bytes, at: int = 0) -> dict[int, bytes]:
 
 
 def nested(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Like attributes(), for lists in which a type comes more than once."""
+    """Type and value of each attribute of DATA, for lists in which a type occurs more than once."""
     at = 0
     while at + 4 <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)

@@ -26,7 +26,7 @@ FIB_RULE_PERMANENT, FIB_RULE_INVERT = 1, 2
 NDA_DST, NDA_PROTOCOL = 1, 12
 NTF_PROXY = 8
 IP6_RT_PRIO_USER = 1024
-"""The metric that the kernel gives an IPv6 route that asks for none (include/uapi/linux/ipv6_route.h)."""
+"""The metric that the kernel gives an IPv6 route without one (include/uapi/linux/ipv6_route.h)."""
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _NDMSG = struct.Struct("=BxxxiHBB")
@@ -39,10 +39,10 @@ def family_of(version: int) -> int:
 
 
 def routes(query: Query, wanted: Iterable[Route]) -> Iterator[Route]:
-    """The routes that have the key of one in WANTED, whoever made them.
+    """The existing routes with the keys of WANTED, also those that another program made.
 
-    One filtered dump for each table and device: a node's main table may hold a full routing table, and the table
-    of a public link a route for each of a thousand NICs.
+    It takes one filtered dump for each table and device: a node's main table may hold all routes of the Internet, and
+    the table of a public link a route for each of a thousand NICs.
     """
     keys = {route.key for route in wanted}
     places = {(route.destination.version, route.table, route.device, route.kind) for route in wanted}
@@ -66,20 +66,22 @@ def advertised_default_routes(query: Query) -> set[str]:
 
 
 def route_to(query: Query, address: IPv4Address | IPv6Address, mark: int) -> Route | None:
-    """The route that a packet with MARK for ADDRESS takes; None if there is none."""
-    # IPv6 names the table unasked, and refuses to be asked for it.
+    """The route that a packet with MARK to ADDRESS takes; None if there is no route or an unreachable one."""
+    # IPv6 always names the table, and refuses a request for it.
     flags = RTM_F_FIB_MATCH | (RTM_F_LOOKUP_TABLE if address.version == 4 else 0)
     body = _RTMSG.pack(family_of(address.version), 8 * len(address.packed), 0, 0, 0, 0, 0, 0, flags)
     body += attribute(RTA_DST, address.packed) + attribute(RTA_MARK, struct.pack("=I", mark))
     try:
         return _route(query.get(RTM_GETROUTE, body))
-    except Failure:  # unreachable, prohibited, or nothing there
+    except Failure:  # unreachable, prohibited, or no route
         return None
 
 
 def on_link(query: Query, device: str) -> Iterator[Route]:
-    """The routes of the main table to what is on the link of DEVICE that neither the kernel made, of an address of the
-    node's or of a router's advertisement, nor we."""
+    """The routes of the main table to destinations on the link of DEVICE that other programs or the admin made.
+
+    It leaves out our own routes, and those that the kernel made for the node's addresses or a router advertisement.
+    """
     for version in (4, 6):
         for route in _routes(query, version, RT_TABLE_MAIN, device, "unicast"):
             if route.gateway is None and route.protocol not in (RTPROT_KERNEL, RTPROT_RA, PROTOCOL):
@@ -87,7 +89,7 @@ def on_link(query: Query, device: str) -> Iterator[Route]:
 
 
 def table(query: Query, version: int, number_of_table: int) -> list[Route]:
-    """All routes of a table."""
+    """All unicast routes of a table."""
     return list(_routes(query, version, number_of_table, None, "unicast"))
 
 
@@ -132,7 +134,7 @@ def rules(query: Query) -> Iterator[Rule]:
 
 
 def foreign_rules(query: Query, device: str) -> Iterator[Rule]:
-    """The policy rules of others that send what comes in by DEVICE to a table, and say nothing else."""
+    """Other programs' policy rules that lead all incoming packets of DEVICE to a table, and have no other condition."""
     for family in FAMILIES:
         for payload in query.dump(RTM_GETRULE, _FIBMSG.pack(family, 0, 0, 0, 0, 0, 0)):
             _, to, source, tos, _, action, flags = _FIBMSG.unpack_from(payload)
@@ -147,7 +149,7 @@ def foreign_rules(query: Query, device: str) -> Iterator[Rule]:
 
 
 def incoming_rules(query: Query) -> Iterator[tuple[int, str, int]]:
-    """IP version, device and priority of the rules of others that are for what comes in by one device."""
+    """IP version, device and priority of other programs' rules for incoming packets of one device."""
     for family in FAMILIES:
         for payload in query.dump(RTM_GETRULE, _FIBMSG.pack(family, 0, 0, 0, 0, 0, 0)):
             found = attributes(payload, _FIBMSG.size)
@@ -158,7 +160,7 @@ def incoming_rules(query: Query) -> Iterator[tuple[int, str, int]]:
 
 _PLAIN_RULE = {FRA_IIFNAME, FRA_PRIORITY, FRA_TABLE, FRA_PROTOCOL, FRA_SUPPRESS_PREFIXLEN}
 _NOTHING = b"\xff" * 4
-"""Suppress nothing: the kernel tells it of every rule."""
+"""The value for `suppress nothing`: the kernel gives it with every rule."""
 
 
 def _rule(family: int, found: Mapping[int, bytes]) -> Rule:
@@ -173,7 +175,7 @@ def _rule(family: int, found: Mapping[int, bytes]) -> Rule:
 
 
 def proxies(query: Query, wanted: Iterable[ProxyNeighbour]) -> Iterator[ProxyNeighbour]:
-    """Those of WANTED that exist, whoever made them. Asked one by one: an uplink has one for each NIC."""
+    """Those of WANTED that exist, also other programs' ones. Reads one by one: an uplink has one for each NIC."""
     for proxy in wanted:
         try:
             index = socket.if_nametoindex(proxy.device)

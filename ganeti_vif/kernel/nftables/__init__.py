@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Filter chains and verdict maps: read by a decoder of ours, changed by libnftables."""
+"""Filter chains and verdict maps: our own decoder reads them, libnftables changes them."""

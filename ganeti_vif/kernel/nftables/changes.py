@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Changing filter chains, through libnftables: the only module that imports it.
+"""Changing filter chains. This is the only module that imports libnftables.
 
-Every rule gets its comment, by which kernel/nftables/filters.py knows it again.
+Every rule gets a comment. kernel/nftables/filters.py recognises the rule by that comment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NEWLINE = "\n"
 
 
 class Nftables:
-    """A libnftables context and a socket. One instance serves a whole run, and a daemon all its life."""
+    """A libnftables context and a socket. One instance is enough for a whole run, and for the daemon's whole life."""
 
     def __init__(self) -> None:
         self._nft = nftables.Nftables()
@@ -41,7 +41,10 @@ class Nftables:
         self._query.close()
 
     def perform(self, change: Change) -> None:
-        """Make CHANGE in one transaction: a packet meets either the old chain or the new one."""
+        """Make CHANGE in one transaction: each packet passes either the old chain or the new one.
+
+        Raises Gone if the chain or its device does not exist, and Failure if nftables refuses.
+        """
         match change:
             case Make(Chain() as chain):
                 self._define(change, chain, None)
@@ -81,7 +84,7 @@ class Nftables:
         self._run(change, [*(deletion(former) if former else ()), *definition(chain, translated, hooked=hooked)])
 
     def verify(self, chain: Chain) -> None:
-        """Raises Failure if nftables would not take CHAIN. Changes nothing."""
+        """Raises Failure if nftables would refuse CHAIN. Changes nothing."""
         code, _, error = self._tried(chain)
         if code:
             raise self._refused_rule(Make(chain), chain, error)
@@ -95,8 +98,8 @@ class Nftables:
         return result
 
     def _refused_rule(self, change: Change, chain: Chain, error: str) -> Failure:
-        """The Failure of a CHAIN that nftables does not take, with the rule that it does not take: of a text without
-        file name it tells no line (1.0.6)."""
+        """The Failure for a CHAIN that nftables refuses. It names the refused rule, which is found by trying each rule:
+        libnftables 1.0.6 gives no line number for a text without a file name."""
         for rule in chain.rules:
             code, _, reason = self._tried(replace(chain, rules=(rule,)))
             if code:
@@ -115,21 +118,21 @@ class Nftables:
             raise _refused(change, os.strerror(error.errno or 0)) from error
 
     def forget_tables(self) -> None:
-        """Remove those of our tables in which nothing is. The next chain makes its table again, in one transaction."""
+        """Remove our empty tables. The next chain makes its table again, in one transaction."""
         for family, table in list(filters.empty_tables(self._query)):
-            with suppress(OSError):  # somebody uses it now
+            with suppress(OSError):  # the table is in use again
                 self._batch.run([deletion_of_table(family, table)])
 
     def _forget_table(self, family: str, table: str) -> None:
-        """Remove TABLE if it is empty: the next chain makes it again. To ask first is cheaper than to be refused, which
-        takes the kernel 15 ms."""
+        """Remove TABLE if it is empty: the next chain makes it again. The question is cheap; a refused removal takes
+        15 ms."""
         with suppress(OSError):
             if filters.is_empty(self._query, family, table):
                 self._batch.run([deletion_of_table(family, table)])
 
     def _translated(self, chain: Chain) -> list[bytes] | None:
-        """The rules of CHAIN in the kernel's words; None if that is left to libnftables: where a shape is met for the
-        first time (a run that attaches one NIC would gain nothing), or where a value is not found again."""
+        """The compiled rules of CHAIN, or None if libnftables has to compile them: if a shape occurs for the first time
+        (a run that attaches one NIC would gain nothing), or if a value was not found in the translation."""
         if not chain.hook:
             return None
         shapes = [shape(chain.family, rule) for rule in chain.rules]
@@ -148,7 +151,7 @@ class Nftables:
         return rules
 
     def _with_targets(self, chain: Chain) -> list[bytes] | None:
-        """The rules of CHAIN, all of which hand packets to a queue, by xtables' target."""
+        """The compiled rules of CHAIN, with xtables' NFQUEUE target; None if one cannot be compiled so."""
         bare = {shape(chain.family, matches(rule)): matches(rule) for rule in chain.rules}
         found = self._translate(chain.family, bare)
         rules = []
@@ -159,7 +162,7 @@ class Nftables:
         return rules
 
     def _translate(self, family: str, unknown: Mapping[Shape, FilterRule]) -> dict[Shape, Translation | None]:
-        """Let libnftables put the examples of these shapes into a chain that no packet passes, and read it."""
+        """Let libnftables put an example of each shape into a chain that no packet passes, and read that chain."""
         scratch = f"{SCRATCH}{os.getpid()}"
         table = table_of(family, scratch)
         where = f"{family} {table} {scratch}"
@@ -177,15 +180,15 @@ class Nftables:
 
 
 def _moved(actual: Chain, wanted: Chain) -> bool:
-    """Whether the two are hooked differently: nft changes neither hook, device nor priority of a chain."""
+    """Whether hook, device or priority differ: nft cannot change these of an existing chain."""
     return (actual.hook, actual.device, actual.priority) != (wanted.hook, wanted.device, wanted.priority)
 
 
 def _definition(chain: Chain) -> str:
-    """The transaction that makes CHAIN what it should be, whether it exists or not.
+    """The transaction that makes CHAIN as desired, whether it exists or not.
 
-    Flush and refill: of 166 082 forged frames sent during 200 such replacements none passed; of those sent while a
-    chain was deleted and made again in two transactions, most did.
+    It flushes and refills the chain at once. Of 166 082 forged frames sent during 200 such replacements, none passed.
+    When a chain was deleted and made again in two transactions, most forged frames passed.
     """
     where = f"{chain.family} {chain.table} {chain.name}"
     device = f' device "{chain.device}"' if chain.device else ""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Filter rules in the kernel's words, made from libnftables' own translation of others of the same shape.
+"""Compiled filter rules, made from libnftables' translation of another rule of the same shape.
 
-The rules of two NICs differ in a MAC and a few addresses. So libnftables translates each shape once, with numbers in
-these places that occur nowhere else; and whoever needs the rule of a NIC puts the NIC's into their places. What cannot
-be found again for certain is not used.
+The rules of two NICs differ in a MAC and a few addresses. So libnftables translates an example of each shape once. The
+example has numbers in these places that occur nowhere else. The rule of a NIC is the translation with the NIC's values
+in these places. A translation is not used if a place cannot be found for certain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PREFIXED_HEXADECIMAL = "0x"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What is common to rules that differ in their own values only: TEXT, with as many SIZES of bytes left open."""
+    """The common part of rules that differ only in their own values. SIZES are the bytes of each open place in TEXT."""
 
     family: str
     text: str
@@ -29,7 +29,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """The kernel's expressions for a shape, and where the values go: OPEN has (offset, number of the value)."""
+    """The kernel's expressions for a shape. OPEN has the open places: (offset in bytes, number of the value)."""
 
     expressions: bytes
     open: tuple[tuple[int, int], ...]
@@ -54,18 +54,18 @@ def shape(family: str, rule: FilterRule) -> Shape:
 
 
 def own_values(rule: FilterRule) -> tuple[bytes, ...]:
-    """What is RULE's own, in network byte order."""
+    """The values that only RULE has, in network byte order."""
     return tuple(_packed(word) for word in rule.own)
 
 
 def example(one: Shape, rule: FilterRule) -> str:
-    """The text of a rule of this shape, with numbers that occur nowhere else; RULE tells how they are written."""
+    """The text of a rule of this shape, with numbers that occur nowhere else, written as RULE's values are."""
     words = {f"{{{number}}}": _written(number, word) for number, word in enumerate(rule.own)}
     return " ".join(words.get(word, word) for word in one.text.split(" "))
 
 
 def translation(one: Shape, expressions: bytes) -> Translation | None:
-    """What EXPRESSIONS, the kernel's for the example of a shape, tell of it. None if a value is not found again."""
+    """The translation of a shape. EXPRESSIONS are the kernel's for its example. None if a value is not found there."""
     places: list[tuple[int, int]] = []
     words = one.text.split(" ")
     for number, size in enumerate(one.sizes):

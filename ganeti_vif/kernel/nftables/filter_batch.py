@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Filter chains written in one transaction of nfnetlink, their rules already in the kernel's words.
+"""Writing filter chains with compiled rules, in one nfnetlink transaction.
 
 libnftables reads all chains of the node before it adds one rule: 30 to 75 ms with the chains of a thousand NICs. A
 batch reads nothing. Message layouts: linux/netfilter/nfnetlink.h, nf_tables.h.
@@ -41,7 +41,7 @@ NFTA_CHAIN_TYPE = 7
 DROP, ACCEPT = 0, 1
 
 Message = tuple[int, int, bytes]
-"""Type, flags beside NLM_F_REQUEST, and body."""
+"""Type, flags in addition to NLM_F_REQUEST, and body."""
 
 _NFGENMSG = struct.Struct("=BBH")
 _BATCH = _NFGENMSG.pack(0, 0, socket.htons(NFNL_SUBSYS_NFTABLES >> 8))
@@ -57,11 +57,11 @@ class FilterBatch:
         self._requests.close()
 
     def run(self, messages: Sequence[Message]) -> None:
-        """All of MESSAGES, or none. Raises OSError with the kernel's reason."""
+        """Perform all of MESSAGES or none. Raises OSError with the kernel's reason if it refuses."""
         first = last = self._requests.number()
         parts = [_message(first, BATCH_BEGIN, 0, _BATCH)]
         for place, (kind, flags, body) in enumerate(messages, 1):
-            # One answer is enough: errors are told in any case, and before it.
+            # One acknowledgement is enough: the kernel always reports errors, and before it.
             last = self._requests.number()
             parts.append(_message(last, kind, flags | (NLM_F_ACK if place == len(messages) else 0), body))
         parts.append(_message(self._requests.number(), BATCH_END, 0, _BATCH))
@@ -73,7 +73,7 @@ def _message(number: int, kind: int, flags: int, body: bytes) -> bytes:
 
 
 def definition(chain: Chain, expressions: Iterable[bytes], *, hooked: bool) -> Iterator[Message]:
-    """What makes CHAIN what it should be; EXPRESSIONS are its rules'. HOOKED if it hangs where it should already."""
+    """The messages that make CHAIN as desired. EXPRESSIONS are its rules'. HOOKED: it exists at its hook already."""
     if not hooked:
         yield NEW_TABLE, NLM_F_CREATE, _body(chain, (NFTA_TABLE, None))
         yield NEW_CHAIN, NLM_F_CREATE, _body(chain, (NFTA_TABLE, None), (NFTA_CHAIN_NAME, chain.name)) + _hook(chain)
@@ -87,13 +87,13 @@ def definition(chain: Chain, expressions: Iterable[bytes], *, hooked: bool) -> I
 
 
 def deletion(chain: Chain) -> Iterator[Message]:
-    """What removes CHAIN and its rules."""
+    """The messages that remove CHAIN and its rules."""
     yield DELETE_RULE, 0, _body(chain, (NFTA_TABLE, None), (NFTA_RULE_CHAIN, chain.name))
     yield DELETE_CHAIN, 0, _body(chain, (NFTA_TABLE, None), (NFTA_CHAIN_NAME, chain.name))
 
 
 def deletion_of_table(family: str, table: str) -> Message:
-    """What removes TABLE if it is empty; else the kernel says EBUSY."""
+    """The message that removes TABLE if it is empty. The kernel answers EBUSY if it is not."""
     return DELETE_TABLE, NLM_F_NONREC, _NFGENMSG.pack(FAMILIES[family], 0, 0) + _text(NFTA_TABLE, table)
 
 

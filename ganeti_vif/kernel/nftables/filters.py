@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Reading filter chains: where they hang, and the comments of their rules.
+"""Reading filter chains: their hooks, and the comments of their rules.
 
-A rule's expressions are not read, but for what it counted. Each of ours has a comment that tells it from any other
-(engine/chains.py); a rule with another comment, or with none, is not one that we made.
+Of a rule's expressions only the counter is read. Each rule of ours has a comment that no other rule has
+(engine/chains.py). A rule with another comment or none was not made by us.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NFTA_HOOK_NUMBER, NFTA_HOOK_PRIORITY, NFTA_HOOK_DEV, NFTA_HOOK_DEVS = 1, 2, 3, 4
 NFTA_RULE_CHAIN, NFTA_RULE_EXPRESSIONS, NFTA_RULE_USERDATA = 2, 4, 7
 NFTA_EXPRESSION_NAME, NFTA_EXPRESSION_DATA, NFTA_COUNTER_PACKETS = 1, 2, 2
 COMMENT = 0
-"""The type of a comment in a rule's user data, a list of type, length, value (libnftnl udata.h)."""
+"""The type of a comment in a rule's user data, which is a list of type, length, value (libnftnl udata.h)."""
 
 FAMILIES = {"inet": 1, "arp": 3, "netdev": 5}
 HOOKS: Mapping[str, tuple[str, ...]] = {
@@ -39,12 +39,12 @@ _NFGENMSG = struct.Struct("=BBH")
 
 
 def netfilter() -> Query:
-    """A socket for these questions."""
+    """A socket to read chains with."""
     return Query(NETLINK_NETFILTER)
 
 
 def chains(query: Query, wanted: Iterable[Chain]) -> Iterator[Chain]:
-    """The chains with the names of WANTED that exist. A rule that is not as wanted has the text UNKNOWN."""
+    """The existing chains with the names of WANTED. A rule that WANTED does not have gets the text UNKNOWN."""
     for chain in wanted:
         table, name = _in_table(chain.family, chain.table), chain.name.encode() + b"\0"
         try:
@@ -56,14 +56,14 @@ def chains(query: Query, wanted: Iterable[Chain]) -> Iterator[Chain]:
 
 
 def expressions(query: Query, family: str, name: str) -> list[bytes]:
-    """The rules of a chain in our table, as the kernel keeps them."""
+    """The compiled rules of the chain NAME in our table."""
     table = _in_table(family, table_of(family, name))
     rules = query.dump(GET_RULE, table + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))
     return [attributes(rule, _NFGENMSG.size)[NFTA_RULE_EXPRESSIONS] for rule in rules]
 
 
 def is_empty(query: Query, family: str, table: str) -> bool:
-    """Whether TABLE is there, and nothing is in it."""
+    """Whether TABLE exists and is empty."""
     try:
         found = attributes(query.get(GET_TABLE, _in_table(family, table)), _NFGENMSG.size)
     except Gone:
@@ -72,7 +72,7 @@ def is_empty(query: Query, family: str, table: str) -> bool:
 
 
 def empty_tables(query: Query) -> Iterator[tuple[str, str]]:
-    """Family and name of our tables in which nothing is: chains go with their device before Linux 6.16, tables not."""
+    """Family and name of our empty tables. Before Linux 6.16 a chain goes with its device, but its table stays."""
     for family in FAMILIES:
         for table in query.dump(GET_TABLE, _header(family)):
             found = attributes(table, _NFGENMSG.size)
@@ -82,7 +82,7 @@ def empty_tables(query: Query) -> Iterator[tuple[str, str]]:
 
 
 def all_chains(query: Query, wanted: Mapping[Key, object]) -> Iterator[Chain]:
-    """Every chain in our tables; WANTED tells which rules are as they should be."""
+    """Every chain in our tables. A rule that WANTED does not have gets the text UNKNOWN."""
     for family in FAMILIES:
         comments: dict[str, list[str]] = {}
         for rule in query.dump(GET_RULE, _header(family) if family == "netdev" else _in_table(family, TABLE)):
@@ -142,20 +142,20 @@ def _comment(found: Mapping[int, bytes]) -> str:
 
 
 def _signed(value: bytes) -> int:
-    """A number of netfilter's: in network byte order, and a priority may be below 0."""
+    """A number in netfilter's attributes: in network byte order. A priority may be negative."""
     return int.from_bytes(value, "big", signed=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a rule, known by its COMMENT, has counted; None if it does not count."""
+    """The packets that the rule with this COMMENT has counted; None if the rule has no counter."""
 
     comment: str
     packets: int | None
 
 
 def counted(query: Query, family: str, name: str) -> list[Counted]:
-    """What the rules of a chain of ours have counted, in their order. Empty if there is no such chain."""
+    """The counters of the rules of our chain NAME, in their order. Empty if there is no such chain."""
     try:
         table = _in_table(family, table_of(family, name))
         rules = query.dump(GET_RULE, table + attribute(NFTA_RULE_CHAIN, name.encode() + b"\0"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The statement `queue num N bypass` on a kernel that has xtables' NFQUEUE target and not nftables' own."""
+"""The statement `queue num N bypass` on a kernel that has xtables' NFQUEUE target, but not nftables' own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NFTA_LIST_ELEM, NFTA_EXPR_NAME, NFTA_EXPR_DATA = 1, 1, 2
 NFTA_TARGET_NAME, NFTA_TARGET_REV, NFTA_TARGET_INFO = 1, 2, 3
 REVISION, BYPASS = 3, 1
 _INFO = struct.Struct("=HHH2x")
-"""xt_NFQ_info_v3 (linux/netfilter/xt_NFQUEUE.h): number of the queue, how many, flags."""
+"""xt_NFQ_info_v3 (linux/netfilter/xt_NFQUEUE.h): number of the first queue, number of queues, flags."""
 
 
 def is_queue(rule: FilterRule) -> bool:
@@ -24,12 +24,12 @@ def is_queue(rule: FilterRule) -> bool:
 
 
 def matches(rule: FilterRule) -> FilterRule:
-    """RULE without that."""
+    """RULE without its queue statement."""
     return FilterRule(_STATEMENT.sub("", rule.text), rule.reason, rule.own)
 
 
 def target(rule: FilterRule) -> bytes:
-    """The expression that does it, by nft_compat (linux/netfilter/nf_tables_compat.h)."""
+    """The expression for RULE's queue statement, through nft_compat (linux/netfilter/nf_tables_compat.h)."""
     found = _STATEMENT.search(rule.text)
     assert found
     data = (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Reading verdict maps: which device leads to which chain. Message layouts: linux/netfilter/nf_tables.h."""
+"""Reading verdict maps: the chain for each device. Message layouts: linux/netfilter/nf_tables.h."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def maps(query: Query, wanted: Iterable[VerdictMap]) -> Iterator[VerdictMap]:
 
 
 def elements(query: Query, wanted: Iterable[MapElement]) -> Iterator[MapElement]:
-    """The elements with the keys of WANTED that exist, wherever they lead. Asked one by one: a map has one per NIC."""
+    """The existing elements with the keys of WANTED, and their actual chains. It reads one by one: maps are large."""
     for one in wanted:
         value = attribute(NFTA_VALUE, one.device.encode().ljust(IFNAMSIZ, b"\0"))
         listed = _nest(NFTA_ELEMENTS, _nest(NFTA_LIST_ELEMENT, _nest(NFTA_KEY, value)))
@@ -41,13 +41,13 @@ def elements(query: Query, wanted: Iterable[MapElement]) -> Iterator[MapElement]
 
 
 def everything(query: Query) -> Iterator[VerdictMap | MapElement]:
-    """All maps in our tables, and what is in them."""
+    """All maps in our tables, and their elements."""
     for family in FAMILIES:
-        with suppress(Gone):  # no table of ours there (any more)
+        with suppress(Gone):  # our table does not exist (any more)
             for payload in query.dump(GET_SET, _head(family) + _OUR_TABLE):
                 name = text(attributes(payload, _HEADER)[NFTA_SET_NAME])
                 if name.startswith("__"):
-                    continue  # an anonymous one, of a rule
+                    continue  # an anonymous set, which belongs to a rule
                 yield VerdictMap(family=family, name=name)
                 for elements_of in query.dump(GET_ELEMENT, _named(family, name)):
                     yield from _elements(family, name, elements_of)
