@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from ganeti_vif.config.model import Config
 from ganeti_vif.desired.needs import needs
 from ganeti_vif.desired.obstacle import obstacle
-from ganeti_vif.engine.apply import apply, clear
+from ganeti_vif.engine.apply import apply
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.difference import Change, difference, subject
 from ganeti_vif.engine.failure import Failure, Lacking
 from ganeti_vif.engine.objects import Binding, OffloadCheck, Origin
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.lifecycle.context import context_of
-from ganeti_vif.lifecycle.detach import removable
+from ganeti_vif.lifecycle.detach import clear_closed, removable
 from ganeti_vif.lifecycle.recorded import former_owner
 from ganeti_vif.nic.identity import has_tap, is_same, is_tap_of
 from ganeti_vif.nic.nic import Nic
@@ -61,7 +61,7 @@ def attach(
         if plan is None or not is_its_tap(nic, node):
             plan = attach_plan(nic, config, node, adopted=adopted)
         if not dry_run:
-            clear(plan.leftovers, node)
+            clear_closed(plan.leftovers, node)
             _apply(plan.changes, nic, node)
     except Failure as failure:
         raise failure.about(nic.whom) from failure

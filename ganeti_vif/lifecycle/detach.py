@@ -19,6 +19,7 @@ from ganeti_vif.engine.objects import (
     Key,
     OffloadCheck,
     Origin,
+    OvsPort,
     ProxyNeighbour,
     Record,
     Route,
@@ -46,10 +47,29 @@ def detach(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tu
         back = _given_back(nic, own, node)
         changes = _closed_last(difference(back, node.read([*own.values(), *back.values()]), own))
         if not dry_run:
-            clear(changes, node)
+            clear_closed(changes, node)
     except Failure as failure:
         raise failure.about(nic.whom) from failure
     return changes
+
+
+def clear_closed(changes: tuple[Change, ...], node: Node) -> None:
+    """Make CHANGES, which take something away from a tap; its filter goes last, and only if the tap is connected to
+    nothing by then. So no tap is open, although something could not be done.
+
+    Raises Failure after everything else was tried. The filter and the record that stayed are for the next attempt.
+    """
+    ordered = _closed_last(changes)
+    last = tuple(change for change in ordered if _closes(change))
+    rest = tuple(change for change in ordered if not _closes(change))
+    try:
+        clear(rest, node)
+    except Failure:
+        connects = [c.actual for c in rest if isinstance(c, Remove) and isinstance(c.actual, _CONNECTS)]
+        if not node.read(connects):
+            clear(last, node)
+        raise
+    clear(last, node)
 
 
 def forget(nic: Nic, config: Config, node: Node) -> None:
@@ -97,9 +117,18 @@ def _given_back(nic: Nic, own: dict[Key, Object], node: Node) -> State:
 def _closed_last(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """CHANGES with the filter's end after all others but the record's: so a tap is never open in a place of ours, nor
     where it was before until that is complete; and who dies on the way is finished by the same again."""
-    kinds = OffloadCheck | Chain | MapElement | Record | Origin
-    last = [c for c in changes if isinstance(c, Remove) and isinstance(c.actual, kinds)]
+    last = [change for change in changes if _closes(change)]
     return (*(change for change in changes if change not in last), *last)
+
+
+_CONNECTS = Up | BridgePort | OvsPort | Route
+"""What connects a guest: a tap that is up, a port, a route."""
+
+
+def _closes(change: Change) -> bool:
+    """Whether CHANGE ends what keeps a tap closed, or what tells that it is one of ours."""
+    kinds = OffloadCheck | Chain | MapElement | Record | Origin
+    return isinstance(change, Remove) and isinstance(change.actual, kinds)
 
 
 def _of_the_device(thing: Object, tap: str) -> bool:

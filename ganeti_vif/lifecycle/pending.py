@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ganeti_vif.config.model import Config
-from ganeti_vif.engine.apply import clear
 from ganeti_vif.engine.difference import Alter, Make, difference
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.lifecycle.attach import is_its_tap
-from ganeti_vif.lifecycle.detach import detach, removable
+from ganeti_vif.lifecycle.detach import clear_closed, detach, removable
 from ganeti_vif.lifecycle.recorded import former_owner
 from ganeti_vif.nic.identity import is_same
 from ganeti_vif.nic.nic import Nic
@@ -53,4 +52,4 @@ def remember(nic: Nic, config: Config, node: Node) -> None:
         own = dict(removable(former, config, node))  # the record first: if we die, it is still told of
         own.pop(("origin", nic.tap), None)
         node.perform(Alter(own.pop(pending.key), pending))
-        clear(difference({}, node.read(own.values()), own), node)
+        clear_closed(difference({}, node.read(own.values()), own), node)
