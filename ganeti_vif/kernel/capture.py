@@ -25,9 +25,15 @@ _GRATUITOUS = (
 )
 _ADVERTISEMENTS = (
     (0x28, 0, 0, 12),  # ldh [12]: the EtherType
-    (0x15, 0, 5, ETH_P_IPV6),
+    (0x15, 0, 11, ETH_P_IPV6),
     (0x30, 0, 0, 20),  # ldb [20]: the next header
-    (0x15, 0, 3, 58),
+    (0x15, 0, 9, 58),
+    (0x30, 0, 0, 21),  # ldb [21]: the hop limit, which a router would have lowered (RFC 4861, 7.1.2)
+    (0x15, 0, 7, 255),
+    (0x20, 0, 0, 38),  # ld [38] and [50]: the destination, ff02::1, where nobody asked
+    (0x15, 0, 5, 0xFF020000),
+    (0x20, 0, 0, 50),
+    (0x15, 0, 3, 1),
     (0x30, 0, 0, 54),  # ldb [54]: the type of ICMPv6
     (0x15, 0, 1, 136),
     (0x06, 0, 0, 256),
