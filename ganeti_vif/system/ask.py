@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking the daemon to do what this process was called for. Runs while a VM waits, so it imports next to nothing:
-`socket` and its enums alone would cost as much again as starting Python, `os` a sixth of it.
+"""Asking the daemon to do the work of this process.
+
+A VM waits meanwhile, so this module imports almost nothing: the import of `socket` takes as long as the start of
+Python, and that of `os` a sixth of it.
 """
 
 import _socket
@@ -12,15 +14,17 @@ if TYPE_CHECKING:
 PATH = "/run/ganeti-vif/control.sock"
 PROTOCOL = b"ganeti-vif 1"
 PATIENCE = 5.0
-"""Seconds for the daemon's answer. It is there in milliseconds, or in a second or two when a node starts hundreds of
-VMs; if not, the daemon hangs, and who asks does the work itself."""
+"""Seconds to wait for the daemon's answer. It comes in milliseconds, or in a second or two when a node starts hundreds
+of VMs. If it does not come, the daemon hangs, and the caller does the work itself."""
 ALONE = "alone"
-"""The status of an answer that says: do it yourself."""
+"""The status of an answer that means: do the work yourself."""
 
 
 def ask(door: str, environment: "Mapping[bytes, bytes]", patience: float = PATIENCE) -> "tuple[int, str] | None":
-    """The exit status and the text that the daemon answers to this ENVIRONMENT (as in os.environb) at its DOOR; None
-    if there is no daemon that does it."""
+    """The daemon's answer for the verb DOOR with this ENVIRONMENT (as in os.environb): exit status and text.
+
+    None if no daemon does the work. PATIENCE is in seconds.
+    """
     words = [PROTOCOL, door.encode()]
     words += [name + b"=" + value for name, value in environment.items()]
     one = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)

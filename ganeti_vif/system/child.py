@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Work in a process of its own, so that a daemon has its hands free meanwhile."""
+"""Work in a child process, so that the daemon can serve NICs meanwhile."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from ganeti_vif.engine.failure import Failure
 from ganeti_vif.system import log
 
 MOST = 1 << 20
-"""Bytes of an answer: a thousand lines of trouble."""
+"""Bytes of an answer: enough for a thousand lines of trouble."""
 
 
 class Child:
-    """A process that runs WORK and answers with what it returns, or with None if it dies. Poll `descriptor`."""
+    """A process that runs WORK and answers with its result, or with None if it dies. Poll `descriptor` for reading.
+
+    The result must be JSON. Raises Failure if no process can be made.
+    """
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.descriptor, theirs = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -36,7 +39,7 @@ class Child:
         self._answer = b""
 
     def done(self) -> bool:
-        """Whether it is over, with all of its answer here. Does not wait."""
+        """Whether the process has ended and its whole answer was read. Does not wait."""
         while len(self._answer) < MOST:
             try:
                 data = os.read(self.descriptor, 1 << 16)
@@ -50,7 +53,7 @@ class Child:
         return True
 
     def answer(self) -> Any:
-        """What its work returned; None if it died."""
+        """The result of the work; None if the process died."""
         try:
             return json.loads(self._answer)
         except ValueError:
@@ -58,7 +61,7 @@ class Child:
 
 
 def _work(work: Callable[[], Any], answer: int) -> None:
-    """The child's life. Nothing of its parent's is open in it, so that locks are free when the parent is gone."""
+    """Run in the child. It closes the parent's files, so that the parent's locks are free when the parent is gone."""
     try:
         gc.disable()
         signal.set_wakeup_fd(-1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Failures as their two lines, where whoever started this process sees them."""
+"""Showing a failure as two lines to the caller of this process."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ganeti_vif.system import log
 
 
 def needs_root() -> None:
-    """Raises Failure if this process cannot change the node's network."""
+    """Raises Failure if this process does not run as root, which changes of the network need."""
     if os.geteuid() != 0:
         raise Failure("only root can change the node's network", "note: run it as root")
 
 
 def complain(failure: Failure) -> None:
-    """Print the two lines of FAILURE, and log the first. Ganeti shows them to whoever started the instance."""
+    """Print the two lines of FAILURE, and log the first. Ganeti shows them to the user that started the instance."""
     log.say(failure.what, log.Level.ERROR)
     sys.stderr.write(lines(failure))
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The daemon's door: a socket in the file system, on which a process of root's asks one thing and gets one answer.
+"""The daemon's control socket, in the file system. A process of root sends one question and gets one answer.
 
-Packets and no stream (SOCK_SEQPACKET, unix(7)): a question is there whole or not at all, so nobody can keep the
-daemon waiting with half of one.
+The socket carries packets and no stream (SOCK_SEQPACKET, unix(7)): a question arrives whole or not at all, so no client
+can keep the daemon waiting with half a question.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from ganeti_vif.engine.failure import Failure
 
 PATH = "/run/ganeti-vif/control.sock"
 LARGEST = 1 << 17
-"""Bytes of a question: Ganeti's environment has 2 to 4 KiB, a hook's of an instance with many NICs 20."""
+"""Bytes of a question. Ganeti's environment has 2 to 4 KiB; that of a hook for an instance with many NICs 20."""
 PATIENCE = 2.0
-"""Seconds until who connected has asked. It asks at once, or is no client of ours."""
+"""Seconds from connect to question. A client of ours asks at once."""
 MOST = 256
-"""Clients at one time. More wait in the kernel, as long as they have patience (listen(2))."""
+"""Clients at one time. More clients wait in the kernel until they give up (listen(2))."""
 
 _CREDENTIALS = struct.Struct("=iii")
 
 
 @dataclass(slots=True)
 class Question:
-    """WORDS that somebody asked, and since when (monotonic seconds) it waits for the answer."""
+    """The WORDS that CLIENT sent. It waits for the answer SINCE then (monotonic seconds)."""
 
     words: list[bytes]
     since: float
     client: socket.socket
 
     def answer(self, status: str, text: str) -> None:
-        """Answer it and hang up. A client that lost patience is no trouble."""
+        """Send the answer and close the connection. Does nothing if the client has given up."""
         with contextlib.suppress(OSError):
             self.client.send(f"{status}\n{text}".encode("utf-8", "replace")[:LARGEST])
         self.client.close()
 
     def withdrawn(self) -> bool:
-        """Whether the client hung up: it does the work itself by now."""
+        """Whether the client closed the connection: then it does the work itself."""
         try:
             return self.client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
         except BlockingIOError:
@@ -63,7 +63,7 @@ class Control:
         self._silent: dict[int, tuple[socket.socket, float]] = {}
 
     def __enter__(self) -> Control:
-        """Raises Failure. Whoever calls has the daemon's lock: what lies there belongs to one that died."""
+        """Raises Failure if it cannot be made. The caller holds the daemon's lock, so an old socket is a dead one."""
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
             with contextlib.suppress(FileNotFoundError):
@@ -86,17 +86,17 @@ class Control:
             one.close()
 
     def descriptors(self) -> Iterator[int]:
-        """What to poll for reading."""
+        """The file descriptors to poll for reading."""
         if len(self._silent) < MOST:
             yield self.listener.fileno()
         yield from self._silent
 
     def patience(self) -> float:
-        """Seconds until questions() is wanted although nothing can be read."""
+        """Seconds until questions() must be called, even if nothing can be read."""
         return max(0.0, min((since for _, since in self._silent.values()), default=float("inf")) + PATIENCE - _now())
 
     def questions(self) -> Iterator[Question]:
-        """What was asked meanwhile. Does not wait; hangs up on who has no right to ask, or does not."""
+        """The questions since the last call. Does not wait. Drops clients without the right, and those too slow."""
         self._accept()
         for descriptor, (client, since) in list(self._silent.items()):
             try:

@@ -12,11 +12,11 @@ DIRECTORY = "/run/ganeti-vif"
 PATH = f"{DIRECTORY}/configuration.json"
 
 Stamp = tuple[int, int] | None
-"""What tells one version of the file from the next: its inode and its time in nanoseconds. None if it is not there."""
+"""A version of the file: its inode and its modification time in nanoseconds. None if there is no file."""
 
 
 def stamp() -> Stamp:
-    """The version of the file that is there now. Raises Failure if that cannot be found out."""
+    """The present version of the file. Raises Failure if it cannot be read."""
     try:
         found = os.stat(PATH)
     except FileNotFoundError:
@@ -38,9 +38,10 @@ def read() -> str | None:
 
 
 def write(text: str, like: str) -> None:
-    """Replace the file by TEXT: a reader finds the former text or this one, whole. Raises Failure.
+    """Replace the file by TEXT. A reader gets the whole former text or the whole new one.
 
-    Whoever may read the file LIKE, of which the text was made, may read this one, and nobody else.
+    The file gets the owner and the read permissions of the file LIKE, from which TEXT was made. Raises Failure if it
+    cannot be written.
     """
     beside = f"{DIRECTORY}/.configuration.json"
     try:

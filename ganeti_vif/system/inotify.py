@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Hearing of changes in a directory (inotify(7)): which names in it were written, made, moved or removed.
+"""Watching a directory (inotify(7)): which names in it were written, made, moved or removed.
 
-The directory may be missing, may appear later, and may be replaced by another: then its nearest existing ancestor is
-watched, and everything counts as changed when it is there. Not heard: what happens to a file elsewhere that a
-symbolic link leads to, an ancestor that is renamed, and a file system mounted over the directory. So whoever listens
-looks at the directory now and then too.
+The directory may be missing, appear later, or be replaced by another. While it is missing, its nearest existing
+ancestor is watched. When it appears, everything counts as changed. The kernel sends no event for a change to the target
+of a symbolic link, for a renamed ancestor, and for a file system that is mounted over the directory. So the caller
+reads the directory at intervals too.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _OF_ANCESTOR = IN_CREATE | IN_MOVED_TO | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SE
 _EVENT = struct.Struct("=iIII")
 _RECEIVE = 1 << 16
 _TRIES = 8
-"""Looks at a directory that appears and disappears while it is being watched."""
+"""Attempts to watch a directory that appears and disappears meanwhile."""
 _ROUNDS = 16
-"""Reads at once: a writer that never rests must not keep its listener from everything else."""
+"""Reads in one call: a program that writes without end must not keep the daemon from its other work."""
 
 
 class Watch:
-    """A watch of DIRECTORY from now on. A context manager. Raises Failure if there can be none at all."""
+    """A watch of DIRECTORY from now on. A context manager. Raises Failure if the kernel refuses a watch."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -48,7 +48,7 @@ class Watch:
             raise Failure(what, "note: raise the limit, sysctl fs.inotify.max_user_instances")
         self._watched = -1
         self.armed = False
-        """Whether the directory itself is watched, and not what it would be in."""
+        """Whether the directory itself is watched, and not an ancestor."""
         self._arm()
 
     def __enter__(self) -> Watch:
@@ -58,7 +58,7 @@ class Watch:
         self.close()
 
     def fileno(self) -> int:
-        """The descriptor, readable when read() has something to say."""
+        """The file descriptor, which is readable when events wait."""
         return self._descriptor
 
     def close(self) -> None:
@@ -67,10 +67,10 @@ class Watch:
             self._descriptor = -1
 
     def read(self) -> frozenset[str] | None:
-        """The names in the directory that changed since the last read, without waiting; none if none did.
+        """The names in the directory that changed since the last call. Does not wait.
 
-        None: everything may have changed, for the directory came, went or was replaced, or events were lost. A name
-        says only that something happened to it: it may be gone, or be there no longer when it is looked at.
+        None means that everything may have changed: the directory came, went or was replaced, or events were lost. A
+        name may not exist any more. Raises Failure if the kernel refuses a new watch.
         """
         names: set[str] = set()
         everything = False
@@ -78,7 +78,7 @@ class Watch:
             if mask & IN_Q_OVERFLOW:
                 everything = True
             elif watched != self._watched:
-                continue  # of a watch that was left: what was still in the queue, and its IN_IGNORED
+                continue  # of a former watch: events that still waited, and its IN_IGNORED
             elif mask & _LEFT or not self.armed:
                 self._arm()
                 everything = True
@@ -87,7 +87,7 @@ class Watch:
         return None if everything else frozenset(names)
 
     def _arm(self) -> None:
-        """Watch the directory, or else the nearest of its ancestors."""
+        """Watch the directory, or its nearest ancestor if it is missing. Raises Failure if the kernel refuses."""
         self._leave()
         for _ in range(_TRIES):
             self.armed = self._add(self._directory, _OF_DIRECTORY)
@@ -96,7 +96,7 @@ class Watch:
             below, ancestor = self._directory, os.path.dirname(self._directory)
             while not self._add(ancestor, _OF_ANCESTOR) and ancestor != below:
                 below, ancestor = ancestor, os.path.dirname(ancestor)
-            # What appeared before the ancestor was watched is told of by nobody: look once more.
+            # The directory may have appeared before the ancestor was watched, and then no event comes: look once more.
             if not os.path.isdir(below):
                 return
 
@@ -106,7 +106,7 @@ class Watch:
             self._watched = -1
 
     def _add(self, path: str, mask: int) -> bool:
-        """Watch PATH and nothing else. Returns whether it is there and may be watched."""
+        """Watch PATH and nothing else. Returns False if PATH is missing or not readable."""
         found: int = self._libc.inotify_add_watch(self._descriptor, os.fsencode(path), mask | IN_EXCL_UNLINK)
         if found < 0:
             error = ctypes.get_errno()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One writer at a time: a lock that the kernel frees when its holder dies."""
+"""Locks, so that one process changes the node at a time. The kernel frees a lock when its holder dies."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from ganeti_vif.engine.failure import Failure
 
 DIRECTORY = "/run/ganeti-vif"
 WAIT = 180.0
-"""Seconds: Ganeti itself gives up after 900 (ganeti lib/rpc_defs.py at 3.0.2)."""
+"""Seconds to wait for a lock. Ganeti gives up after 900 (ganeti lib/rpc_defs.py at 3.0.2)."""
 
 
 class Held(Failure):
-    """Somebody else has the lock."""
+    """Another process holds the lock."""
 
 
 @contextmanager
 def held(name: str, wait: float = WAIT, directory: str = DIRECTORY) -> Iterator[None]:
-    """Hold the lock NAME while the block runs. Raises Held, with the holder's pid, if it takes over WAIT seconds.
+    """Hold the lock NAME while the block runs.
 
-    Two locks: `nics` for attach, detach and reconcile; `node` for setup and teardown. Whoever needs both takes
-    `node` first, so that a long setup never keeps a VM waiting.
+    There are two locks: `nics` for attach, detach and reconcile; `node` for setup and teardown. A process that needs
+    both takes `node` first, so that a long setup never keeps a VM waiting.
+
+    Raises Held, with the holder's pid, after WAIT seconds, and Failure if the lock's file cannot be opened.
     """
     path = f"{directory}/{name}.lock"
     try:
@@ -53,5 +55,5 @@ def _acquire(descriptor: int, path: str, deadline: float) -> None:
                 raise Held(
                     f"{path} is held by process {holder}", f"see what it does, and end it if it hangs: ps -fp {holder}"
                 ) from None
-            # flock has no time-out of its own; 5 ms is short beside any attach and costs nothing.
+            # flock() has no time-out. 5 ms is short compared with an attach, and costs nothing.
             time.sleep(0.005)

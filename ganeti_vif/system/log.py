@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The log: one line for each decision, so that a node can be asked later what was done to it and why.
+"""The log: one line for each decision. It tells an administrator later what was done on a node, and why.
 
-To the journal or syslog, as `ganeti-vif`; where there is none, to /var/log/ganeti/vif.log. Ganeti throws away what its
-scripts print when they succeed (ganeti lib/hypervisor/hv_base.py:257-261 at 3.0.2), so this is the only trace.
+Lines go to the journal or syslog, as `ganeti-vif`; where there is none, to /var/log/ganeti/vif.log. Ganeti discards the
+output of a script that succeeds (ganeti lib/hypervisor/hv_base.py:257-261 at 3.0.2), so this is the only trace.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ verbose = False
 """Whether lines of level DEBUG are logged."""
 
 last_resort: TextIO | None = None
-"""Where lines go that FILE does not take: a daemon that is not root and has no syslog has its standard error."""
+"""The stream for lines when FILE is not writable: the standard error of a daemon without root and without syslog."""
 
 
 class Level(IntEnum):
-    """How much a line matters (syslog(3))."""
+    """The level of a line (syslog(3))."""
 
     ERROR = syslog.LOG_ERR
     WARNING = syslog.LOG_WARNING

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A file that is made for the administrator to read: never over one that is there."""
+"""Writing a new file for the administrator. It never overwrites a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ganeti_vif.engine.failure import Failure
 
 
 def create(path: str, text: str) -> None:
-    """Write TEXT to PATH, which is new. Raises Failure."""
+    """Write TEXT to the new file PATH. Raises Failure if PATH exists or cannot be written."""
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)

@@ -12,11 +12,11 @@ from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import OvsPort
 
 TIMEOUT = 5
-"""Seconds that ovs-vsctl waits for ovs-vswitchd to follow: without a limit it waits for ever, and a VM with it."""
+"""Seconds that ovs-vsctl waits for ovs-vswitchd. Without a limit it waits for ever, and so does a VM."""
 
 
 def read(wanted: Iterable[OvsPort]) -> Iterator[OvsPort]:
-    """Those of WANTED's devices that are ports of an Open vSwitch bridge."""
+    """The actual ports for those devices of WANTED that are on an Open vSwitch bridge. Raises Failure if unreadable."""
     for port in wanted:
         bridge = _run("port-to-br", port.device, missing_is_fine=True)
         if bridge:
@@ -28,12 +28,12 @@ def read(wanted: Iterable[OvsPort]) -> Iterator[OvsPort]:
 
 
 def bridge_exists(name: str) -> bool:
-    """Whether Open vSwitch has a bridge NAME. Raises Failure if it cannot be asked."""
+    """Whether Open vSwitch has a bridge NAME. Raises Failure if ovs-vsctl fails."""
     return name in _run("list-br").split()
 
 
 def perform(change: Change) -> None:
-    """Make CHANGE, in one transaction of ovsdb: a port that another bridge still holds is taken from there."""
+    """Make CHANGE in one transaction of ovsdb. A port moves if it is on another bridge. Raises Failure if refused."""
     match change:
         case Make(OvsPort() as port) | Alter(_, OvsPort() as port):
             options = [] if port.tag is None else [f"tag={port.tag}"]

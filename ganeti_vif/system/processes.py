@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Other processes of this node: who listens on a port, and who is there by name."""
+"""Other processes of this node: those that listen on a port, and those with a given name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contextlib import suppress
 from ganeti_vif.engine.failure import Failure
 
 DIED = (FileNotFoundError, ProcessLookupError)
-"""What reading /proc/PID raises when the process is gone by then."""
+"""The errors of reading /proc/PID when the process has ended meanwhile."""
 UDP = ("/proc/self/net/udp", "/proc/self/net/udp6")
 
 
 def listeners(port: int) -> list[tuple[int, str]]:
-    """Process id and name of each process of this network that has a UDP socket on PORT (proc(5), /proc/net/udp).
+    """Process id and name of each process with a UDP socket on PORT in this network namespace (proc(5), /proc/net/udp).
 
-    Raises Failure if their descriptors may not be read.
+    Raises Failure if this process has no right to read their descriptors.
     """
     inodes = set()
     for path in UDP:
@@ -31,14 +31,16 @@ def listeners(port: int) -> list[tuple[int, str]]:
 
 
 def named(names: Iterable[str]) -> list[tuple[int, str]]:
-    """Process id and name of each process of this network that is called one of NAMES, itself or the script that it
-    runs. A container's are not this network's."""
+    """Process id and name of each process whose program, or whose script, has one of NAMES.
+
+    Only processes in this network namespace count, so those of containers do not.
+    """
     wanted = set(names)
     return [(pid, name) for pid, name in _all() if (name in wanted or wanted & _words(pid)) and _is_here(pid)]
 
 
 def _is_here(pid: int) -> bool:
-    """Whether the process lives in this network namespace, as far as that may be seen: else it is told of."""
+    """Whether the process is in this network namespace. True if this process has no right to read that."""
     try:
         return os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
     except DIED:
@@ -54,7 +56,7 @@ def _all() -> Iterator[tuple[int, str]]:
 
 
 def _words(pid: int) -> set[str]:
-    """The names of the program and of the first argument: a script's, if the program is an interpreter."""
+    """The names of the program and of its first argument, which is a script if the program is an interpreter."""
     with suppress(*DIED), open(f"/proc/{pid}/cmdline", "rb") as file:
         return {os.path.basename(os.fsdecode(word)) for word in file.read().split(b"\0")[:2]}
     return set()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The records of the NICs that this node was told about: /run/ganeti-vif/nics/TAP.json; and TAP.origin beside them.
+"""The records of this node's NICs, /run/ganeti-vif/nics/TAP.json, and the origins, TAP.origin in the same directory.
 
-/run is a tmpfs, so records live and die with the taps that they describe.
+/run is a tmpfs, so a reboot removes the records together with their taps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read_origins(wanted: Iterable[Origin]) -> Iterator[Origin]:
 
 
 def stray_origins() -> Iterator[Origin]:
-    """The origins of taps without a record: their writer was killed before or after the record."""
+    """The origins of taps without a record: a process was killed before it wrote the record, or after it removed it."""
     with suppress(FileNotFoundError):
         for file in sorted(os.listdir(DIRECTORY)):
             tap, suffix = os.path.splitext(file)
@@ -38,9 +38,9 @@ def stray_origins() -> Iterator[Origin]:
 
 
 def read_all() -> Iterator[Record]:
-    """Every record of this node, and what a killed writer left beside them (its tap begins with a dot).
+    """Every record of this node, and files that a killed process left half written (their tap begins with a dot).
 
-    Raises Failure if they cannot be read.
+    Raises Failure if one cannot be read.
     """
     try:
         names = sorted(os.listdir(DIRECTORY))
@@ -56,13 +56,13 @@ def read_all() -> Iterator[Record]:
 
 
 def read_record(tap: str) -> Record | None:
-    """The record of the tap of that name, or None."""
+    """The record of the tap with this name, or None. Raises Failure if it cannot be read."""
     text = _text(f"{tap}.json")
     return None if text is None else Record(tap=tap, text=text)
 
 
 def read_origin(tap: str) -> Origin | None:
-    """The origin of the tap of that name, or None."""
+    """The origin of the tap with this name, or None. Raises Failure if it cannot be read."""
     text = _text(f"{tap}.origin")
     return None if text is None else Origin(tap=tap, text=text)
 
@@ -84,7 +84,7 @@ def exists(tap: str) -> bool:
 
 
 def age(tap: str) -> float:
-    """Seconds since the record of TAP was written; a long time if there is none."""
+    """Seconds since the record of TAP was written; infinite if there is none."""
     try:
         return max(0.0, time.time() - os.stat(f"{DIRECTORY}/{tap}.json").st_mtime)
     except FileNotFoundError:
@@ -92,7 +92,10 @@ def age(tap: str) -> float:
 
 
 def perform(change: Change) -> None:
-    """Write or remove a record or an origin. It appears whole or not at all: written beside, then renamed."""
+    """Write or remove a record or an origin. It is written to another name and then renamed, so it is always whole.
+
+    Raises Failure if it cannot be written, and Gone if the one to remove does not exist.
+    """
     match change:
         case Make((Record() | Origin()) as wanted) | Alter(_, (Record() | Origin()) as wanted):
             try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The configuration files of other programs, as texts: this node's administrator may have them in several layers."""
+"""The configuration files of other programs, as texts. Some programs read several directories, called layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ganeti_vif.engine.failure import Failure
 
 SYSTEMD = ("/usr/lib/systemd", "/usr/local/lib/systemd", "/run/systemd", "/etc/systemd")
-"""The layers of systemd: a file hides one of the same name in an earlier layer (systemd.syntax(7))."""
+"""The layers of systemd. A file hides a file of the same name in an earlier layer (systemd.syntax(7))."""
 NETWORK_MANAGER = ("/usr/lib/NetworkManager", "/run/NetworkManager", "/etc/NetworkManager")
 
 
@@ -28,7 +28,7 @@ def text(path: str) -> str | None:
 
 
 def texts(*patterns: str) -> Iterator[tuple[str, str]]:
-    """Path and text of each file that matches one of PATTERNS (glob), in order."""
+    """Path and text of each file that matches one of PATTERNS (glob), in order. Raises Failure if one is unreadable."""
     for pattern in patterns:
         for path in sorted(glob.glob(pattern)):
             if (found := text(path)) is not None:
@@ -36,7 +36,10 @@ def texts(*patterns: str) -> Iterator[tuple[str, str]]:
 
 
 def layered(layers: tuple[str, ...], below: str, suffix: str) -> list[tuple[str, str]]:
-    """Path and text of the files BELOW each of LAYERS that end in SUFFIX, by name; the latest of each name."""
+    """Path and text of the files BELOW each of LAYERS that end in SUFFIX, by name. The last layer counts.
+
+    Raises Failure if one cannot be read.
+    """
     latest: dict[str, str] = {}
     for layer in layers:
         latest |= {os.path.basename(path): path for path in glob.glob(f"{layer}/{below}/*{suffix}")}
@@ -44,31 +47,33 @@ def layered(layers: tuple[str, ...], below: str, suffix: str) -> list[tuple[str,
 
 
 def same_program(path: str, other: str) -> bool | None:
-    """Whether two files, links followed, have the same bytes, and the one at PATH may be executed; None if there is
-    nothing at PATH."""
+    """Whether the files PATH and OTHER have the same text, and PATH is executable; None if PATH does not exist.
+
+    It follows links. Raises Failure if one cannot be read.
+    """
     if not os.path.lexists(path):
         return None
     return os.access(path, os.X_OK) and (found := text(path)) is not None and found == text(other)
 
 
 def link_of(path: str) -> str | None:
-    """Where the symbolic link at PATH points to; None if there is none. Raises Failure if it cannot be read."""
+    """The target of the symbolic link PATH; None if there is no such link. Raises Failure if it cannot be read."""
     try:
         return os.readlink(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOTDIR):  # it is no link
+        if error.errno in (errno.EINVAL, errno.ENOTDIR):  # PATH is no link
             return None
         what = f"{path} cannot be read: {os.strerror(error.errno or 0)}"
         raise Failure(what, f"see: namei -l {path}") from error
 
 
 def beside(path: str, pattern: str) -> str:
-    """PATTERN, which the file at PATH names: relative to that file's directory (interfaces(5))."""
+    """PATTERN from the file PATH, relative to the directory of that file (interfaces(5))."""
     return os.path.join(os.path.dirname(path), pattern)
 
 
 def exists(path: str) -> bool:
-    """Whether there is anything at PATH."""
+    """Whether PATH exists, also as a broken link."""
     return os.path.lexists(path)

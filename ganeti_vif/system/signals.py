@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The signals that ask a command to end: Ctrl-C, `kill`, a terminal that is gone (signal(7))."""
+"""The signals that ask a command to end: Ctrl-C, `kill`, a closed terminal (signal(7))."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def told(end: Callable[[str], None]) -> Iterator[None]:
-    """While the block runs, END is called with the name of each of these signals that comes.
+    """While the block runs, each of these signals calls END with the signal's name.
 
-    One that is ignored stays ignored: who started this process did not want it to end (nohup(1)).
+    A signal that is ignored stays ignored: the caller of this process did not want it to end (nohup(1)).
     """
     before = {number: signal.getsignal(number) for number in WISHES}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What Ganeti writes on every node about the cluster: /var/lib/ganeti/ssconf_* (ganeti src/Ganeti/WConfd/Ssconf.hs)."""
+"""Ganeti's files about the cluster on every node: /var/lib/ganeti/ssconf_* (ganeti src/Ganeti/WConfd/Ssconf.hs)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ VM_CAPABLE = "/var/lib/ganeti/ssconf_node_vm_capable"
 
 
 def vm_capable() -> bool:
-    """Whether instances may run on this node: a master may be there for the cluster only. Lines are `NODE=True`; where
-    nothing is said of this node, they may."""
+    """Whether instances may run on this node. A master node may exist for the cluster only.
+
+    The lines of the file are `NODE=True`. Without a line for this node the answer is yes. Raises Failure if the file
+    cannot be read.
+    """
     here = os.uname().nodename.partition(".")[0]
     said = dict(line.partition("=")[::2] for line in (settings.text(VM_CAPABLE) or "").splitlines())
     return not any(name.partition(".")[0] == here and value == "False" for name, value in said.items())

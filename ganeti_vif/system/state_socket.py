@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A daemon's state, for whoever may ask: it answers each connection to a socket with one JSON object, and closes it.
+"""The responder's state socket: the responder answers each connection with one JSON object, and closes it.
 
-A stream, read to its end: one message of a SOCK_SEQPACKET socket could not hold the state of some thousand taps
-(sysctl net.core.wmem_max).
+The socket carries a stream, which the client reads to its end. One message of a SOCK_SEQPACKET socket cannot hold the
+state of some thousand taps (sysctl net.core.wmem_max).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from ganeti_vif.engine.failure import Failure
 DIRECTORY = "/run/ganeti-vif-responder"
 SOCKET = f"{DIRECTORY}/state.sock"
 _WAIT = 5.0
-"""Seconds for a busy daemon to answer."""
+"""Seconds that a busy responder may take to answer."""
 _PATIENCE = 5.0
-"""Seconds that an asker has to take its answer."""
+"""Seconds that a client may take to read its answer."""
 _MOST = 64 << 20
 _ASKERS = 4
 _PEER = struct.Struct("=iII")
 
 
 def make_directory(user: int, group: int) -> None:
-    """Make the daemon's directory and give it to its user. Raises Failure. Only root can."""
+    """Make the responder's directory and give it to its user, which only root can. Raises Failure if that fails."""
     try:
         os.makedirs(DIRECTORY, mode=0o755, exist_ok=True)
         os.chown(DIRECTORY, user, group)
@@ -39,9 +39,9 @@ def make_directory(user: int, group: int) -> None:
 
 
 class Askers:
-    """The daemon's end: who asks, and what each has still to be told. Raises Failure if it cannot be made.
+    """The responder's end: the clients, and the rest of the answer for each. Raises Failure if it cannot be made.
 
-    It can be read (fileno) when there is something to do for one of them.
+    Its descriptor (fileno) is readable when a client can be served.
     """
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ class Askers:
 
     @property
     def due(self) -> float:
-        """When dismiss() is wanted although nothing can be read."""
+        """The time at which dismiss() must be called, even if nothing can be read."""
         return min((until for _, _, until in self._told.values()), default=float("inf"))
 
     def answer(self, state: Callable[[], dict[str, Any]], now: float) -> None:
-        """Tell those who asked what STATE says, as much as they take at this moment. Does not wait."""
+        """Send each client its answer, the result of STATE, as far as it accepts it now. Does not wait."""
         for descriptor, _ in self._ready.poll(0):
             if descriptor in self._told:
                 self._tell(descriptor)
@@ -86,12 +86,12 @@ class Askers:
                 self._ready.register(asker, select.EPOLLOUT)
 
     def dismiss(self, now: float = float("inf")) -> None:
-        """Hang up on those that took too long by NOW."""
+        """Close the connections of clients whose time is over at NOW."""
         for descriptor in [one for one, (_, _, until) in self._told.items() if now >= until]:
             self._dismiss(descriptor)
 
     def _accept(self) -> socket.socket | None:
-        """The next asker who may know: root, or the daemon's own user."""
+        """The next client if it has the right to ask: root, or the responder's own user."""
         try:
             asker, _ = self._socket.accept()
         except OSError:
@@ -123,7 +123,7 @@ class Askers:
 
 
 def ask() -> dict[str, Any] | None:
-    """What the daemon says of itself; None if none runs. Raises Failure if it runs and does not answer."""
+    """The responder's state; None if no responder runs. Raises Failure if it runs but does not answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as one:
         one.settimeout(_WAIT)
         try:

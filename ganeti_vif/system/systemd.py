@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Telling systemd how a service is (sd_notify(3)): one datagram, and nothing where there is no systemd."""
+"""Reporting the state of a service to systemd (sd_notify(3)): one datagram. Without systemd it does nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 def notify(message: str) -> None:
-    """Send MESSAGE, as READY=1. Never raises: the service works without being watched."""
+    """Send MESSAGE, for example READY=1. Never raises: the service also works unwatched."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -19,6 +19,6 @@ def notify(message: str) -> None:
 
 
 def watchdog_seconds() -> float | None:
-    """The time within which systemd wants to hear from us, or None."""
+    """Seconds in which systemd expects a message from the service, or None."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     return int(microseconds) / 1e6 if microseconds.isdigit() else None

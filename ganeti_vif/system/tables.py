@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The names of routing tables, as iproute2 keeps them."""
+"""The names of routing tables, from iproute2's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BUILT_IN = {"default": 253, "main": 254, "local": 255}
 
 
 def table_number(name: str) -> int | None:
-    """The number of the routing table called NAME (or written as a number), or None if there is none.
+    """The number of the routing table NAME, which may itself be a number; None if there is none.
 
     Raises Failure if the names cannot be read.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What udev knows of this node's network devices."""
+"""udev's properties of this node's network devices."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ DATABASE = "/run/udev/data"
 
 
 def marked(devices: Mapping[str, int], mark: str) -> Iterator[str]:
-    """Those of DEVICES, by name and ifindex, for which a rule of udev set the property MARK, as NAME=VALUE.
+    """The names of those DEVICES (ifindex by name) that have udev's property MARK, which is NAME=VALUE.
 
-    Raises Failure if that cannot be read.
+    Raises Failure if udev's database cannot be read.
     """
     for name, index in devices.items():
         if f"E:{mark}" in (settings.text(f"{DATABASE}/n{index}") or "").splitlines():

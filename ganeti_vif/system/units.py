@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whether this node's init system is to start a service: read from its files, nobody is asked by D-Bus."""
+"""Whether this node's init system starts a service at boot. It reads files and does not ask by D-Bus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import glob
 import os
 
 LAYERS = ("/etc/systemd/system", "/run/systemd/system")
-"""Where an administrator enables and masks units (systemctl(1), systemd.unit(5))."""
+"""The directories in which an administrator enables and masks units (systemctl(1), systemd.unit(5))."""
 
 
 def systemd() -> bool:
@@ -16,8 +16,8 @@ def systemd() -> bool:
 
 
 def enabled(service: str) -> bool:
-    """Whether SERVICE is started at boot. With systemd: some target wants or requires its unit, and it is not masked.
-    Without it: a run level from 2 to 5 starts its init script (update-rc.d(8))."""
+    """Whether SERVICE starts at boot. With systemd: a unit wants or requires its unit, and it is not masked.
+    Without systemd: a run level from 2 to 5 starts its init script (update-rc.d(8))."""
     if not systemd():
         return bool(glob.glob(f"/etc/rc[2-5].d/S[0-9][0-9]{service}"))
     unit = f"{service}.service"

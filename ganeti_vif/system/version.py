@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The version of this program: the Debian package's, of which debian/changelog is the one source."""
+"""The version of this program: the Debian package's version. Its only source is debian/changelog."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 PLACES = ("VERSION", "debian/changelog")
-"""In an installed package the first, which `make install` makes of the second; in a checkout the second."""
+"""An installed package has the first, which `make install` makes from the second. A checkout has the second."""
 
 
 def version() -> str:
-    """As dpkg knows it; `unknown` where neither place is."""
+    """The version as dpkg shows it; `unknown` if neither file exists."""
     for place in PLACES:
         try:
             with open(f"{ROOT}/{place}", encoding="utf-8") as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The rules of iptables, ip6tables, arptables and ebtables, of both their generations: read, never written."""
+"""Reading the rules of iptables, ip6tables, arptables and ebtables, both legacy and nft. They are never written."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Rule = tuple[str, str, str]
 """Program, table, and `-A FORWARD -i tap0 -j DROP`; or `-N CHAIN` for a chain that is not built in."""
 
 SAVING = ("iptables-legacy", "iptables-nft", "ip6tables-legacy", "ip6tables-nft", "arptables-nft", "ebtables-nft")
-"""Those whose PROGRAM-save tells of that program. arptables-legacy-save and ebtables-legacy-save of Debian do not: they
-call `arptables` and `ebtables`, which is the other generation."""
+"""The programs whose PROGRAM-save shows their own rules. Debian's arptables-legacy-save and ebtables-legacy-save do
+not: they call `arptables` and `ebtables`, which are the nft versions."""
 ARP_NAMES = "/proc/self/net/arp_tables_names"
-"""The tables of arptables-legacy that this network has: to list one that it has not would make it."""
+"""The tables of arptables-legacy that exist in this network namespace. To list another table would make it."""
 EBTABLES = ("filter", "nat", "broute")
 
 
 def rules() -> Iterator[Rule]:
-    """All rules and chains that there are; of what cannot be asked, none."""
+    """All rules and chains. A program that is not installed or does not answer counts as one without rules."""
     for program in SAVING:
         yield from _saved(program, _said(f"{program}-save"))
     if _has_content(ARP_NAMES):
@@ -59,7 +59,7 @@ def _saved(program: str, lines: list[str]) -> Iterator[Rule]:
 
 
 def _arptables_legacy(lines: list[str]) -> Iterator[Rule]:
-    """`Chain NAME (...)`, and its rules below it."""
+    """Lines are `Chain NAME (...)`, and the rules of the chain below it."""
     chain = ""
     for line in lines:
         if line.startswith("Chain "):
@@ -70,7 +70,7 @@ def _arptables_legacy(lines: list[str]) -> Iterator[Rule]:
 
 
 def _ebtables_legacy(table: str, lines: list[str]) -> Iterator[Rule]:
-    """`ebtables -t TABLE -A CHAIN ...` and `-N CHAIN ...`, as they are typed."""
+    """Lines are `ebtables -t TABLE -A CHAIN ...` and `-N CHAIN ...`."""
     for line in lines:
         words = line.split()
         if words[:3] == ["ebtables", "-t", table] and words[3:4] in (["-A"], ["-N"]):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""QEMU: its processes, what they hold, and what they say."""
+"""QEMU: its processes, the taps that they hold, and the answers of its monitor."""

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests on their way to this node: which tap is which NIC's, without the right to look into QEMU.
+"""Guests that migrate to this node: the tap of each NIC, found without the right to read QEMU's descriptors.
 
-Ganeti opens the taps and starts QEMU with their descriptors. When QEMU has become a daemon, and so has written its pid
-file, Ganeti writes the nic files: nic/INSTANCE/N has the name of the tap of the Nth `-netdev`
-(lib/hypervisor/hv_kvm/__init__.py:1925-1962 and 2029-2042 at 3.0.2; the same from 2.16 to 3.2). Nobody plugs anything
-into a QEMU that waits for its guest, so this order holds until the guest is here.
+Ganeti opens the taps and starts QEMU with their descriptors. QEMU writes its pid file and becomes a daemon. Then Ganeti
+writes the nic files: nic/INSTANCE/N has the name of the tap of the Nth `-netdev`
+(lib/hypervisor/hv_kvm/__init__.py:1925-1962 and 2029-2042 at 3.0.2; the same from 2.16 to 3.2). No NIC is
+hot-plugged while QEMU waits for its guest, so this order holds until the guest has arrived.
 
-After a crash the files of an earlier run stay, so a file counts only if it was not there before the migration, and is
-not older than QEMU's pid file. (Ganeti writes each anew, beside, and renames it.)
+After a crash the files of an earlier run stay. So a file counts only if it was not there before the migration, and is
+not older than QEMU's pid file. (Ganeti writes a new file with another name each time, and renames it.)
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from ganeti_vif.engine.failure import Failure
 from ganeti_vif.system.qemu.process import DIRECTORY, UNNAMED, Process, check, netdevs, process, unreadable
 
 _GANETIS = re.compile(rf"nic-[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}|{UNNAMED.pattern}")
-"""What Ganeti calls a netdev (hv_kvm/__init__.py:213-228)."""
+"""Ganeti's names for a netdev (hv_kvm/__init__.py:213-228)."""
 
 Stamp = tuple[int, int]
-"""What tells a file from the one that is renamed over it: its inode, and when that was changed last, in nanoseconds."""
+"""A version of a file: its inode, and the inode's last change in nanoseconds. Another version is renamed over it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A network card of a QEMU: the name of its netdev, its MAC, and its tap."""
+    """A network card of a QEMU process: the name of its netdev, its MAC, and its tap."""
 
     netdev: str
     mac: str
@@ -37,11 +37,11 @@ class Card:
 
 
 class NotYet(Failure):
-    """It may be seen in a moment, or never."""
+    """Ganeti has not written the files yet. A later call may succeed."""
 
 
 def nic_files(instance: str) -> dict[str, Stamp]:
-    """The nic files that INSTANCE has now, by name. Raises Failure if that cannot be seen."""
+    """The present nic files of INSTANCE, by name. Raises Failure if they cannot be read."""
     directory = f"{DIRECTORY}/nic/{instance}"
     found = {}
     try:
@@ -50,7 +50,7 @@ def nic_files(instance: str) -> dict[str, Stamp]:
                 try:
                     found[entry.name] = _stamp(entry.stat(follow_symlinks=False))
                 except FileNotFoundError:
-                    continue  # Ganeti removes it at this moment
+                    continue  # Ganeti has removed it meanwhile
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -59,10 +59,10 @@ def nic_files(instance: str) -> dict[str, Stamp]:
 
 
 def cards(instance: str, before: Mapping[str, Stamp]) -> tuple[Card, ...]:
-    """The cards of INSTANCE's QEMU if that waits for its guest to come here; none if no QEMU does.
+    """The cards of INSTANCE's QEMU while it waits for its guest to migrate here; none if no QEMU waits.
 
-    BEFORE are the nic files from before the migration. Raises NotYet if the files do not say it yet, and Failure if it
-    cannot be seen, or if the files contradict each other.
+    BEFORE are the nic files from before the migration. Raises NotYet if Ganeti has not written all files yet, and
+    Failure if something cannot be read, or if the files contradict QEMU's arguments.
     """
     try:
         with process(instance) as found:
@@ -86,7 +86,7 @@ def cards(instance: str, before: Mapping[str, Stamp]) -> tuple[Card, ...]:
 
 
 def _contradiction(netdevs: list[str], taps: list[str], written: set[str]) -> str | None:
-    """What is wrong with it that the Nth of TAPS is that of the Nth of NETDEVS. WRITTEN are the files of this start."""
+    """Why the Nth of TAPS cannot be the tap of the Nth of NETDEVS; else None. WRITTEN are the files of this start."""
     if len({*taps}) < len(taps):
         return f"Ganeti's nic files name one tap for two NICs: {' '.join(taps)}"
     more = sorted(name for name in written if name.isdigit() and int(name) >= len(taps))
@@ -99,7 +99,7 @@ def _contradiction(netdevs: list[str], taps: list[str], written: set[str]) -> st
 
 
 def unseen() -> Failure | None:
-    """Why a guest that comes here could not be prepared for: what cannot be seen of the QEMUs that run now."""
+    """Why an incoming guest could not be prepared: a file of the present QEMUs that cannot be read. Else None."""
     for directory in (f"{DIRECTORY}/nic", f"{DIRECTORY}/pid"):
         try:
             instances = sorted(os.listdir(directory))
@@ -124,7 +124,7 @@ def unseen() -> Failure | None:
 
 
 def _tap(instance: str, number: int, qemu: Process, before: Mapping[str, Stamp]) -> str:
-    """The tap that the nic file NUMBER names. Raises NotYet, and Failure if it cannot be read."""
+    """The tap in the nic file NUMBER. Raises NotYet if it is old or missing, and Failure if it cannot be read."""
     path = f"{DIRECTORY}/nic/{instance}/{number}"
     see = f"see: ls -l --time-style=full-iso {DIRECTORY}/pid/{instance} {DIRECTORY}/nic/{instance}/"
     try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Asking a running QEMU which tap descriptor is behind which of its network devices.
+"""Asking a running QEMU for the tap descriptors of its network devices.
 
-QMP has no question of its own for that, so it is HMP's `info network`, asked over QMP: there the answer has an end and
-no terminal codes. A monitor talks to one client at a time and lets others wait: Ganeti may be there before us (so we
-wait, for a limited time), or come while we are (so we ask one question, and go).
+QMP has no command for that, so we send HMP's `info network` over QMP: there the answer has an end and no terminal
+codes. A monitor serves one client at a time, and other clients wait. Ganeti may be first, so we wait for a limited
+time. Ganeti may come after us, so we ask only this and close the connection.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ LONGEST = 1 << 20
 """Bytes of one answer; a NIC takes 200."""
 
 _TAP = re.compile(r"^[ \\]*(?P<netdev>\S+): index=[0-9]+,type=tap,(?:.*,)?fd=(?P<fd>[0-9]+)\s*$", re.MULTILINE)
-"""As print_net_client and net_init_tap write it (qemu net/net.c, net/tap.c); one line for each queue."""
+"""The format of print_net_client and net_init_tap (qemu net/net.c, net/tap.c): one line for each queue."""
 
 
 MOVING = ("inmigrate", "finish-migrate", "postmigrate")
-"""The states (query-status) of a guest that is not here yet, or not any more."""
+"""The states (query-status) of a guest that is migrating, or has migrated away."""
 
 
 def tap_descriptors(path: str) -> dict[str, frozenset[int]]:
-    """The tap descriptors by netdev, asked at the QMP socket at PATH.
+    """The tap descriptors by netdev, from the QMP socket at PATH.
 
-    Raises Failure if there is no answer, or if the guest is on its way from or to another node.
+    Raises Failure if QEMU does not answer, or if the guest is migrating.
     """
     deadline = time.monotonic() + PATIENCE
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as channel:
@@ -58,7 +58,7 @@ def tap_descriptors(path: str) -> dict[str, frozenset[int]]:
 
 
 def parse(answer: object) -> dict[str, frozenset[int]]:
-    """The tap descriptors by netdev in what `info network` says. Raises ValueError."""
+    """The tap descriptors by netdev, from the answer to `info network`. Raises ValueError if it is no text."""
     if not isinstance(answer, str):
         raise ValueError("its answer to 'info network' is no text")
     found: dict[str, frozenset[int]] = {}
@@ -77,14 +77,14 @@ def _ask(channel: socket.socket, lines: _Lines, question: dict[str, Any]) -> obj
 
 
 class _Lines:
-    """QMP's messages, one a line, events left out."""
+    """QMP's messages, one on each line, without events."""
 
     def __init__(self, channel: socket.socket, deadline: float) -> None:
         self._channel, self._deadline = channel, deadline
         self._rest = b""
 
     def next(self, key: str) -> object:
-        """What the next message has under KEY. Raises OSError, and ValueError if it says something else."""
+        """The value of KEY in the next message. Raises ValueError for another message, and OSError."""
         while True:
             message = json.loads(self._line())
             if not isinstance(message, dict):

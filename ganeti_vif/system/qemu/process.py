@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The process that an instance's pid file names, and whether it is that instance's QEMU: by what everybody may read.
+"""The process in an instance's pid file, and whether it is the instance's QEMU. This needs no special right.
 
-A pid file outlives a crash, and its number may be another process by then. So a process counts as an instance's QEMU
-only if it was started as that (`-name`, by which Ganeti itself tells it: lib/hypervisor/hv_kvm/__init__.py:735-775 at
-3.0.2; and `-pidfile`) and lives in this network namespace. It is read through one handle on its /proc directory, which
-never becomes another process's.
+A pid file stays after a crash, and another process may get its number. So a process counts as an instance's QEMU only
+if it has the right arguments and is in this network namespace. The arguments are `-name`, which Ganeti itself checks
+(lib/hypervisor/hv_kvm/__init__.py:735-775 at 3.0.2), and `-pidfile`. We read the process through one handle on its
+/proc directory, which can never mean another process.
 
-`cmdline` and `net` may be read by everybody who sees a process. `ns`, `fd` and `fdinfo` may not: QEMU has more
-capabilities than our daemon, and then the kernel wants CAP_SYS_PTRACE (ptrace(2), access mode checking).
+Every user who can see a process can read its `cmdline` and `net`. For `ns`, `fd` and `fdinfo` the kernel requires
+CAP_SYS_PTRACE, because QEMU has more capabilities than our daemon (ptrace(2), access mode checking).
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from ganeti_vif.engine.failure import Failure
 
 DIRECTORY = "/run/ganeti/kvm-hypervisor"
 UNNAMED = re.compile(r"netdev[0-9]+")
-"""What Ganeti calls a netdev whose NIC cannot be plugged in and out: by its number (hv_kvm/__init__.py:1945-1958)."""
+"""Ganeti's name for a netdev whose NIC cannot be hot-plugged: its number (hv_kvm/__init__.py:1945-1958)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A handle on /proc/PID. PID_FILE_TIME is when its pid file was written, in nanoseconds of the wall clock."""
+    """A handle on /proc/PID. PID_FILE_TIME is the time of its pid file, in nanoseconds of the wall clock."""
 
     handle: int
     pid_file_time: int
 
     def read(self, name: str) -> bytes:
-        """What is in the file NAME. Raises OSError: FileNotFoundError or ProcessLookupError if it has died."""
+        """The content of /proc/PID/NAME. Raises FileNotFoundError or ProcessLookupError if it has died; OSError."""
         return read(self.handle, name)
 
     def arguments(self) -> list[bytes]:
-        """What it was started with; nothing if it has died and its parent has not taken notice. Raises OSError."""
+        """Its arguments; none if it is a zombie. Raises OSError as read()."""
         text = self.read("cmdline")
         return text.split(b"\0") if text else []
 
 
 @contextmanager
 def process(instance: str) -> Iterator[Process | None]:
-    """The process that the pid file of INSTANCE names; None if there is none. Raises Failure if it cannot be seen."""
+    """The process in the pid file of INSTANCE; None if it does not exist. Raises Failure if it cannot be read."""
     found = _pid(instance)
     handle = _open(instance, found[0]) if found else None
     try:
@@ -67,8 +67,11 @@ def _pid(instance: str) -> tuple[int, int] | None:
 
 
 def _open(instance: str, pid: int) -> int | None:
-    """A handle on /proc/PID; None if there is no such process. A process that is hidden (hidepid, proc(5)) seems to be
-    none, but it takes signals."""
+    """A handle on /proc/PID; None if there is no such process.
+
+    Raises Failure if it cannot be opened, or if the process is hidden (hidepid, proc(5)): then /proc does not show it,
+    but it accepts signals.
+    """
     path = f"/proc/{pid}"
     for _ in range(2):
         try:
@@ -86,20 +89,20 @@ def _open(instance: str, pid: int) -> int | None:
 
 
 def unreadable(instance: str, path: str, error: OSError) -> Failure:
-    """That PATH, which tells of the QEMU of INSTANCE, cannot be read."""
+    """The Failure that PATH, a file about the QEMU of INSTANCE, cannot be read."""
     reason = os.strerror(error.errno or 0)
     return Failure(f"{instance}: {path} cannot be read: {reason}", f"see: namei -l {path}")
 
 
 def check(instance: str, found: Process, arguments: list[bytes]) -> None:
-    """Raises Failure unless FOUND was started with ARGUMENTS as the QEMU of INSTANCE, on this node; OSError."""
+    """Raises Failure unless FOUND, with these ARGUMENTS, is the QEMU of INSTANCE in this namespace; OSError."""
     pid_file = after(b"-pidfile", arguments)
     if after(b"-name", arguments) != instance or os.path.basename(pid_file or "") != instance:
         raise Failure(
             f"{instance}: its pid file names a process that is not its QEMU",
             f"see: gnt-instance info {instance} && ps -fp $(cat {DIRECTORY}/pid/{instance})",
         )
-    # Each network namespace has a /proc/net of its own, and none an inode number that another has while both live.
+    # Each network namespace has its own /proc/net, and inode numbers are unique while both namespaces exist.
     if os.stat("net/dev", dir_fd=found.handle).st_ino != os.stat("/proc/self/net/dev").st_ino:
         raise Failure(
             f"{instance}: its QEMU is in another network namespace", "note: run ganeti-vif where its taps are"
@@ -107,9 +110,9 @@ def check(instance: str, found: Process, arguments: list[bytes]) -> None:
 
 
 def netdevs(arguments: list[bytes]) -> list[tuple[str, str]]:
-    """The taps that Ganeti gave to a QEMU started with ARGUMENTS, in their order: a netdev's name, its device's MAC.
+    """The taps that Ganeti gave to a QEMU with these ARGUMENTS, in their order: netdev name, and MAC of the device.
 
-    What an administrator's kvm_extra adds has no descriptor of Ganeti's.
+    Netdevs from an administrator's kvm_extra are left out: they have no descriptor from Ganeti.
     """
     macs = {words.get("netdev", ""): words.get("mac", "") for words in options(b"-device", arguments)}
     found = [words for words in options(b"-netdev", arguments) if "tap" in (words.get("type"), next(iter(words)))]
@@ -117,19 +120,19 @@ def netdevs(arguments: list[bytes]) -> list[tuple[str, str]]:
 
 
 def options(option: bytes, arguments: list[bytes]) -> Iterator[dict[str, str]]:
-    """What follows each OPTION, as its keys and values."""
+    """The value of each OPTION, as a dictionary."""
     for name, value in zip(arguments, arguments[1:], strict=False):
         if name == option:
             yield dict(word.partition("=")[::2] for word in value.decode("utf-8", "replace").split(","))
 
 
 def after(option: bytes, arguments: list[bytes]) -> str | None:
-    """What follows the first OPTION."""
+    """The value of the first OPTION, or None."""
     at = arguments.index(option) if option in arguments else len(arguments)
     return arguments[at + 1].decode("utf-8", "replace") if at + 1 < len(arguments) else None
 
 
 def read(directory: int, name: str) -> bytes:
-    """What is in the file NAME of the open DIRECTORY. Raises OSError."""
+    """The content of the file NAME in the open DIRECTORY. Raises OSError."""
     with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as file:
         return file.read()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The QEMUs that Ganeti runs here: its runtime files, and what /proc and the monitor say of taps.
+"""The QEMUs that Ganeti runs here: its runtime files, and their taps from /proc and the monitor.
 
-To see what a QEMU holds takes all its capabilities, or CAP_SYS_PTRACE. Root has them outside of any unit, our daemon
-has not: it knows the taps of guests that come here by system/qemu/incoming.py.
+To read the descriptors of a QEMU takes all its capabilities, or CAP_SYS_PTRACE. Root has them outside of a unit. Our
+daemon does not: for guests that migrate here it uses system/qemu/incoming.py.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ganeti_vif.system.qemu.process import DIRECTORY, UNNAMED, Process, check, o
 SUFFIX = ".runtime"
 
 _TAP = re.compile(rb"^iff:\t(\S+)$", re.MULTILINE)
-"""In fdinfo of a descriptor of /dev/net/tun (linux drivers/net/tun.c, tun_chr_show_fdinfo)."""
+"""A line in the fdinfo of a descriptor of /dev/net/tun (linux drivers/net/tun.c, tun_chr_show_fdinfo)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taps:
-    """The taps by netdev, and by MAC the netdevs that Ganeti gave a number for a name (no hotplug there)."""
+    """The taps by netdev. By MAC: the netdevs whose names are numbers, which have no hot-plug."""
 
     by_netdev: dict[str, frozenset[str]]
     netdev_by_mac: dict[str, str]
 
 
 def instances() -> list[str]:
-    """The names of the instances that have a runtime file or a pid file. Either may be old. Raises Failure."""
+    """The instances that have a runtime or a pid file. Either may be old. Raises Failure if they cannot be listed."""
     found = _names(f"{DIRECTORY}/conf")
     return sorted({name.removesuffix(SUFFIX) for name in found if name.endswith(SUFFIX)} | _names(f"{DIRECTORY}/pid"))
 
@@ -46,7 +46,7 @@ def _names(directory: str) -> set[str]:
 
 
 def runtime(instance: str) -> str | None:
-    """The text of the runtime file of INSTANCE, or None if there is none (any more). Raises Failure."""
+    """The runtime file of INSTANCE, or None if there is none (any more). Raises Failure if it cannot be read."""
     path = f"{DIRECTORY}/conf/{instance}{SUFFIX}"
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -58,10 +58,10 @@ def runtime(instance: str) -> str | None:
 
 
 def taps(instance: str) -> Taps | None:
-    """The taps of INSTANCE's QEMU, or None if it does not run. Raises Failure if that cannot be found out.
+    """The taps of INSTANCE's QEMU, or None if it does not run. Raises Failure if they change or cannot be read.
 
-    What a netdev is said to have was true at one moment: its taps were there before the monitor was asked and after it,
-    and a tap lives as long as its descriptor.
+    The taps of each netdev were all right at one moment: QEMU held the same taps before and after the question to its
+    monitor, and a tap exists as long as its descriptor.
     """
     with process(instance) as found:
         if found is None:
@@ -69,7 +69,7 @@ def taps(instance: str) -> Taps | None:
         try:
             arguments = found.arguments()
             if not any(arguments):
-                return None  # dead, and not yet forgotten by its parent
+                return None  # a zombie
             check(instance, found, arguments)
             before = _held(found)
             descriptors = monitor.tap_descriptors(f"{DIRECTORY}/ctrl/{instance}.qmp")
@@ -92,14 +92,14 @@ def taps(instance: str) -> Taps | None:
 
 
 def _unasked(held: dict[int, str], descriptors: dict[str, frozenset[int]]) -> dict[str, frozenset[str]]:
-    """The taps that QEMU holds and that are behind none of its netdevs, each under its descriptor's number."""
+    """The taps that QEMU holds but that no netdev uses, each under the number of its descriptor."""
     told = frozenset[int]().union(*descriptors.values())
     known = {held[fd] for fd in told if fd in held}
     return {f"descriptor {fd}": frozenset({tap}) for fd, tap in held.items() if fd not in told and tap not in known}
 
 
 def _held(found: Process) -> dict[int, str]:
-    """The taps that a process holds, by descriptor."""
+    """The taps of a process, by descriptor."""
     directory = os.open("fdinfo", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=found.handle)
     try:
         taps = {}
@@ -113,7 +113,7 @@ def _held(found: Process) -> dict[int, str]:
 
 
 def _numbered(arguments: list[bytes]) -> dict[str, str]:
-    """The netdevs with a number for a name, by their device's MAC (hv_kvm/__init__.py:1945-1958)."""
+    """The netdevs whose names are numbers, by the MAC of their device (hv_kvm/__init__.py:1945-1958)."""
     return {
         words["mac"]: words["netdev"]
         for words in options(b"-device", arguments)
