@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a guest is answered: frames in, frames out. No sockets, no files, no clock."""
+"""The answers to guests: frames in, frames out. No sockets, no files, no clock."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One frame from a guest, and what it is answered.
+"""One frame from a guest, and the answer to it.
 
-The frame comes from in front of the tap's filter, so whose it is is checked here: its Ethernet source and its DHCP
-hardware address are the guest's, its IPv6 source is link-local, or its own, or none yet.
+The frame was captured before the tap's filter, so this module checks its addresses: its Ethernet source and its DHCP
+hardware address must be the guest's, and its IPv6 source must be link-local, the guest's own, or unspecified.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ SPOOFED, IGNORED = "spoofed", "ignored"
 
 
 class Answer(NamedTuple):
-    """HEARD and SAID are names of messages, for counters; a frame if there is something to say.
+    """HEARD and SAID are the names of the request and of the answer, for counters. FRAME is the answer, if any.
 
-    HEARD may also be: spoofed (somebody else's address in it); ignored (well-formed, but nothing for us).
+    HEARD may also be `spoofed` (the frame has another's address) or `ignored` (well-formed, but not for us).
     """
 
     heard: str
@@ -34,7 +34,7 @@ _HEARD6 = {kind.value: f"dhcp6_{kind.name.lower()}" for kind in dhcp6.Type}
 
 
 def answer(frame: bytes, service: Service) -> Answer:
-    """What FRAME is answered. Raises Malformed."""
+    """The answer to FRAME. Raises Malformed if the frame is not well-formed."""
     kind = packet.kind(frame)
     if frame[6:12] != service.guest:
         return _SPOOFED
@@ -63,7 +63,7 @@ def _ip(frame: bytes, service: Service) -> Answer:
 
 
 def _arp(frame: bytes, service: Service) -> Answer:
-    """Our own address is the only one that we answer for: any other may be another guest's."""
+    """The answer to an ARP request. We answer for our own address only: another address may be another guest's."""
     asked = packet.arp_target(frame)
     if asked is None or service.lease is None or not service.lease.own_server or asked[1] != service.lease.server:
         return _IGNORED

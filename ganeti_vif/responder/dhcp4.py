@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""DHCP (RFC 2131): what a guest's request says, and what it is answered."""
+"""DHCP (RFC 2131): reading a guest's request, and making the answer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _COOKIE = b"\x63\x82\x53\x63"
 _REQUEST, _REPLY, _ETHERNET, _TO_ALL = 1, 2, 1, 0x8000
 _PAD, _END = 0, 255
 _SMALLEST = 300
-"""What a BOOTP message has at least (RFC 1542, 2.1): old relays and clients drop less."""
+"""The smallest BOOTP message in bytes (RFC 1542, 2.1): old relays and clients drop smaller ones."""
 _LEAST_SIZE, _MOST_SIZE = 576, 1500
-"""The IP datagrams that every client takes (RFC 2131, 2), and that a link surely carries."""
+"""Bytes of the IP datagrams that every client accepts (RFC 2131, 2), and that every link carries."""
 
 
 class Type(IntEnum):
@@ -31,7 +31,7 @@ class Type(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A client's message. OPTIONS by code, parts of one option joined."""
+    """A client's message. OPTIONS are by code; the parts of one option are joined."""
 
     type: int
     transaction: int
@@ -41,7 +41,7 @@ class Request:
     options: Mapping[int, bytes]
 
     def address(self, code: int) -> bytes | None:
-        """The address in an option, if it is there. Raises Malformed."""
+        """The address in the option CODE, or None without the option. Raises Malformed if it is no address."""
         value = self.options.get(code)
         if value is not None and len(value) != 4:
             raise Malformed(f"option {code} is no address")
@@ -49,7 +49,7 @@ class Request:
 
 
 def parse(payload: bytes) -> Request:
-    """The request in a UDP payload. Raises Malformed."""
+    """The request in a UDP payload. Raises Malformed if it is no DHCP request of an Ethernet card."""
     if len(payload) < _BOOTP.size:
         raise Malformed("shorter than a DHCP message")
     fields = _BOOTP.unpack_from(payload)
@@ -72,7 +72,7 @@ def parse(payload: bytes) -> Request:
 
 
 def _collect(found: dict[int, bytes], data: bytes) -> None:
-    """Add the options in DATA to FOUND; what comes twice is one value in two parts (RFC 3396)."""
+    """Add the options in DATA to FOUND. Two options of one code are two parts of one value (RFC 3396)."""
     at, end = 0, len(data)
     while at < end:
         code = data[at]
@@ -89,16 +89,16 @@ def _collect(found: dict[int, bytes], data: bytes) -> None:
 
 
 def reply(request: Request, lease: Lease) -> Type | None:
-    """The type of the answer that REQUEST gets, if any. Raises Malformed."""
+    """The type of the answer to REQUEST, or None for no answer. Raises Malformed if the request makes no sense."""
     server = request.address(Code.SERVER_ID)
     if server is not None and server != lease.server:
-        return None  # it has chosen another server
+        return None  # the client has chosen another server
     match request.type:
         case Type.DISCOVER:
             return Type.OFFER
         case Type.REQUEST:
-            # Selecting and init-reboot say it in an option; renewing and rebinding by already using it
-            # (RFC 2131, 4.3.2).
+            # A client in SELECTING or INIT-REBOOT names the address in an option. One in RENEWING or REBINDING uses
+            # it as its source (RFC 2131, 4.3.2).
             wanted = {request.address(Code.REQUESTED) or ANY4, request.client} - {ANY4}
             if not wanted:
                 raise Malformed("a request for no address")
@@ -148,7 +148,7 @@ def _destination(kind: Type, request: Request, lease: Lease) -> tuple[bytes, byt
 
 
 def _answered(kind: Type, request: Request, lease: Lease) -> Iterator[bytes]:
-    """The options of the answer, as many as the client has room for."""
+    """The options of the answer, as many as fit into the client's largest message."""
     yield option4(Code.MESSAGE_TYPE, bytes((kind,)))
     yield option4(Code.SERVER_ID, lease.server)
     room = _room(request) - 3 - 6
@@ -168,6 +168,6 @@ def _answered(kind: Type, request: Request, lease: Lease) -> Iterator[bytes]:
 
 
 def _room(request: Request) -> int:
-    """The bytes that options may take."""
+    """The bytes that the options may take."""
     most = int.from_bytes(request.options.get(Code.MAX_SIZE, b""), "big")
     return min(max(most, _LEAST_SIZE), _MOST_SIZE) - 28 - _BOOTP.size - 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""DHCPv6 (RFC 8415) for one guest: name servers when asked for information, and its one address when stateful."""
+"""DHCPv6 (RFC 8415) for one guest: name servers on request, and the guest's one address if stateful."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Status(IntEnum):
 
 
 _TO_US = {Type.REQUEST, Type.RENEW, Type.RELEASE, Type.DECLINE}
-"""Messages that name their server."""
+"""Messages that must name a server."""
 _WITH_ADDRESS = {Type.SOLICIT, Type.REQUEST, Type.RENEW, Type.REBIND}
 _STATEFUL = {*_TO_US, Type.SOLICIT, Type.CONFIRM, Type.REBIND}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A client's message. IDENTITIES are its associations in their order: (code, IAID, addresses)."""
+    """A client's message. IDENTITIES are its identity associations in their order: (code, IAID, addresses)."""
 
     type: int
     transaction: bytes
@@ -57,7 +57,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What we are to the guest of one tap: ADDRESS is None unless we give it one. INFORMATION by option code."""
+    """The server that the guest of one tap sees. ADDRESS is None if it gives no address.
+
+    TIMES are T1, T2 and the lifetime, in seconds. INFORMATION has encoded options by code.
+    """
 
     identifier: bytes
     address: bytes | None
@@ -66,9 +69,9 @@ class Server:
 
 
 def server(binding: Reading, told: Told, mac: bytes) -> Server | None:
-    """What the configuration has us be, with an identifier made from our MAC; None without DHCPv6 or an IPv6 prefix.
+    """The server for the guest of BINDING. Its identifier is made from MAC. None without DHCPv6 or an IPv6 prefix.
 
-    The MAC of a routed tap is the same on every node, and so is the server that the guest renews with.
+    The MAC of a routed tap is the same on every node, so the guest can renew its lease with any node.
     """
     if told.dhcpv6 is Dhcpv6.OFF or binding.subnet6 is None:
         return None
@@ -84,7 +87,7 @@ def server(binding: Reading, told: Told, mac: bytes) -> Server | None:
 
 
 def parse(payload: bytes) -> Request:
-    """The message in a UDP payload. Raises Malformed."""
+    """The message in a UDP payload. Raises Malformed if it is not well-formed."""
     if len(payload) < _HEADER:
         raise Malformed("shorter than a DHCPv6 message")
     options: dict[int, bytes] = {}
@@ -114,7 +117,7 @@ def _options(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
 
 
 def reply(request: Request, ours: Server) -> tuple[Type, bytes] | None:
-    """The type and the payload of the answer to REQUEST, if it gets one. Raises Malformed."""
+    """Type and payload of the answer to REQUEST, or None for no answer. Raises Malformed if it breaks RFC 8415."""
     client, chosen = request.options.get(Code.CLIENT_ID), request.options.get(Code.SERVER_ID)
     if client is not None and not 3 <= len(client) <= 130:
         raise Malformed("no client identifier")
@@ -126,7 +129,7 @@ def reply(request: Request, ours: Server) -> tuple[Type, bytes] | None:
         return Type.REPLY, _message(Type.REPLY, request, ours, [])
     if request.type not in _STATEFUL:
         raise Malformed(f"message type {request.type}")
-    # A server discards messages that have no client, or name a server where they may not (RFC 8415, 16).
+    # A server discards a message without a client, and one that names a server where it must not (RFC 8415, 16).
     if client is None or (chosen is None) == (request.type in _TO_US):
         raise Malformed("an identifier too few or too many")
     if ours.address is None or chosen not in (None, ours.identifier):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What DHCP tells the guest of one tap: made from its binding and the configuration, encoded once."""
+"""The DHCP lease of the guest of one tap: made from its binding and the configuration, and encoded once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ganeti_vif.responder.options import names, option4
 from nfdhcpd_bridge.reading import Reading
 
 SERVER = IPv4Address("169.254.86.73")
-"""Who we are where there is no gateway: a link-local address (RFC 3927) that the guest reaches on its own link, the
-same everywhere, so that it renews its lease with whatever node it lives on. Half of it is a number of ours, "VI"."""
+"""The server's address where there is no gateway. It is link-local (RFC 3927), so the guest reaches it on its own link.
+It is the same on every node, so a guest can renew its lease after a migration. Its last two bytes are "VI"."""
 
 
 class Code(IntEnum):
@@ -29,10 +29,10 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The guest's address, and the options that go with it, whole, in the order of their importance.
+    """The guest's address, and the encoded options for it, the most important first.
 
-    TIMES go with every lease; the rest with what the guest asks for. OWN_SERVER: nobody but us has the server's
-    address, so we answer ARP for it.
+    Every lease has TIMES; OPTIONS are sent if the guest asks for them. OWN_SERVER: only we have the server's address,
+    so we answer ARP requests for it.
     """
 
     address: bytes
@@ -43,7 +43,7 @@ class Lease:
 
 
 def lease(binding: Reading, told: Told) -> Lease | None:
-    """What the guest of BINDING gets; None without an IPv4 address."""
+    """The lease for the guest of BINDING; None without an IPv4 address."""
     if not (binding.address and binding.subnet):
         return None
     gateway = None if binding.private else binding.gateway
@@ -85,7 +85,7 @@ def _options(
 
 
 def _routes(gateway: IPv4Address | None, subnet: IPv4Network) -> Iterator[bytes]:
-    """Routes that the netmask and the router cannot say. A guest that takes them ignores option 3 (RFC 3442)."""
+    """Routes that netmask and router cannot express. A guest that uses them ignores option 3 (RFC 3442)."""
     if gateway is None:
         yield b"\x20" + SERVER.packed + bytes(4)
     elif gateway not in subnet:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""So much in so much time, and no more: a token bucket. The clock is the caller's."""
+"""A rate limit: a token bucket. The caller gives the time, in seconds."""
 
 from __future__ import annotations
 
 
 class Bucket:
-    """RATE tokens a second, at most BURST at once, full at first."""
+    """RATE tokens a second, at most BURST at once. The bucket is full at first."""
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 
@@ -23,7 +23,7 @@ class Bucket:
         return True
 
     def wait(self, now: float) -> float:
-        """Seconds from NOW until a QUARTER of the bucket is there again: enough to be worth coming back for."""
+        """Seconds from NOW until a quarter of the bucket is full again: fewer tokens are not worth a wake-up."""
         self._refill(now)
         return max(0.0, max(1.0, self._burst / 4) - self._tokens) / self._rate
 

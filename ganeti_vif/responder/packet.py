@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ethernet, IPv4, IPv6 and UDP as far as a guest's requests need them: strict when taking apart, whole when building.
+"""Ethernet, IPv4, IPv6 and UDP, as far as a guest's requests need them. Reading is strict.
 
-No IPv4 fragments, no IPv6 extension headers, no VLAN tags: nothing that we answer comes with them (the socket's filter
-keeps most of it away already). All addresses are bytes.
+It accepts no IPv4 fragments, no IPv6 extension headers and no VLAN tags: requests do not have them, and the socket's
+filter drops most of them. All addresses are bytes.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _IP6 = struct.Struct("!IHBB16s16s")
 _UDP = struct.Struct("!HHHH")
 _ETHERNET, _LEAST = 14, 60
 HOPS = 64
-"""What our IPv4 packets have as time to live (RFC 1700)."""
+"""The time to live of our IPv4 packets (RFC 1700)."""
 ND_HOPS = 255
-"""The hop limit of all neighbour discovery (RFC 4861): nobody beyond the link can forge it."""
+"""The hop limit of all neighbour discovery (RFC 4861). A sender beyond the link cannot forge it."""
 
 
 class Malformed(Exception):
-    """No well-formed request; the text says why."""
+    """A frame that is no well-formed request. The text has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """What a guest sent: PROTOCOL is UDP or ICMPv6, PORT the UDP port it was sent to, HOPS its TTL or hop limit."""
+    """A guest's packet. PROTOCOL is UDP or ICMPv6, PORT the UDP destination or 0, HOPS the TTL or hop limit."""
 
     source: bytes
     destination: bytes
@@ -47,14 +47,14 @@ class Datagram:
 
 
 def kind(frame: bytes) -> int:
-    """The Ethernet type. Raises Malformed."""
+    """The EtherType. Raises Malformed if the frame is too short."""
     if len(frame) < _ETHERNET:
         raise Malformed("shorter than an Ethernet header")
     return frame[12] << 8 | frame[13]
 
 
 def datagram(frame: bytes) -> Datagram:
-    """The UDP datagram in an IPv4 frame. Raises Malformed."""
+    """The UDP datagram in an IPv4 frame. Raises Malformed if a header or a checksum is wrong."""
     if len(frame) < _ETHERNET + 28:
         raise Malformed("shorter than its headers")
     version, _, length, _, fragment, hops, protocol, _, source, destination = _IP.unpack_from(frame, _ETHERNET)
@@ -69,7 +69,7 @@ def datagram(frame: bytes) -> Datagram:
 
 
 def datagram6(frame: bytes) -> Datagram:
-    """The UDP datagram or the ICMPv6 message in an IPv6 frame. Raises Malformed."""
+    """The UDP datagram or ICMPv6 message in an IPv6 frame. Raises Malformed if a header or a checksum is wrong."""
     if len(frame) < _ETHERNET + 48:
         raise Malformed("shorter than its headers")
     first, length, protocol, hops, source, destination = _IP6.unpack_from(frame, _ETHERNET)
@@ -92,8 +92,8 @@ def _udp(frame: bytes, start: int, end: int, source: bytes, destination: bytes, 
         raise Malformed("wrong length in its UDP header")
     if checksum or len(source) == 16:
         pseudo = _pseudo(source, destination, length, IPPROTO_UDP)
-        # A guest's kernel leaves the rest to its network card, which is a tap (CHECKSUM_PARTIAL): then the field holds
-        # the sum of the pseudo header alone.
+        # A guest's kernel lets its network card finish the checksum, and a tap does not (CHECKSUM_PARTIAL). Then the
+        # field has the sum of the pseudo header only.
         if _sum(pseudo + frame[start : start + length]) != 0xFFFF and checksum != _sum(pseudo):
             raise Malformed("wrong UDP checksum")
     return Datagram(source, destination, IPPROTO_UDP, port, hops, frame[start + 8 : start + length])
@@ -104,7 +104,7 @@ def _pseudo(source: bytes, destination: bytes, length: int, protocol: int) -> by
 
 
 def _sum(data: bytes) -> int:
-    """The ones' complement sum of DATA's 16-bit words, not complemented (RFC 1071): 0xFFFF over what has a right one.
+    """The ones' complement sum of DATA's 16-bit words, not complemented (RFC 1071). 0xFFFF if DATA's checksum is right.
 
     2**16 is 1 modulo 0xFFFF, so the sum of the words is the whole number modulo 0xFFFF, and 0 stands for 0xFFFF.
     """
@@ -116,7 +116,7 @@ def _sum(data: bytes) -> int:
 def udp4(
     ethernet: tuple[bytes, bytes], addresses: tuple[bytes, bytes], ports: tuple[int, int], payload: bytes
 ) -> bytes:
-    """A frame with a UDP datagram; each pair is (source, destination)."""
+    """A frame with a UDP datagram over IPv4. Each pair is (source, destination)."""
     source, destination = addresses
     length = 8 + len(payload)
     udp = _UDP.pack(*ports, length, 0) + payload
@@ -129,13 +129,13 @@ def udp4(
 def udp6(
     ethernet: tuple[bytes, bytes], addresses: tuple[bytes, bytes], ports: tuple[int, int], payload: bytes
 ) -> bytes:
-    """The same over IPv6."""
+    """A frame with a UDP datagram over IPv6. Each pair is (source, destination)."""
     udp = _UDP.pack(*ports, 8 + len(payload), 0) + payload
     return _ip6(ethernet, addresses, IPPROTO_UDP, HOPS, udp, 6)
 
 
 def icmp6(ethernet: tuple[bytes, bytes], addresses: tuple[bytes, bytes], message: bytes) -> bytes:
-    """A frame with a message of neighbour discovery, whose checksum field is zero as yet."""
+    """A frame with a message of neighbour discovery. The checksum field of MESSAGE is zero; it is filled in here."""
     return _ip6(ethernet, addresses, IPPROTO_ICMPV6, ND_HOPS, message, 2)
 
 
@@ -149,7 +149,7 @@ def _ip6(
 
 
 def arp_target(frame: bytes) -> tuple[bytes, bytes] | None:
-    """Who asks (the sender's protocol address) for whom, if FRAME is an ARP request for an IPv4 address."""
+    """The sender's and the target's IPv4 address if FRAME is an ARP request; else None."""
     if len(frame) < 42 or frame[14:22] != _ARP_REQUEST:
         return None
     return frame[28:32], frame[38:42]
@@ -159,7 +159,7 @@ _ARP_REQUEST = struct.pack("!HHBBH", 1, ETH_P_IP, 6, 4, 1)
 
 
 def arp_reply(ethernet: tuple[bytes, bytes], addresses: tuple[bytes, bytes]) -> bytes:
-    """An ARP reply; each pair is (source, destination)."""
+    """A frame with an ARP reply. Each pair is (source, destination)."""
     source, destination = addresses
     packet = _ARP_REQUEST[:7] + b"\2" + ethernet[0] + source + ethernet[1] + destination
     return _ethernet(ethernet, ETH_P_ARP, packet)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The router that a guest sees over IPv6 (RFC 4861, RFC 8106): its advertisements, and whose neighbour it plays.
+"""The IPv6 router that a guest sees (RFC 4861, RFC 8106): its advertisements, and the addresses that it answers for.
 
-On a routed tap the node is the guest's router, for its neighbours too: the prefix is advertised as not on-link, and
-a guest that takes it for on-link all the same is answered for every address of it but its own. In a bridge the node
-routes nothing: it tells prefix and name servers, is no default router, and leaves neighbours to themselves.
+On a routed tap the node is the guest's router, also to its neighbours. The prefix is advertised as not on-link. If a
+guest treats it as on-link, the node answers for every address of the prefix except the guest's own. In a bridge the
+node routes nothing: it advertises prefix and name servers, is no default router, and answers for no neighbour.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _MANAGED, _OTHER = 0x80, 0x40
 _ON_LINK, _AUTONOMOUS = 0x80, 0x40
 _ROUTER, _SOLICITED, _OVERRIDE = 0x80, 0x40, 0x20
 _LEAST_MTU = 1280
-"""What IPv6 needs (RFC 8200, 5)."""
+"""The smallest MTU of IPv6, in bytes (RFC 8200, 5)."""
 _LIVES = 3
-"""Advertisements that may be lost before what they say runs out (RFC 4861, 6.2.1: AdvDefaultLifetime)."""
+"""Lifetimes are this many periods, so two advertisements may be lost (RFC 4861, 6.2.1: AdvDefaultLifetime)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router:
-    """What the guest of one tap sees. ADVERTISEMENT and FAREWELL (the last one) are whole ICMPv6 messages.
+    """The router of the guest of one tap. ADVERTISEMENT and FAREWELL (the last one) are whole ICMPv6 messages.
 
-    ADDRESS is link-local and made from MAC; ADDRESSES are all of the router's; PREFIX is answered for too if there
-    is one, but for OWN, the guest's address.
+    ADDRESS is link-local and made from MAC. ADDRESSES are all of the router's addresses. The router also answers for
+    all of PREFIX, if there is one, except OWN, the guest's address.
     """
 
     mac: bytes
@@ -47,25 +47,25 @@ class Router:
     farewell: bytes
 
     def solicited(self, guest: bytes, request: Datagram) -> bytes:
-        """The frame that answers a router solicitation of the MAC GUEST. Raises Malformed."""
+        """The answer to a router solicitation of the MAC GUEST. Raises Malformed if RFC 4861 forbids the request."""
         _check(request, 8)
         if request.source != ANY6:
             return icmp6((self.mac, guest), (self.address, request.source), self.advertisement)
         return self.advertised()
 
     def advertised(self, *, last: bool = False) -> bytes:
-        """The frame that tells the guest without being asked."""
+        """An unsolicited advertisement, or with LAST the farewell."""
         message = self.farewell if last else self.advertisement
         return icmp6((self.mac, multicast6(ALL_NODES6)), (self.address, ALL_NODES6), message)
 
     def neighbour(self, guest: bytes, request: Datagram) -> bytes | None:
-        """The frame that answers a neighbour solicitation; None if the target is not ours. Raises Malformed."""
+        """The answer to a neighbour solicitation; None if the target is not ours. Raises Malformed as solicited()."""
         _check(request, 24)
         target = request.payload[8:24]
         if target[0] == 0xFF:
             raise Malformed("a solicitation for a group")
         if request.source == ANY6 or not self._plays(target):
-            return None  # it probes for duplicates of its own address, or asks for another's
+            return None  # the guest probes for duplicates, or the address is not ours
         router = target in self.addresses
         flags = _SOLICITED | (_ROUTER if router else 0) | (_OVERRIDE if target == self.address else 0)
         message = struct.pack("!BBHI", ADVERTISE_NEIGHBOUR, 0, 0, flags << 24) + target
@@ -79,7 +79,7 @@ class Router:
 
 
 def _check(request: Datagram, least: int) -> None:
-    """What RFC 4861, 6.1.1 and 7.1.1 want of a solicitation. Raises Malformed."""
+    """Raises Malformed unless REQUEST meets RFC 4861, 6.1.1 and 7.1.1. LEAST is the size without options."""
     payload = request.payload
     if request.hops != ND_HOPS:
         raise Malformed(f"a hop limit of {request.hops}: it may come from beyond the link")
@@ -96,12 +96,12 @@ def _check(request: Datagram, least: int) -> None:
 
 
 def link_local(mac: bytes) -> bytes:
-    """The link-local address that goes with MAC (RFC 4291, appendix A)."""
+    """The link-local address made from MAC (RFC 4291, appendix A)."""
     return eui64(IPv6Network("fe80::/64"), mac.hex(":")).packed
 
 
 def own_address(binding: Reading) -> IPv6Address | None:
-    """The guest's IPv6 address: the one given, or the one that SLAAC makes of its prefix and its MAC."""
+    """The guest's IPv6 address: that of BINDING, or the one that SLAAC makes from prefix and MAC."""
     if binding.address6 or not binding.subnet6 or binding.subnet6.prefixlen != 64:
         return binding.address6
     return eui64(binding.subnet6, binding.mac.hex(":"))
@@ -145,9 +145,9 @@ def _options(binding: Reading, told: Told, mac: bytes, lifetime: int, *, routed:
 
 
 def _prefix(binding: Reading, prefix: IPv6Network, told: Told, *, routed: bool) -> bytes:
-    """The prefix lives as long as a lease: addresses do not change while the responder is away for a while."""
+    """The prefix option. The prefix lives as long as a lease, so addresses survive a pause of the responder."""
     flags = 0 if routed else _ON_LINK
-    # An address that SLAAC would not make, or that DHCPv6 gives, is the only one that the node lets through.
+    # The filter accepts one address only. If that is not SLAAC's, the guest must not make one by SLAAC.
     if prefix.prefixlen == 64 and told.dhcpv6 is not Dhcpv6.STATEFUL and binding.address6 in (None, _slaac(binding)):
         flags |= _AUTONOMOUS
     lifetime = max(told.lease_time, _LIVES * told.ra_period)

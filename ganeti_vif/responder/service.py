@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the guest of one tap is served: all of it made from its binding, the configuration and the router's MAC."""
+"""The service for the guest of one tap, made from its binding, the configuration and the router's MAC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nfdhcpd_bridge.reading import Reading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """GUEST is the guest's MAC and ROUTER ours; a part is None if the binding has nothing for it."""
+    """GUEST is the guest's MAC, ROUTER is ours. A part is None without data for it. RA_PERIOD is in seconds."""
 
     guest: bytes
     router: bytes
@@ -26,7 +26,7 @@ class Service:
 
 
 def service(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Service:
-    """The service by BINDING, from the MAC of the router's side: of the tap if ROUTED, else of its bridge."""
+    """The service for BINDING. MAC is that of the tap if ROUTED, else of its bridge."""
     return Service(
         guest=binding.mac,
         router=mac,
@@ -38,7 +38,7 @@ def service(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Servic
 
 
 def told(binding: Reading, config: Config) -> Told:
-    """What guests of BINDING's network are told: by its bridge, or by the public link that has its address."""
+    """The settings for guests of BINDING's network, which is found by bridge, or by the public link of its address."""
     for private in config.private:
         if binding.router and binding.router in private.bridges:
             return private.told

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The process that serves guests: its sockets, its loop, and whom it serves."""
+"""The responder's process: its sockets, its loop, and the guests that it serves."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Router advertisements that nobody asked for, to each guest in its own time."""
+"""Unsolicited router advertisements. Each guest has its own schedule."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ganeti_vif.responder.server.guests import Guest, Guests
 MOST = 64
 """Advertisements in one turn."""
 FIRST, INITIAL = 2, 16.0
-"""So many advertisements are followed by another within so many seconds, as the first may be lost (RFC 4861, 10)."""
+"""The first advertisements, and the most seconds between them: one may be lost (RFC 4861, 10)."""
 SPREAD = 1.0
-"""Seconds within which all guests hear of us after our start (a restart has told them that their router is gone)."""
+"""Seconds after our start in which all guests get one: after a restart they have no router until then."""
 
 
 class Advertisements:
-    """Those of GUESTS, from BEGAN on: seconds of the clock whose moments the methods are told."""
+    """The schedule of all GUESTS. BEGAN is our start. All times are seconds of one monotonic clock."""
 
     def __init__(self, guests: Guests, began: float) -> None:
         self._guests, self._began = guests, began
@@ -27,19 +27,19 @@ class Advertisements:
 
     @property
     def due(self) -> float:
-        """When the next one is; infinity if none is planned."""
+        """The time of the next advertisement; infinity if none is planned."""
         return self._heap[0][0] if self._heap else float("inf")
 
     def begin(self, guest: Guest, now: float) -> None:
-        """GUEST, whose service began or changed, hears of its router soon."""
+        """Send GUEST an advertisement soon, because its service began or changed."""
         if guest.service.router6:
             guest.advertisements = 0
-            # A guest whose binding is new may have asked in vain a moment ago.
+            # No delay later: a guest with a new binding may have solicited in vain a moment ago.
             spread = SPREAD if now < self._began + SPREAD else 0.0
             self._plan(guest, now + random.uniform(0, spread))
 
     def send(self, now: float) -> None:
-        """Send what is due, a few at a time."""
+        """Send the advertisements that are due, MOST at a time."""
         for _ in range(MOST):
             if self.due > now:
                 return
@@ -53,7 +53,7 @@ class Advertisements:
             if guest.advertisements < FIRST:
                 period = min(INITIAL, period)
             guest.advertisements += 1
-            # Not all at once, and never in step (RFC 4861, 6.2.4).
+            # At random, so that guests do not get theirs at once (RFC 4861, 6.2.4).
             self._plan(guest, now + random.uniform(0.75, 1.0) * period)
 
     def _plan(self, guest: Guest, when: float) -> None:

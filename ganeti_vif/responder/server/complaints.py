@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the responder has to complain of: a fault that lasts is said once, and a flood of them is cut short."""
+"""The responder's complaints in the log. It logs a lasting fault once, and limits the number of lines."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ganeti_vif.responder.limit import Bucket
 from ganeti_vif.system import log
 
 RATE, BURST = 1.0, 20
-"""Lines a second, and at once: of what guests cause, and as many of all else."""
+"""Lines a second, and lines at once: for what guests cause, and the same again for everything else."""
 GUEST_RATE, GUEST_BURST = 1 / 3600, 3
-"""The same of what one guest causes: it can repeat that for as long as it runs."""
+"""The same limit for what one guest causes: a guest can repeat it as long as it runs."""
 
 
 class Complaints:
@@ -23,7 +23,7 @@ class Complaints:
         self._lasting: set[str] = set()
         self._own, self._guests = _Budget(), _Budget()
         self._by_guest: dict[str, Bucket] = {}
-        """By the names of taps, of which there are not many more than there were guests at one time."""
+        """By tap name. Names are used again, so there are not many more than guests at one time."""
 
     def say(self, line: str) -> None:
         """Log LINE."""
@@ -31,15 +31,14 @@ class Complaints:
         self._own.say(line)
 
     def caused(self, guest: str, line: str) -> None:
-        """Log LINE, which is what this GUEST does: it uses up nobody else's lines."""
+        """Log LINE, which GUEST causes. It has its own limit, so that it does not use up the lines of others."""
         self.last = line
         bucket = self._by_guest.setdefault(guest, Bucket(GUEST_RATE, GUEST_BURST))
         if bucket.take(time.monotonic()):
             self._guests.say(f"{guest}: {line}")
 
     def lasting(self, trouble: Iterable[str]) -> None:
-        """Log what of all the TROUBLE that there is at this moment is new. What could not be logged is new the next
-        time, too."""
+        """Log the new lines of TROUBLE, which is all present trouble. A line over the limit counts as new next time."""
         lines = set(trouble)
         said = set()
         for line in sorted(lines - self._lasting):
@@ -50,14 +49,14 @@ class Complaints:
 
 
 class _Budget:
-    """So many lines, and a count of those that were too many."""
+    """A limit of lines, and a count of the lines over it."""
 
     def __init__(self) -> None:
         self._lines = Bucket(RATE, BURST)
         self._unsaid = 0
 
     def say(self, line: str) -> bool:
-        """Log LINE. Returns whether there was room for it."""
+        """Log LINE. Returns False if it is over the limit."""
         if not self._lines.take(time.monotonic()):
             self._unsaid += 1
             return False

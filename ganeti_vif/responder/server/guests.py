@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The guests that are served: each tap that has a valid binding and exists, whichever of the two comes first.
+"""The guests that are served: the guest of each tap that exists and has a valid binding. Either may come first.
 
-A guest is served by the present content of its file or not at all: a file that became bad ends its service.
+A guest is served by the present content of its binding, or not at all. If a binding becomes invalid, its service ends.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from nfdhcpd_bridge.reading import Invalid, Reading, reading
 
 _PROGRAM = interesting(int(SERVER))
 BURST = 2
-"""Seconds of a guest's rate that it may use up at once."""
+"""A guest may send this many seconds of its rate at once."""
 CLOSERS = 64
-"""Threads that close sockets, which is waiting and no work. All of them are busy only when thousands close at once."""
+"""Threads that close sockets. They mostly wait. All are busy only when thousands of sockets close at once."""
 
 
 class Guest:
-    """One guest: the tap NAME with this INDEX, and what is known of it."""
+    """The guest of the tap NAME with this INDEX, its socket and its counters. Raises Gone, Failure as GuestSocket."""
 
     __slots__ = ("advertisements", "bucket", "index", "name", "next_advertisement", "service", "socket", "tally")
 
@@ -45,7 +45,7 @@ class Guest:
         self.tally[what if self.socket.send(frame) else "unsent"] += 1
 
     def serve(self, given: Service) -> None:
-        """Serve by GIVEN from now on; a router that it knows no more says good-bye."""
+        """Serve by GIVEN from now on. If the router's address changes, the former router sends its farewell."""
         old, new = self.service.router6, given.router6
         if old and (new is None or new.address != old.address):
             self.part()
@@ -57,7 +57,7 @@ class Guest:
 
 
 class Guests:
-    """All guests of the node. JOINED and LEFT are called with each guest whose service begins, changes or ends."""
+    """All guests of the node. JOINED is called when a service begins or changes, LEFT when it ends."""
 
     def __init__(
         self, config: Config, links: Links, joined: Callable[[Guest], None], left: Callable[[Guest], None]
@@ -70,16 +70,16 @@ class Guests:
         self.served: dict[str, Guest] = {}
         self.invalid: dict[str, Invalid] = {}
         self.unserved: dict[str, str] = {}
-        """Taps with a valid binding that cannot be served, and why. A tap that does not exist is no trouble."""
+        """Taps with a valid binding that cannot be served, and the reason. A missing tap is no trouble."""
         self.unreadable: str | None = None
-        """Why the directory itself cannot be read."""
+        """The reason if the directory itself cannot be read."""
 
     @property
     def bindings(self) -> int:
         return len(self._readings) + len(self.invalid)
 
     def configure(self, config: Config) -> None:
-        """Serve everybody by CONFIG from now on."""
+        """Serve all guests by CONFIG from now on."""
         self._config = config
         self.read_all()
         for name in list(self._readings):
@@ -88,7 +88,7 @@ class Guests:
             guest.bucket = Bucket(config.responder.rate, config.responder.rate * BURST)
 
     def read_all(self) -> None:
-        """Read what changed in the whole directory since it was read last."""
+        """Read all bindings that changed since the last time."""
         directory = self._config.bindings.directory
         self.unreadable = None
         try:
@@ -131,14 +131,14 @@ class Guests:
                 del self._behind[old.router]
 
     def follow(self, changed: Iterable[str]) -> None:
-        """Take in that the devices of these names changed."""
+        """Begin, change or end services because the devices with these names changed."""
         for name in changed:
             for tap in (name, *self._behind.get(name, ())):
                 if tap in self._readings or tap in self.served:
                     self._settle(tap)
 
     def _settle(self, name: str) -> None:
-        """Begin, change or end the service of the tap NAME as it should be now."""
+        """Begin, change or end the service of the tap NAME, as device and binding require."""
         self.unserved.pop(name, None)
         device, binding, guest = self._links.by_name.get(name), self._readings.get(name), self.served.get(name)
         if guest and (device is None or binding is None or guest.index != device.index):
@@ -151,7 +151,7 @@ class Guests:
             try:
                 guest = self.served[name] = Guest(device, given, self._config.responder.rate)
             except Gone:
-                return  # the message that says so is on its way
+                return  # the event of its removal comes soon
             except Failure as failure:
                 self.unserved[name] = failure.what
                 return
@@ -161,7 +161,7 @@ class Guests:
         self._joined(guest)
 
     def _service(self, binding: Reading, device: ServedDevice) -> Service:
-        """What the guest of DEVICE is served. Its router's side is INDEV; else the bridge that it is in."""
+        """The service for the guest of DEVICE. Its router is the binding's INDEV, or else the tap's bridge."""
         router = self._links.by_name.get(binding.router) if binding.router else None
         router = router or self._links.by_index.get(device.master) or device
         return service(binding, told(binding, self._config), router.mac, routed=router.index == device.index)
@@ -169,11 +169,11 @@ class Guests:
     def _end(self, guest: Guest) -> None:
         del self.served[guest.name]
         self._left(guest)
-        # Not here: closing waits for all CPUs, and others want to be served.
+        # In a thread: closing waits for all CPUs, and other guests must not wait for it.
         self._closers.submit(guest.socket.close)
 
     def end_all(self, *, farewell: bool) -> None:
-        """End every service, with a FAREWELL or without a word, and wait until all sockets are closed."""
+        """End every service, with or without a FAREWELL, and wait until all sockets are closed."""
         for guest in list(self.served.values()):
             if farewell:
                 self._end(guest)

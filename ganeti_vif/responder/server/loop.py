@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The responder's loop: guests' requests, changes of bindings and devices, and everybody else's turn.
+"""The responder's loop: requests of guests, changes of bindings and devices, clients of its state, and timers.
 
-Each turn looks first at bindings and devices, then takes a few frames of each tap that has some. So no guest can keep
-another waiting, nor a changed binding from being heard. Nothing that a guest sends raises out of here.
+Each turn first reads changes of bindings and devices, then a few frames of each tap that has some. So no guest can
+delay another guest, or a change of a binding. No frame of a guest can raise an error out of the loop.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from ganeti_vif.system.inotify import Watch
 from ganeti_vif.system.state_socket import Askers
 
 FRAMES, TAPS = 4, 64
-"""Frames of one tap, and taps, in one turn: some milliseconds at most."""
+"""Frames of each tap, and taps, in one turn. A turn takes some milliseconds at most."""
 AGAIN = 300.0
-"""Seconds between two looks at the whole directory, for what nobody tells of."""
+"""Seconds between two reads of the whole directory, for changes without an event."""
 SETTLED = 1.0
-"""Seconds after which a bad binding is complained of: a file that is being written may be read half."""
+"""Seconds until an invalid binding is logged: it may have been read while it was written."""
 DECLINED = ("dhcp4_decline", "dhcp6_decline")
 
 
 class Orders(Protocol):
-    """What the process around it wants of a Serving."""
+    """The process that runs a Serving, and gives it its orders."""
 
     def obey(self) -> Config | None:
-        """The configuration to go on with, or None. To be asked when a signal came."""
+        """The configuration to go on with, or None to end. Call it after a signal."""
 
     def config(self) -> Config:
         """The configuration in force."""
 
 
 class Serving:
-    """The daemon's state. SIGNALS is readable when one came."""
+    """The responder's state. SIGNALS is readable after a signal. Raises Failure if it cannot open a socket or watch."""
 
     def __init__(self, config: Config, signals: socket.socket) -> None:
         self._config, self._signals = config, signals
@@ -74,7 +74,7 @@ class Serving:
         self._watchdog = (systemd.watchdog_seconds() or 2 * AGAIN) / 2
 
     def serve(self, orders: Orders) -> None:
-        """Until ORDERS, asked when a signal came, give no configuration to go on with."""
+        """Serve until ORDERS, asked after a signal, give no configuration to go on with."""
         self._guests.read_all()
         self._complain_at = self._began
         log.say(f"responder: {len(self._guests.served)} taps served by {self._guests.bindings} bindings")
@@ -96,7 +96,7 @@ class Serving:
             self._look(now)
 
     def close(self, *, farewell: bool = True) -> None:
-        """Say good-bye to every guest (with FAREWELL), and leave nothing."""
+        """Stop all services. With FAREWELL each guest learns that its router is gone."""
         systemd.notify("STOPPING=1")
         self._guests.end_all(farewell=farewell)
         self._askers.close()
@@ -110,10 +110,10 @@ class Serving:
         return max(0.0, min(due) - time.monotonic())
 
     def _take_in(self, orders: Orders) -> bool:
-        """Look at everything that is no guest. Returns whether to go on."""
+        """Serve all descriptors except those of guests. Returns whether to go on."""
         heard = self._control.poll(0)
         if heard:
-            self._configure(orders.config())  # before anybody is told of our state
+            self._configure(orders.config())  # before a client gets our state
         for descriptor, _ in heard:
             if descriptor == self._signals.fileno():
                 config = orders.obey()
@@ -123,12 +123,12 @@ class Serving:
                 continue
             try:
                 self._change(descriptor)
-            except Failure as failure:  # of the kernel, which has no memory, or too many watches
+            except Failure as failure:  # the kernel has no memory, or too many watches
                 self._complaints.say(failure.what)
         return True
 
     def _change(self, descriptor: int) -> None:
-        """Take in what DESCRIPTOR has to say. Raises Failure."""
+        """Serve DESCRIPTOR, which is readable. Raises Failure if the kernel refuses a watch or an answer."""
         if descriptor == self._links.fileno():
             self._guests.follow(self._links.read())
         elif descriptor == self._watch.fileno():
@@ -155,7 +155,7 @@ class Serving:
 
     def _reread(self) -> None:
         changed = self._watch.read()
-        # A binding is written after its tap was made: look at the taps first, so that both are known.
+        # A binding is written after its tap was made. Read the taps now, so that both are known.
         self._guests.follow(self._links.read())
         if changed is None:
             self._guests.read_all()
@@ -184,14 +184,14 @@ class Serving:
             return  # it was paused
 
     def _hear(self, guest: Guest, now: float) -> None:
-        """Answer some of what GUEST said."""
+        """Answer up to FRAMES frames of GUEST."""
         tally = guest.tally
         for _ in range(FRAMES):
             frame = guest.socket.receive()
             if frame is None:
                 return
             if not guest.bucket.take(now):
-                # The rest waits in its own queue, and what has no room there the kernel drops at no cost of ours.
+                # The other frames wait in its own queue. If that is full, the kernel drops them at no cost to us.
                 tally["limited"] += 1
                 self._stop_hearing(guest)
                 heapq.heappush(self._paused, (now + guest.bucket.wait(now), next(self._order), guest))
@@ -201,7 +201,7 @@ class Serving:
             except Malformed:
                 tally["malformed"] += 1
                 continue
-            except Exception as error:  # a mistake of ours must not end the service of all others
+            except Exception as error:  # a bug must not end the service of all guests
                 tally["failed"] += 1
                 what = f"a frame that nobody was prepared for: {error!r}: {frame[:400].hex()}"
                 self._complaints.caused(guest.name, what)
@@ -239,7 +239,7 @@ class Serving:
             yield f"{name} is not served: {reason}"
 
     def state(self) -> dict[str, Any]:
-        """Everything that an administrator may want to know."""
+        """The state for `ganeti-vif`, as a JSON object."""
         counts = Counter(self._past)
         for guest in self._guests.served.values():
             counts.update(guest.tally)

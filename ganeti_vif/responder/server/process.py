@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The daemon `ganeti-vif-responder`: gives guests the addresses that their bindings say.
+"""The daemon `ganeti-vif-responder`: gives guests the addresses of their bindings.
 
-It is no writer of anything but its own state: it reads bindings and listens to taps. So it is not root, and of root's
-rights it has the one to open packet sockets.
+It reads bindings, and receives and sends frames at taps. It writes nothing but its own state. So it does not run as
+root, and its only capability is to open packet sockets.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from ganeti_vif.system.complaint import complain
 
 USER = "ganeti-vif-responder"
 OPEN_FILES = 65536
-"""One for each tap, and some."""
+"""One for each tap, and some more."""
 
 
 class _Orders:
-    """What is wanted of the responder: a configuration to work by, and by SIGTERM and SIGINT the end.
+    """The responder's orders: its configuration, and the end after SIGTERM or SIGINT.
 
-    After SIGINT a successor comes at once (an upgrade): guests are told nothing, and keep their IPv6 router meanwhile.
+    After SIGINT a successor starts at once (an upgrade), so guests get no farewell and keep their IPv6 router.
     """
 
     def __init__(self, path: str, known: InForce, signals: socket.socket) -> None:
@@ -42,7 +42,7 @@ class _Orders:
         self.succeeded = False
 
     def obey(self) -> Config | None:
-        """The configuration to go on with, or None. Called when a signal came."""
+        """The configuration to go on with, or None to end. Called after a signal."""
         numbers = self._signals.recv(256)
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self.succeeded = signal.SIGTERM not in numbers
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     try:
         known = in_force(given.config)
         if os.geteuid() == 0:
-            privileges.account_of(given.user)  # said while there is a terminal to say it on
+            privileges.account_of(given.user)  # its error must come while there is a terminal
         privileges.raise_open_files(OPEN_FILES)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -100,7 +100,7 @@ def _run(path: str, known: InForce, ours: socket.socket, theirs: socket.socket) 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     serving = Serving(known.config, ours)
-    gc.freeze()  # what is there by now stays; looking for garbage in it would make guests wait
+    gc.freeze()  # these objects stay; a garbage collection of them would delay guests
     orders = _Orders(path, known, ours)
     try:
         serving.serve(orders)
@@ -109,7 +109,10 @@ def _run(path: str, known: InForce, ours: socket.socket, theirs: socket.socket) 
 
 
 def _become(user: str) -> None:
-    """Be nobody who could do harm. Not root already: the service manager has seen to it."""
+    """Give up root for USER. Without root there is nothing to give up: the service manager has done it.
+
+    Raises Failure if USER does not exist or the kernel refuses.
+    """
     if os.geteuid() != 0:
         return
     account = privileges.account_of(user)
