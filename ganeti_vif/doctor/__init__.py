@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Conflicts with what else is on a node: decided from what was read of it (pure)."""
+"""Conflicts with other software on a node: pure decisions on facts that were read before."""

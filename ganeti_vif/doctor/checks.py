@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Each check is a small decision on the facts; `CHECKS` is all of them, in the order in which they are told."""
+"""Each check is a small decision on the facts. `CHECKS` has all of them, in the order of the output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STRICT, LOOSE = "1", "2"
 
 
 def kernel_modules(facts: Facts) -> Iterator[Finding]:
-    """What the configuration needs and the kernel cannot do."""
+    """Kernel modules that the configuration needs and the kernel lacks."""
     wanted = {"bridge": "any private network", "tun": "any VM", "nf_tables": "the filter of every NIC"}
     for private in facts.config.private:
         match private.uplink:
@@ -43,9 +43,9 @@ def kernel_modules(facts: Facts) -> Iterator[Finding]:
 
 
 def strict_reverse_path(facts: Facts) -> Iterator[Finding]:
-    """rp_filter = 1 drops what comes in where the main table would not send the answer, unless the mark counts too.
+    """rp_filter = 1 drops a packet if the main table has no route back over its device, unless src_valid_mark is 1.
 
-    The larger of conf/all and the device's own is in force (kernel Documentation/networking/ip-sysctl.rst).
+    The larger value of conf/all and the device's own is in force (kernel Documentation/networking/ip-sysctl.rst).
     """
     ours = {public.name for public in facts.config.public} | {str(public.table) for public in facts.config.public}
     taps = {nic.tap for nic in facts.nics if nic.mode is Mode.ROUTED and nic.link not in ours}
@@ -65,9 +65,9 @@ def _either(facts: Facts, name: str, device: str) -> str:
 
 
 def bridge_netfilter(facts: Facts) -> Iterator[Finding]:
-    """With br_netfilter, the rules for what the node routes apply to what its bridges forward, which surprises."""
+    """With br_netfilter, rules for routed packets also apply to bridged packets, which few administrators expect."""
     if facts.config.bindings.consumer is Consumer.NFDHCPD:
-        return  # hears bridged guests by this; then it is wanted
+        return  # NFDHCPD gets the requests of bridged guests by br_netfilter
     for name in ("iptables", "ip6tables", "arptables"):
         switch = f"net.bridge.bridge-nf-call-{name}"
         if facts.sysctls.get(f"net/bridge/bridge-nf-call-{name}") == "1":
@@ -79,7 +79,7 @@ def bridge_netfilter(facts: Facts) -> Iterator[Finding]:
 
 
 def dhcp_servers(facts: Facts) -> Iterator[Finding]:
-    """Two that answer a guest's question give it two answers."""
+    """Two DHCP servers give a guest two answers."""
     for process in facts.dhcp:
         yield Finding(
             what=f"{process.name} (process {process.pid}) listens for DHCP requests on this node",
@@ -107,11 +107,11 @@ def dhcp_servers(facts: Facts) -> Iterator[Finding]:
 
 
 def table_names(facts: Facts) -> Iterator[Finding]:
-    """Names that mean another table than the configuration says, or none."""
+    """Names of routing tables that contradict the configuration, and links that are no table."""
     for public in facts.config.public:
         number = facts.tables.get(public.name)
         if number not in (None, public.table):
-            # A name is not needed: ip takes the number too. But one that means another table misleads.
+            # A name is optional, because ip accepts the number. But a name for another table misleads.
             pattern = f"^([[:space:]]*){number}([[:space:]]+{re.escape(public.name)})([[:space:]]|$)"
             yield Finding(
                 what=f"[public {public.name}] has table {public.table}, and /etc/iproute2/rt_tables calls {number} so",
@@ -128,13 +128,13 @@ def table_names(facts: Facts) -> Iterator[Finding]:
 
 
 def called(facts: Facts) -> Iterator[Finding]:
-    """Whether Ganeti calls us."""
+    """Whether Ganeti calls our scripts and hooks."""
     yield from services.scripts(facts.calls)
     yield from services.hooks(facts.calls)
 
 
 def daemons(facts: Facts) -> Iterator[Finding]:
-    """VMs work without them for a while; nobody repairs, and leftovers stay until a hook comes."""
+    """Our daemons. VMs work without them for a while, but faults and leftovers stay until the next hook."""
     for daemon in facts.daemons:
         yield from services.stopped(daemon)
 
@@ -160,6 +160,6 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 
 
 def findings(facts: Facts) -> list[Finding]:
-    """What all checks find, the grave ones first."""
+    """The findings of all checks, the grave ones first."""
     found = [finding for check in CHECKS for finding in check(facts)]
     return sorted(found, key=lambda finding: not finding.grave)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is read of a node before it is decided whether something is wrong with it."""
+"""The facts about a node that the checks need. They are read before the checks run."""
 
 from __future__ import annotations
 
@@ -38,19 +38,21 @@ HOOKS = (
     "cluster-verify-post.d",
     "watcher",
 )
-"""Where Ganeti looks for hooks, below /etc/ganeti/hooks, of those that we have one in (Makefile)."""
+"""The directories below /etc/ganeti/hooks in which the package has a hook (Makefile)."""
 HOOK = "/usr/lib/ganeti-vif/hook"
 SCRIPTS = (
     "kvm-vif-bridge",
     *(f"network/{mode}/{action}" for mode in ("bridged", "routed", "openvswitch") for action in ("up", "down")),
 )
-"""What Ganeti runs for a NIC, below /etc/ganeti."""
+"""The scripts below /etc/ganeti that Ganeti runs for a NIC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What is wrong, and the command that mends it; a NOTE says what a command cannot. Not GRAVE: worth knowing, and
-    everything works. DO is as a Failure's (engine/failure.py)."""
+    """A conflict, and the command DO that mends it, as in a Failure (engine/failure.py).
+
+    NOTE has what no command can do. A finding that is not GRAVE is worth knowing, but everything works.
+    """
 
     what: str
     do: str
@@ -60,8 +62,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calls:
-    """Whom Ganeti would call. SCRIPTS: whether each of them is ours and may be executed, None if it is missing. HOOKS:
-    where our link in each of them points to. NIC_SETUP: this node has a Ganeti that calls network/MODE/{up,down}."""
+    """The programs that Ganeti would call.
+
+    SCRIPTS: whether each is ours and executable; None if it is missing. HOOKS: the target of our link in each
+    directory; None if it is missing. NIC_SETUP: the Ganeti of this node calls network/MODE/{up,down}.
+    """
 
     ganeti: bool = True
     nic_setup: bool = False
@@ -71,7 +76,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemon:
-    """A daemon of ours: whether it runs, whether the node's init starts it at boot, and the LOSS without it."""
+    """A daemon of ours: whether it runs, whether the node's init starts it at boot, and the LOSS if it does not run."""
 
     name: str
     loss: str
@@ -82,7 +87,7 @@ class Daemon:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """Another program that runs."""
+    """A process of another program."""
 
     pid: int
     name: str
@@ -90,8 +95,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFile:
-    """A .network file of systemd-networkd: to which names it applies, whether it leaves them alone, and whether they
-    answer neighbour solicitations for others."""
+    """A .network file of systemd-networkd: the device NAMES in its [Match], its Unmanaged= and IPv6ProxyNDP=."""
 
     path: str
     names: tuple[str, ...]
@@ -101,7 +105,7 @@ class NetworkFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Networkd:
-    """systemd-networkd, which runs: the [Network] of its configuration, and its .network files in order."""
+    """A running systemd-networkd: the [Network] section of its configuration, and its .network files in order."""
 
     settings: Mapping[str, str] = field(default_factory=dict)
     files: tuple[NetworkFile, ...] = ()
@@ -118,7 +122,7 @@ class XtablesRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRule:
-    """A policy rule of somebody else's, for what comes in by DEVICE."""
+    """A policy rule of another program, for incoming packets of DEVICE. VERSION is 4 or 6."""
 
     version: int
     device: str
@@ -127,7 +131,7 @@ class PolicyRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """The node. What is None could not be told, or is not there; each check says what it needs."""
+    """The facts about a node. None means unknown or missing."""
 
     config: Config
     nics: tuple[Nic, ...] = ()
@@ -142,9 +146,9 @@ class Facts:
     xtables: tuple[XtablesRule, ...] = ()
     rules: tuple[PolicyRule, ...] = ()
     routes: tuple[Route, ...] = ()
-    """Those of the main table that others made for what is on the link of a [public] uplink."""
+    """Routes in the main table, made by other programs, to destinations on the link of a [public] uplink."""
     dhcp: tuple[Process, ...] = ()
-    """What listens where DHCP servers do."""
+    """Processes that listen on the port of DHCP servers."""
     nfdhcpd: tuple[Process, ...] = ()
     tables: Mapping[str, int] = field(default_factory=dict)
     calls: Calls = field(default_factory=Calls)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What snf-network and gnt-networking left in the kernel: it outlives their packages, until somebody removes it or the
-node restarts."""
+"""Leftovers of snf-network and gnt-networking in the kernel. They stay after their packages are removed, until an
+administrator removes them or the node restarts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ganeti_vif.predecessors.interfaces import Stanza
 
 TAP = re.compile(r"tap[0-9]+")
 CHAIN = re.compile(r"(?:FROM|TO)-?(tap[0-9]+)", re.IGNORECASE)
-"""The chains of snf-network for a tap: FROMTAP0, of older versions FROM-tap0."""
+"""The chains of snf-network for a tap: FROMTAP0, in older versions FROM-tap0."""
 
 
 def xtables(facts: Facts) -> Iterator[Finding]:
-    """Rules and chains for a tap meet its name's next owner. Rules come first: a chain that one of them names stays."""
+    """Rules and chains for a tap's name apply to the next tap of that name, too. Rules come before their chains."""
     chains = {(one.program, one.table, one.rule[3:]) for one in facts.xtables if one.rule.startswith("-N ")}
     for rule in facts.xtables:
         words = rule.rule.split()
@@ -52,13 +52,13 @@ def _whom(tap: str, facts: Facts) -> str:
 
 
 def rules(facts: Facts) -> Iterator[Finding]:
-    """Policy rules for a tap outlive it too."""
+    """Policy rules for a tap's name, which also stay when the tap is gone."""
     for rule in facts.rules:
         if not TAP.fullmatch(rule.device):
             continue
         mine = any(nic.tap == rule.device for nic in facts.nics)
         if rule.device in facts.devices and not mine:
-            continue  # a guest that was not taken over needs it
+            continue  # a guest that we do not manage needs it
         yield Finding(
             what=f"a policy rule of others is for {rule.device}, "
             + ("and sends its packets past ours" if mine else "which is gone: its name's next owner meets it"),
@@ -98,7 +98,7 @@ def _delete(rule: PolicyRule) -> str:
 
 
 def routes(facts: Facts) -> Iterator[Finding]:
-    """vmrouter.ifup's routes: by them the node itself looks for VMs beyond its uplink, those of its own too."""
+    """vmrouter.ifup's routes. With them the node looks for VMs beyond its uplink, even for its own VMs."""
     for public in facts.config.public:
         for route in facts.routes:
             inside = any(

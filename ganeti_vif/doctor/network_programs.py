@@ -16,7 +16,7 @@ FOREIGN = ("ManageForeignRoutes", "ManageForeignRoutingPolicyRules")
 
 
 def _written(path: str, *lines: str) -> str:
-    """The command that writes a file with LINES to PATH, which is none of the package's own."""
+    """The command that writes LINES to the file PATH, which must not belong to the package."""
     return f"mkdir -p {path.rpartition('/')[0]} && printf '%s\\n' {shlex.join(lines)} > {path}"
 
 
@@ -34,7 +34,7 @@ def networkd_foreign_routes(facts: Facts) -> Iterator[Finding]:
 
 
 def networkd_devices(facts: Facts) -> Iterator[Finding]:
-    """A .network file that applies to our devices, and manages them."""
+    """A .network file must not manage our devices."""
     for device in _ours(facts) if facts.networkd else ():
         assert facts.networkd
         first = next((file for file in facts.networkd.files if _applies(file, device)), None)
@@ -50,7 +50,7 @@ def networkd_devices(facts: Facts) -> Iterator[Finding]:
 
 
 def networkd_uplinks(facts: Facts) -> Iterator[Finding]:
-    """systemd-networkd sets proxy_ndp of each device that it manages, to 0 unless it is told otherwise."""
+    """systemd-networkd sets proxy_ndp of each device that it manages to 0, unless IPv6ProxyNDP= is set."""
     for public in facts.config.public if facts.networkd else ():
         assert facts.networkd
         first = next((file for file in facts.networkd.files if _applies(file, public.uplink)), None)
@@ -77,7 +77,7 @@ def network_manager(facts: Facts) -> Iterator[Finding]:
     for device in _ours(facts) if facts.unmanaged is not None else ():
         assert facts.unmanaged is not None
         if device in _uplinks(facts) and device not in facts.devices:
-            continue  # when setup makes it, udev says whose it is
+            continue  # when setup makes it, the package's udev rule keeps NetworkManager off it
         patterns = [one.removeprefix("interface-name:").removeprefix("=") for one in facts.unmanaged]
         if not any(fnmatchcase(device, pattern) for pattern in patterns):
             yield Finding(
@@ -91,7 +91,7 @@ def network_manager(facts: Facts) -> Iterator[Finding]:
 
 
 def _ours(facts: Facts) -> list[str]:
-    """One device of each kind that is ours: a tap, a bridge of each family, an uplink of each."""
+    """One device of each kind of ours: a tap, and a bridge and an uplink of each private network."""
     names = ["tap0"]
     for private in facts.config.private:
         names += [f"{private.prefix}{private.numbers[0]}"]
@@ -99,7 +99,7 @@ def _ours(facts: Facts) -> list[str]:
 
 
 def _uplinks(facts: Facts) -> list[str]:
-    """One uplink of each family that has one."""
+    """One uplink of each private network that has uplinks."""
     return [private.uplink.port(private.numbers[0]) for private in facts.config.private if private.uplink]
 
 
@@ -108,7 +108,7 @@ def _stem(device: str) -> str:
 
 
 def ifupdown2_ports(facts: Facts) -> Iterator[Finding]:
-    """ifreload takes from a bridge of its own every port that its stanza neither names nor condones."""
+    """ifreload removes each port of a bridge that the bridge's stanza neither names nor condones."""
     bridges = {nic.link for nic in facts.nics if nic.mode is Mode.BRIDGED}
     bridges |= {bridge for private in facts.config.private for bridge in private.bridges}
     for stanza in facts.stanzas if facts.ifupdown2 else ():
@@ -123,13 +123,13 @@ def ifupdown2_ports(facts: Facts) -> Iterator[Finding]:
 
 
 def _condoning(stanza: Stanza) -> str:
-    """The command that adds taps to what STANZA condones."""
+    """The command that makes STANZA condone taps."""
     for option in stanza.options:
         if option.key.replace("_", "-") == "bridge-ports-condone-regex":
             path, _, number = option.place.rpartition(":")
             return f"sed -i '{number}s/[[:space:]]*$/|^tap/' {path}"
     path, _, _ = stanza.place.rpartition(":")
-    # By its name: a fix for another stanza of this file may have moved its lines.
+    # By name, not by line number: a fix for another stanza of this file may have moved the lines.
     line = f"^[[:space:]]*iface[[:space:]]+{re.escape(stanza.device)}([[:space:]]|$)"
     return f"sed -i -E '/{line}/a\\    bridge-ports-condone-regex ^tap' {path}"
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whether Ganeti would call us, and whether our daemons run: what no look at the kernel tells. Decided here, once, for
-`doctor`, `check`, `status` and `gnt-cluster verify`."""
+"""Whether Ganeti calls our scripts and hooks, and whether our daemons run. A survey of the kernel does not show this.
+
+`doctor`, `check`, `status` and `gnt-cluster verify` all use these decisions.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ from collections.abc import Iterator
 from ganeti_vif.doctor.facts import HOOK, Calls, Daemon, Finding
 
 SHIPPED = "/usr/share/ganeti-vif/scripts"
-"""Where the package keeps Ganeti's scripts as they should be."""
+"""The package's own copies of Ganeti's scripts."""
 STUB = "kvm-vif-bridge"
 
 
 def scripts(calls: Calls) -> Iterator[Finding]:
-    """Ganeti calls what is in /etc/ganeti, whosever it is, if it may be executed: up to 3.1 kvm-vif-bridge, from 3.2
-    on network/MODE/{up,down}. What the Ganeti of this node does not call is only worth a note."""
+    """Ganeti calls the scripts in /etc/ganeti, ours or not: up to 3.1 kvm-vif-bridge, since 3.2 network/MODE/{up,down}.
+
+    A script that the Ganeti of this node does not call is only worth a note.
+    """
     for name, ours in calls.scripts.items() if calls.ganeti else ():
         if ours:
             continue
@@ -31,7 +35,7 @@ def scripts(calls: Calls) -> Iterator[Finding]:
 
 
 def hooks(calls: Calls) -> Iterator[Finding]:
-    """Without its hooks a node hears of changes at the next look only, and nobody refuses a network it cannot have."""
+    """Without its hooks a node learns of changes at the next survey only, and no bad network is refused."""
     for directory, target in calls.hooks.items() if calls.ganeti else ():
         if target != HOOK:
             there = f"/etc/ganeti/hooks/{directory}"
@@ -42,7 +46,7 @@ def hooks(calls: Calls) -> Iterator[Finding]:
 
 
 def stopped(daemon: Daemon) -> Iterator[Finding]:
-    """A DAEMON that does not run. One that is not to be started at boot was stopped on purpose: a note."""
+    """A DAEMON that does not run. If it is not enabled, an administrator stopped it on purpose: that is a note."""
     if daemon.runs:
         return
     if daemon.enabled:

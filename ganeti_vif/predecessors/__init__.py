@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Settings of snf-network and gnt-networking, read as data and turned into our configuration (pure)."""
+"""Settings of snf-network and gnt-networking as data, and their conversion into our configuration (pure)."""

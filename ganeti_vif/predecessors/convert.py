@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Legacy settings become the text of our configuration, and a note for each of them."""
+"""Converting legacy settings into the text of our configuration, with a note on each setting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ganeti_vif.predecessors.shell import Assignment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Legacy:
-    """What was found on a node."""
+    """The legacy settings of a node."""
 
     assignments: Mapping[str, Assignment] = field(default_factory=dict)
     stanzas: tuple[Stanza, ...] = ()
@@ -24,9 +24,9 @@ class Legacy:
 
 
 def convert(legacy: Legacy, valid: Callable[[str], str | None]) -> tuple[str, list[Note]]:
-    """The configuration that LEGACY stands for, and what becomes of each setting.
+    """The configuration for LEGACY, and a note on each setting.
 
-    VALID tells what is wrong with a section's text. A section that is not right is written as a comment, and noted.
+    VALID returns the error in a section's text, or None. An invalid section becomes a comment, with a note.
     """
     found = routed.read(legacy.stanzas)
     notes = [*variables.notes(legacy.assignments), *found.notes]
@@ -71,7 +71,7 @@ def _public(link: LegacyLink, tables: Mapping[str, int], notes: list[Note]) -> l
 
 
 def _named(table: str, tables: Mapping[str, int]) -> tuple[str, int | None]:
-    """Name and number of TABLE, which is written as either. A NIC may have either as its link."""
+    """Name and number of TABLE, which is one of the two. A NIC may have either as its link."""
     if not table.isdigit():
         return table or "unknown", tables.get(table)
     return next((name for name, number in tables.items() if number == int(table)), f"table{table}"), int(table)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""/etc/network/interfaces as data (interfaces(5)): its stanzas, and what other files it names."""
+"""/etc/network/interfaces as data (interfaces(5)): its stanzas, and the other files that it names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """KEY with VALUE, on a line of its own at PLACE (file:line)."""
+    """The option KEY with VALUE, at PLACE (file:line)."""
 
     key: str
     value: str
@@ -31,13 +31,13 @@ class Stanza:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Another file, or a directory of them, that is read too. A pattern, as the shell's."""
+    """A pattern, as in the shell, of other files or directories to read."""
 
     pattern: str
 
 
 _OTHERS = ("auto", "mapping", "no-auto-down", "no-scripts", "rename", "template")
-"""What ends a stanza and begins something that is none of ours, besides allow-…."""
+"""The words, besides allow-…, that end a stanza and begin something that we do not read."""
 
 
 def parse(text: str, path: str) -> tuple[list[Stanza], list[Source]]:
@@ -70,7 +70,7 @@ def parse(text: str, path: str) -> tuple[list[Stanza], list[Source]]:
 
 
 def _lines(text: str) -> list[tuple[int, str]]:
-    """The lines of TEXT with their numbers, those joined that end in a backslash, without comments."""
+    """The lines of TEXT with their numbers, without comments. Lines that end in a backslash are joined."""
     joined: list[tuple[int, str]] = []
     open_line = False
     for number, line in enumerate(text.splitlines(), 1):

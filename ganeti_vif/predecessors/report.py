@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What is told of each setting that was found."""
+"""The report on each setting that was found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Fate(Enum):
-    """What becomes of a setting."""
+    """The result for a setting."""
 
     TAKEN = "taken over"
     NEEDLESS = "not needed"
@@ -18,7 +18,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """What becomes of the setting at PLACE (file:line), and why."""
+    """The result for the setting at PLACE (file:line), and the reason."""
 
     place: str
     fate: Fate
@@ -26,5 +26,5 @@ class Note:
 
     @property
     def grave(self) -> bool:
-        """Whether somebody has to look at it: something that was set is not there any more."""
+        """Whether the administrator must look at it, because a setting is lost."""
         return self.fate in (Fate.LOST, Fate.UNREAD)

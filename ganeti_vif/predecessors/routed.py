@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The public links and private networks that a node's /etc/network/interfaces describes.
+"""The public links and private networks in a node's /etc/network/interfaces.
 
-Three forms: the options of vmrouter.ifup (ip-routing-table and its like), the `up` lines of snf-network's documentation
-for the same, and prv-net-helper for bridges with a VLAN each.
+It reads three forms: the options of vmrouter.ifup (such as ip-routing-table), the `up` lines of snf-network's
+documentation for the same purpose, and prv-net-helper for bridges with a VLAN each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ganeti_vif.predecessors.report import Fate, Note
 
 @dataclass(slots=True)
 class LegacyLink:
-    """What is known of the public link of one uplink so far."""
+    """The public link of one uplink, as far as it is known yet."""
 
     uplink: str
     place: str
@@ -41,7 +41,7 @@ class Pool:
 
 @dataclass(slots=True)
 class Found:
-    """All of it, and what becomes of each line."""
+    """All links and bridges that were found, and a note on each line."""
 
     links: dict[str, LegacyLink] = field(default_factory=dict)
     pools: list[Pool] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Found:
 
 
 def read(stanzas: Iterable[Stanza]) -> Found:
-    """What STANZAS describe. Stanzas that have nothing to do with VMs are left out without a word."""
+    """The links and bridges in STANZAS. Stanzas that have nothing to do with VMs get no note."""
     found = Found()
     for stanza in stanzas:
         if not _concerns(stanza):
@@ -115,7 +115,7 @@ def _table(link: LegacyLink, table: str, option: Option, found: Found) -> None:
 
 
 def _command(stanza: Stanza, option: Option, found: Found) -> None:
-    """An `up` line."""
+    """Read the command of an `up` line."""
     try:
         words = shlex.split(option.value)
     except ValueError:
@@ -171,5 +171,5 @@ def _route(
 
 
 def _said(words: list[str]) -> dict[str, str]:
-    """What follows each word."""
+    """The word after each word."""
     return dict(zip(words, words[1:], strict=False))

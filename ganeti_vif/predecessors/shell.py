@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Assignments of a shell file, read without running it.
 
-Understood is what such files have: NAME=value with quotes, comments, and $NAME of what was assigned before. All else is
-reported with its line, and nothing of it is guessed.
+It understands NAME=value with quotes, comments, and $NAME of an earlier assignment. Every other line is reported with
+its number, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SPECIAL = set("`$();&|<>*?[]{}~!")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """NAME has VALUE, said at PLACE (file:line)."""
+    """The assignment of VALUE to NAME, at PLACE (file:line)."""
 
     name: str
     value: str
@@ -28,7 +28,7 @@ class Assignment:
 
 
 def assignments(text: str, path: str) -> tuple[dict[str, Assignment], list[Note]]:
-    """What TEXT assigns, the last of each name, and the lines that are something else."""
+    """The last assignment to each name in TEXT, and notes on all other lines."""
     found: dict[str, Assignment] = {}
     notes = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -45,7 +45,7 @@ def assignments(text: str, path: str) -> tuple[dict[str, Assignment], list[Note]
 
 
 def _value(text: str, known: Mapping[str, str]) -> str | None:
-    """The one word at the head of TEXT as the shell reads it, or None if it is not so simple."""
+    """The one word at the start of TEXT as the shell reads it, or None if it is more complicated."""
     value, at = "", 0
     while at < len(text):
         character = text[at]
@@ -74,7 +74,7 @@ def _value(text: str, known: Mapping[str, str]) -> str | None:
 
 
 def _quoted(text: str, at: int, known: Mapping[str, str]) -> tuple[str, int] | None:
-    """What is between double quotes, of which the first is before AT, and where it goes on after the second."""
+    """The text between double quotes, and the offset after them. AT is the offset after the first quote."""
     value = ""
     while at < len(text):
         character = text[at]

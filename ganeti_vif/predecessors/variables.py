@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What becomes of the variables of /etc/default/snf-network (0.16) and /etc/default/gnt-networking (0.17)."""
+"""Converting the variables of /etc/default/snf-network (0.16) and /etc/default/gnt-networking (0.17)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TAGS: Mapping[str, str] = {
     "MAC_FILTERED_TAG": "private-filtered",
     "BRIDGED_TAG": "bridged",
 }
-"""Tags whose names could be changed, and cannot any more."""
+"""Tags whose names were configurable, and are fixed now."""
 
 NEEDLESS: Mapping[str, str] = {
     "STATE_DIR": "what was done is read from the kernel",
@@ -33,7 +33,7 @@ MAC_MASK = "ff:ff:ff:00:00:00"
 
 
 def bindings(found: Mapping[str, Assignment], nfdhcpd: bool) -> list[str]:
-    """The lines of [bindings] that FOUND stands for. NFDHCPD: whether the node has one."""
+    """The lines of [bindings] for FOUND. NFDHCPD: whether the node has NFDHCPD."""
     given = found.get("NFDHCPD_STATE_DIR")
     directory = given.value if given and given.value else "/var/lib/nfdhcpd"
     consumer = "nfdhcpd" if nfdhcpd else "responder"
@@ -41,7 +41,7 @@ def bindings(found: Mapping[str, Assignment], nfdhcpd: bool) -> list[str]:
 
 
 def notes(found: Mapping[str, Assignment]) -> Iterator[Note]:
-    """One for each variable of FOUND."""
+    """A note on each variable of FOUND."""
     dynamic_dns = bool(found["SERVER"].value) if "SERVER" in found else False
     for one in found.values():
         fate, what = _fate(one, dynamic_dns)
