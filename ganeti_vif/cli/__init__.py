@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The administrator's command: its command line, its verbs, and what they print."""
+"""The administrator's command: its command line, its verbs, and their output."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`ganeti-vif adopt`: take over the NICs of running guests that somebody else attached, or whose records were lost."""
+"""`ganeti-vif adopt`: take over NICs of running guests that another script attached, or whose records were lost."""
 
 from __future__ import annotations
 
@@ -37,18 +37,21 @@ UNTOLD = (
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it: NICs with their state and the changes, and why others are left alone."""
+    """The result: NICs with their state and their changes, and the reasons why others are left alone."""
 
     nics: list[tuple[Nic, str, tuple[Change, ...]]] = field(default_factory=list)
     refused: list[Failure] = field(default_factory=list)
 
 
 def adopt(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    """Take over what can be (or, with --dry-run, show it). Returns the exit status: 1 if a running NIC could not be."""
+    """Take over all NICs that can be, or show them with --dry-run. Returns the exit status: 1 if one could not be.
+
+    Raises Failure if the configuration, the node or the runtime files cannot be read.
+    """
     config = known(given)
     outcome = Outcome()
     with Node() as node:
-        here = _here(node.devices())  # before QEMU is asked: so no tap can have got its name since, see qemu.taps()
+        here = _here(node.devices())  # before QEMU is asked, so that no tap can take a name in between: see qemu.taps()
         for instance in qemu.instances():
             verdict = _look(instance, here, outcome)
             for nic in (*verdict.recorded, *verdict.adopted):
@@ -62,7 +65,7 @@ def adopt(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 
 def _look(name: str, here: Here, outcome: Outcome) -> Verdict:
-    """What is to be done with the instance NAME. Nothing, if it does not run (its runtime file is old)."""
+    """The verdict on the NICs of the instance NAME. An empty one if it does not run (its runtime file is old)."""
     try:
         text = qemu.runtime(name)
         taps = qemu.taps(name)
@@ -88,10 +91,10 @@ def _here(devices: Devices) -> Here:
 
 
 def _take(nic: Nic, config: Config, node: Node, outcome: Outcome, *, dry_run: bool) -> None:
-    """Take over one NIC, all or nothing. The lock is held for this one only: a VM that starts does not wait for all."""
+    """Take over one NIC, all or nothing. The lock is held for one NIC only, so that no VM waits for all of them."""
     try:
         with lock.held("nics"):
-            ours = _is_recorded(nic)  # perhaps meanwhile, by Ganeti's script
+            ours = _is_recorded(nic)  # Ganeti's script may have attached it meanwhile
             changes = (relieve if ours else take_over)(nic, config, node, dry_run=dry_run)
             if not ours and not dry_run:
                 announce(nic, config, node)

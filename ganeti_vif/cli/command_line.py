@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The administrator's command `ganeti-vif`: its command line. What the verbs do: cli/verbs.py."""
+"""The command line of the administrator's command `ganeti-vif`. Its verbs are in cli/verbs.py."""
 
 from __future__ import annotations
 
@@ -34,13 +34,15 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
     "attach": (verbs.attach_nic, True, "attach a NIC, described by flags or by Ganeti's environment"),
     "detach": (verbs.detach_nic, True, "take away what a NIC was given"),
 }
-"""The verbs, in the order of the help; whether each may change the node."""
+"""The verbs in the order of the help: function, whether it may change the node, help text."""
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run one verb. Returns the exit status: 0, 1 for what is wrong on the node, 2 for wrong usage, 130 if somebody
-    ended it before it was done."""
-    gc.disable()  # a run is short, and on a full node half of its time would go into looking for garbage
+    """Run one verb. Returns the exit status: 0, 1 if something is wrong on the node, or 130 if a signal interrupted it.
+
+    Wrong usage ends the process with status 2.
+    """
+    gc.disable()  # a run is short, and on a full node garbage collection would take half of its time
     given = parser().parse_args(arguments)
     try:
         with signals.told(RUN.end):
@@ -54,10 +56,10 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 
 def _run(given: argparse.Namespace, arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run the verb that is GIVEN, if its caller may. Returns the exit status."""
+    """Run the GIVEN verb if the caller has the right to. Returns the exit status."""
     verb: Verb = given.verb
     try:
-        if verb is not verbs.import_settings:  # that reads and writes plain files, and no network
+        if verb is not verbs.import_settings:  # import only reads and writes plain files
             rights.require(arguments, changes=given.writes and not given.dry_run, locks=given.writes)
         return verb(given, environment)
     except Failure as failure:
@@ -66,14 +68,14 @@ def _run(given: argparse.Namespace, arguments: list[str], environment: Mapping[s
 
 
 def _half(interrupted: Interrupted, arguments: list[str]) -> Failure:
-    """What a run leaves that was INTERRUPTED, and the command that completes it: the same again."""
+    """The state after an INTERRUPTED run, and the command that completes it, which is the same command."""
     made = f"{RUN.standing} change{'s' if RUN.standing > 1 else ''}"
     stands = f"{made} made by then stay, and the rest is not done" if RUN.standing else "nothing was changed"
     return Failure(f"interrupted by {interrupted.signal}: {stands}", shlex.join(["ganeti-vif", *arguments]))
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line, complete with its help."""
+    """The parser of the command line, with its help."""
     top = argparse.ArgumentParser(
         prog="ganeti-vif", description="Networks of a Ganeti node: private bridges, public links, NICs."
     )
@@ -98,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Fills paragraphs, and leaves the lines of examples as they are."""
+    """Fills paragraphs, but keeps the lines of examples."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
@@ -110,7 +112,7 @@ def _examples(verb: str) -> str:
 
 
 def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
-    """Add what only the verb NAME has."""
+    """Add the arguments that only the verb NAME has."""
     match name:
         case "setup" | "teardown":
             verb.add_argument(

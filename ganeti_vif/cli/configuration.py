@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Which configuration a command works by: the one in force, or the file, which it puts in force before that."""
+"""The configuration that a command uses: the one in force, or the file, which it puts in force first."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from ganeti_vif.system.complaint import complain
 
 
 def known(given: argparse.Namespace) -> Config:
-    """The configuration in force, for a command that changes no network or only one NIC's. If the file says something
-    else, that is said. Raises Failure."""
+    """The configuration in force, for a command that changes no network, or one NIC only.
+
+    Prints a note if the file differs. Raises Failure if it cannot be read.
+    """
     config = in_force(given.config).config
     if failure := unapplied(given.config):
         sys.stderr.write(f"note: {failure.what}\n  {remedy(failure.do)}\n")
@@ -25,10 +27,9 @@ def known(given: argparse.Namespace) -> Config:
 
 
 def applied(given: argparse.Namespace) -> Config:
-    """What the file says, for a command that makes the node so. From here on it is in force: the daemon and the
-    responder work by it too. With --dry-run it is only read.
+    """The configuration of the file, for a command that applies it. It is in force from now on, for the daemons too.
 
-    Raises Failure. Without --dry-run the caller holds the lock `node`.
+    With --dry-run it is only read; without, the caller holds the lock `node`. Raises Failure if the file is invalid.
     """
     if given.dry_run:
         return parse.load(given.config)
@@ -38,7 +39,7 @@ def applied(given: argparse.Namespace) -> Config:
 
 
 def tell_daemons() -> None:
-    """Have the daemons see what is in force now. Neither has to run; what each of them cannot read, it says itself."""
+    """Make the daemons read the configuration in force. They need not run. Each reports itself what it cannot read."""
     ask("state", {})
     try:
         state_socket.ask()

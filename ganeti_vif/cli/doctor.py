@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`ganeti-vif doctor`: reads what else is on this node, and prints each conflict with what mends it."""
+"""`ganeti-vif doctor`: reads facts about other software on this node, and prints each conflict and its remedy."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MODULES = ("bridge", "tun", "nf_tables", "8021q", "vxlan", "br_netfilter")
 
 
 def run(given: argparse.Namespace) -> int:
-    """The verb. Returns 1 if something is wrong."""
+    """Run the verb. Returns 1 if a finding is grave. Raises Failure if a fact cannot be read."""
     edited = unapplied(given.config)
     found = [Finding(what=edited.what, do=edited.do)] if edited else []
     found += findings(facts(in_force(given.config).config))
@@ -60,7 +60,7 @@ def _lines(finding: Finding) -> str:
 
 
 def facts(config: Config) -> Facts:
-    """What the checks are about, read from this node."""
+    """The facts about this node. Raises Failure if one cannot be read."""
     nics = tuple(recorded_nics())
     with Node() as node:
         devices = {name: device.index for name, device in node.devices().by_name.items()}
@@ -102,24 +102,24 @@ def _sysctls(config: Config, nics: Iterable[Nic]) -> dict[str, str]:
 
 
 def _ini(text: str) -> configparser.ConfigParser:
-    """What systemd and NetworkManager write, as far as it can be read; keys may come again, the last counts."""
+    """A file in the format of systemd and NetworkManager, as far as it is readable. Of equal keys the last counts."""
     parser = configparser.ConfigParser(
         interpolation=None, strict=False, delimiters=("=",), default_section="\0", allow_no_value=True
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    with suppress(configparser.Error):  # theirs to complain of; what could be read so far counts
+    with suppress(configparser.Error):  # the program itself reports this; the part before the error counts
         parser.read_string(text)
     return parser
 
 
 def _yes(text: str | None) -> bool:
-    """systemd's idea of it (systemd.syntax(7))."""
+    """Whether TEXT is true for systemd (systemd.syntax(7))."""
     return (text or "").lower() in ("1", "yes", "y", "true", "t", "on")
 
 
 def _networkd() -> Networkd | None:
-    """None if it does not run."""
-    if not processes.named([NETWORKD]):  # /run/systemd/netif outlives it
+    """systemd-networkd's configuration; None if it does not run."""
+    if not processes.named([NETWORKD]):  # /run/systemd/netif stays when it stops
         return None
     known: dict[str, str] = {}
     main = settings.layered(settings.SYSTEMD, ".", "networkd.conf")
@@ -131,10 +131,10 @@ def _networkd() -> Networkd | None:
         parser = _ini(text)
         for _, more in settings.layered(settings.SYSTEMD, f"network/{path.rpartition('/')[2]}.d", ".conf"):
             with suppress(configparser.Error):
-                parser.read_string(more)  # a drop-in (systemd.network(5)): what it says comes last
+                parser.read_string(more)  # a drop-in (systemd.network(5)) overrides the file
         match = dict(parser["Match"]) if parser.has_section("Match") else {}
         if match and "Name" not in match and match.get("Type") != "ether":
-            continue  # matches by something that a tap has not: a MAC, a driver, a path
+            continue  # matches by MAC, driver or path, and so no tap of ours
         files.append(
             NetworkFile(
                 path=path,
@@ -147,9 +147,12 @@ def _networkd() -> Networkd | None:
 
 
 def _unmanaged(devices: Mapping[str, int]) -> tuple[str, ...] | None:
-    """None if NetworkManager does not run. A key with + adds to what was before (NetworkManager.conf(5)); of single
-    DEVICES udev says so (NM_UNMANAGED, NetworkManager(8))."""
-    if not processes.named([NETWORK_MANAGER]):  # /run/NetworkManager outlives it
+    """The devices that NetworkManager does not manage; None if it does not run.
+
+    A key with + adds to the former value (NetworkManager.conf(5)). For single DEVICES udev has the property
+    NM_UNMANAGED (NetworkManager(8)).
+    """
+    if not processes.named([NETWORK_MANAGER]):  # /run/NetworkManager stays when it stops
         return None
     patterns: list[str] = []
     texts = settings.layered(settings.NETWORK_MANAGER, "conf.d", ".conf")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One NIC in all detail: what its guest may send, in words and with what was counted, and what becomes of a packet."""
+"""One NIC in all detail: its filter rules with their counters, and the verdict on one packet."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ Row = dict[str, Any]
 
 
 def explained(whom: str, packet: str | None, config: Config, node: Node) -> Row:
-    """The NICs that WHOM (a tap, an address, a MAC, an instance) names, and what becomes of PACKET, as plain data.
+    """The NICs that WHOM names (a tap, an address, a MAC, an instance), and the verdict on PACKET, as plain data.
 
-    Raises Failure if there is none, or if PACKET says nothing that can be understood.
+    Raises Failure if there is no such NIC, or if PACKET is not understood.
     """
     nics = [nic for nic in recorded_nics() if _is(nic, whom)]
     if not nics:
@@ -71,13 +71,13 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
 
 
 def _offload(own: Iterable[Object], node: Node) -> bool | None:
-    """Whether it is checked where checksums go that the guest leaves to the node; None if that is not wanted."""
+    """Whether the offload check is in place; None if the NIC needs none."""
     wanted = [thing for thing in own if isinstance(thing, OffloadCheck)]
     return [*node.read(wanted).values()] == wanted if wanted else None
 
 
 def _chain(chain: Chain, node: Node) -> Row:
-    """The rules of CHAIN. What they counted is None where the kernel's chain is another."""
+    """The rules of CHAIN with their counters. A counter is None if the kernel's chain does not have the rule."""
     counted = {one.comment: one.packets for one in node.counted(chain)}
     return {
         "name": chain.name,
@@ -103,7 +103,7 @@ def _verdict(nic: Nic, packet: str, context: Context) -> Row:
 
 
 def told(shown: Row) -> Iterator[str]:
-    """The same for the eye."""
+    """SHOWN as lines of text."""
     for number, nic in enumerate(shown["nics"]):
         yield from [""] * (number > 0)
         which = nic["name"] or (nic["uuid"] if nic["nic"] is None else nic["nic"])
@@ -128,7 +128,7 @@ def told(shown: Row) -> Iterator[str]:
 
 
 def _rules(nic: Row) -> Iterator[str]:
-    """What each reason has counted; the rules themselves are in the JSON."""
+    """The sum of the counters for each reason. Single rules are in the JSON only."""
     for chain in nic["chains"]:
         state = "" if chain["as_it_should_be"] else "; it is not as it should be: ganeti-vif check"
         yield f"  {chain['name']}: {chain['of']}{state}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The flags that every program of ours has."""
+"""The flags that all our programs have."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ganeti_vif.system.version import version
 
 
 class _Version(argparse.Action):
-    """Prints the version; looks for it only then."""
+    """Prints the version. It is read only then."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
         print(f"{parser.prog} {version()}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What --help and the manual say of each verb besides its flags: what it touches and spares, statuses, examples."""
+"""The texts of --help and of the manual for each verb: its effects and limits, exit statuses, examples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Help:
-    """TEXT about a verb, what its exit status means, and EXAMPLES: commands, each with what it is for."""
+    """The help of a verb: TEXT, the meaning of its exit STATUSES, and EXAMPLES (purpose by command)."""
 
     text: str
     statuses: Mapping[int, str]
@@ -23,7 +23,7 @@ COMMON: Mapping[int, str] = {
     INTERRUPTED: "Ctrl-C, kill or a lost terminal ended it between two changes: two lines say what stands, and the "
     "command that completes it",
 }
-"""The statuses that every verb has."""
+"""The exit statuses that every verb has."""
 
 HELP: Mapping[str, Help] = {
     "setup": Help(

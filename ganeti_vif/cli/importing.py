@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`ganeti-vif import`: the settings of snf-network or gnt-networking as our configuration, and what became of each."""
+"""`ganeti-vif import`: settings of snf-network or gnt-networking as our configuration, with a report on each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ NFDHCPD = "/etc/nfdhcpd"
 
 
 def run(given: argparse.Namespace) -> int:
-    """The verb. Returns 1 if somebody has to look at something."""
+    """Run the verb. Returns 1 if the administrator must look at a line of the report.
+
+    Raises Failure if there is nothing to import, or if a file cannot be read or written.
+    """
     legacy, unread = read()
     text, notes = convert(legacy, wrong)
     notes = [*unread, *notes]
@@ -39,7 +42,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _print(given: argparse.Namespace, text: str, notes: list[Note]) -> None:
-    """The configuration (with --dry-run), and the report: what needs a look first."""
+    """Print the configuration (with --dry-run) and the report, in which the grave lines come first."""
     if given.dry_run:
         print(text)
     for note in sorted(notes, key=lambda note: not note.grave):
@@ -50,7 +53,7 @@ def _print(given: argparse.Namespace, text: str, notes: list[Note]) -> None:
 
 
 def read() -> tuple[Legacy, list[Note]]:
-    """What is on this node, and the lines that are not understood."""
+    """The settings on this node, and notes on lines that are not understood. Raises Failure if a file is unreadable."""
     assignments: dict[str, shell.Assignment] = {}
     unread: list[Note] = []
     for path, text in settings.texts(*DEFAULTS):
@@ -67,7 +70,7 @@ def read() -> tuple[Legacy, list[Note]]:
 
 
 def stanzas(path: str = INTERFACES) -> tuple[Stanza, ...]:
-    """The stanzas of /etc/network/interfaces and of the files that it sources, each file once."""
+    """The stanzas of the file PATH and of the files that it sources, each file once. Raises Failure if unreadable."""
     found: list[Stanza] = []
     patterns, seen = [path], set[str]()
     while patterns:
@@ -81,7 +84,7 @@ def stanzas(path: str = INTERFACES) -> tuple[Stanza, ...]:
 
 
 def wrong(text: str) -> str | None:
-    """What is wrong with the sections in TEXT as our configuration, or None."""
+    """The error in TEXT as sections of our configuration, or None."""
     try:
         parse.parse(text, "")
     except Failure as failure:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A progress bar on a terminal, for what takes longer than a second."""
+"""A progress bar on a terminal, for work that takes longer than a second."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from types import TracebackType
 
 WIDTH = 40
 PATIENCE = 1.0
-"""Seconds before the bar appears, and between two drawings a tenth of it."""
+"""Seconds until the bar appears. It is drawn again after a tenth of that."""
 
 
 class Bar:
-    """Shows how far a count has come, on stderr if that is a terminal. Clears its line when it is done."""
+    """Shows the progress of a count on stderr, if that is a terminal. A context manager, which clears its line."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -28,7 +28,7 @@ class Bar:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     def show(self, done: int, total: int) -> None:
-        """DONE of TOTAL are done."""
+        """Show that DONE of TOTAL are done."""
         now = time.monotonic()
         if now < self._next or not sys.stderr.isatty():
             return

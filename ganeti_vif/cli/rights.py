@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The rights that a verb needs, asked before it begins: half of an answer would look like a whole one."""
+"""The rights that a verb needs. They are checked before it begins: a partial answer would look like a whole one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from ganeti_vif.system import control, lock, state_socket
 
 ASKED = (control.PATH, state_socket.SOCKET)
 HELD = (f"{lock.DIRECTORY}/node.lock", f"{lock.DIRECTORY}/nics.lock")
-"""What only root may ask or hold. What is not there is not needed."""
+"""Sockets and locks that only root may use. One that does not exist is not needed."""
 
 
 def require(arguments: Sequence[str], *, changes: bool, locks: bool) -> None:
-    """Raises Failure if the one who called `ganeti-vif ARGUMENTS` has not the right to do it: to CHANGE the node's
-    network, which only root has, or to see all that it looks at, with LOCKS if it holds them meanwhile. It names what
-    he may not, and the command that may."""
+    """Raises Failure if this process lacks a right that `ganeti-vif ARGUMENTS` needs.
+
+    With CHANGES only root has the right. Without, the process must be able to read filters and sockets, and to hold the
+    locks if LOCKS. The failure names what is missing, and the command with sudo.
+    """
     if privileges.is_root():
         return
     command = shlex.join(["ganeti-vif", *arguments])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the node has, as data for --json and as a table for the eye."""
+"""The state of the node, as data for --json and as tables of text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def status(config: Config, found: Survey, daemon: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The node as plain data: private networks, public links, NICs, the daemon, and what is wrong."""
+    """The node as plain data: private networks, public links, NICs, the daemon, and trouble."""
     return {
         "daemon": daemon,
         "private": [_private(private, found) for private in config.private],
@@ -93,7 +93,7 @@ def _nic(nic: Nic, found: Survey, lives: Mapping[str, str]) -> Row:
 
 
 def _life(nic: Nic, found: Survey, lives: Mapping[str, str]) -> State:
-    """Where NIC is in its life: what its record says, or what the daemon knows beyond that."""
+    """The state of NIC in its life, from its record, or from the daemon if that knows more."""
     recorded = State.PENDING if nic.tap in found.pending else State.STANDBY if nic.standby else State.ATTACHED
     return now(State(lives[nic.tap]), recorded) if nic.tap in lives else recorded
 
@@ -110,7 +110,7 @@ def _state(nic: Nic, found: Survey, differences: int) -> str:
 
 
 def table(shown: dict[str, Any]) -> Iterator[str]:
-    """The same for the eye."""
+    """SHOWN as lines of text."""
     yield from section(
         ("PRIVATE", "BRIDGES", "UPLINK", "UP", "PORTS"),
         [
@@ -153,7 +153,7 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
 
 
 def _shown_state(state: str, life: str) -> str:
-    """The state for the eye: what is wrong, or where the NIC is in its life if it is not simply attached."""
+    """The state for the table: the trouble, or the NIC's state in its life unless it is simply attached."""
     well = state in ("ok", "elsewhere", "not attached")
     return life if well and life != State.ATTACHED.value else state
 
@@ -171,7 +171,7 @@ def _lists(*lists: Sequence[str]) -> tuple[str, ...]:
 
 
 def section(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    """A table with the line HEAD, and an empty line after it; nothing if there are no ROWS."""
+    """A table with the header HEAD and an empty line after it. Nothing if there are no ROWS."""
     if not rows:
         return
     lines = [head, *([str(cell) for cell in row] for row in rows)]
@@ -182,7 +182,7 @@ def section(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[s
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """NUMBERS, which are sorted, as ranges.
+    """The sorted NUMBERS as ranges.
 
     >>> ranges((1, 2, 3, 7))
     '1-3,7'

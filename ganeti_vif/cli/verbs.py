@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The verbs of `ganeti-vif`: each does its work through the engine, under its locks, and prints what came of it.
+"""The verbs of `ganeti-vif`. Each does its work through the engine, holds its locks, and prints the result.
 
-Each gets the flags that were given and the environment, and returns the exit status: 0, or 1 for what is wrong on the
-node. Raises Failure if it could do nothing.
+Each gets the flags and the environment. It returns the exit status: 0, or 1 if something is wrong on the node. Each
+raises Failure if it could not do its work at all.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ NIC_FLAGS: Mapping[str, str] = {
 """The variables of Ganeti's environment, as flags of attach."""
 
 NIC_CHOICES: Mapping[str, tuple[str, ...]] = {"mode": tuple(mode.value for mode in Mode)}
-"""The flags that have one of few values."""
+"""The flags with a fixed set of values."""
 
 
 def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
@@ -83,7 +83,7 @@ def tear_down(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Remove private networks and public links that no VM uses."""
     with lock.held("node"), Node() as node, Bar("devices") as bar:
         private, public = _released(given)
-        # A part goes, and NFDHCPD serves the rest.
+        # Only a part goes, and NFDHCPD serves the other networks.
         queued = given.private is not None and _configured(given).bindings.consumer is Consumer.NFDHCPD
         others = given.private is None
         changes, refused = setup.teardown(
@@ -102,8 +102,11 @@ def _log(given: argparse.Namespace, verb: str, changes: Sequence[Change]) -> Non
 
 
 def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
-    """The private networks that are meant, and the public links with them: of the configuration, or those of them that
-    the flags name. Networks that no file describes are as the flags say."""
+    """The private networks to set up, and the configuration with the public links to set up.
+
+    Without flags these are all of the configuration. With --private it is one private network, as the flags say.
+    Raises Failure if the configuration or a flag is invalid.
+    """
     if given.private is None:
         config = applied(given)
         return config.private, config
@@ -111,7 +114,7 @@ def _chosen(given: argparse.Namespace) -> tuple[tuple[Private, ...], Config]:
 
 
 def _released(given: argparse.Namespace) -> tuple[tuple[Private, ...], tuple[Public, ...]]:
-    """The private networks and public links that are to go. Raises Failure if others would make them again."""
+    """The private networks and public links to remove. Raises Failure if --private names one in force."""
     if given.private is None:
         config = in_force(given.config).config
         return config.private, config.public
@@ -124,7 +127,7 @@ def _released(given: argparse.Namespace) -> tuple[tuple[Private, ...], tuple[Pub
 
 
 def _flagged(given: argparse.Namespace) -> Private:
-    """The private networks that the flags name. Raises Failure."""
+    """The private networks that the flags name. Raises Failure if a flag is invalid."""
     prefix, separator, ranges = given.private.partition("=")
     if not separator:
         raise Failure(f"--private {given.private}: no PREFIX=RANGES", "note: for example: --private pvn=1-100,200")
@@ -133,7 +136,7 @@ def _flagged(given: argparse.Namespace) -> Private:
 
 
 def _configured(given: argparse.Namespace) -> Config:
-    """The configuration in force; an empty one if there is no file: networks for once need none."""
+    """The configuration in force; an empty one if there is no file. Networks from flags need no file."""
     return in_force(given.config).config if os.path.exists(given.config) else Config()
 
 
@@ -165,7 +168,7 @@ def explain_nics(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 
 def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    """List each difference between what should be and what is; status 1 if there is one."""
+    """List each difference between desired and actual state; status 1 if there is one."""
     config = in_force(given.config).config
     with Node() as node:
         found = whole.survey(config, node)
@@ -180,9 +183,9 @@ def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 
 def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    """Make the node what it should be, leftovers of dead taps included."""
+    """Reconcile the whole node, leftovers of dead taps included."""
     with lock.held("node"):
-        config = applied(given)  # before `nics`: a daemon that waits for that lock answers nobody
+        config = applied(given)  # before the lock `nics`: a daemon that waits for that lock answers no client
         with lock.held("nics"), Node() as node:
             found = whole.survey(config, node) if given.dry_run else whole_node.reconcile(config, node)
     if not given.dry_run:
@@ -193,7 +196,7 @@ def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 def examine(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Find conflicts with what else is on this node."""
-    from ganeti_vif.cli import doctor  # what only one verb needs, no other waits for
+    from ganeti_vif.cli import doctor  # only this verb needs it, and others must not wait for its import
 
     return doctor.run(given)
 
@@ -219,7 +222,7 @@ def attach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int
 
 
 def _environment_of(given: argparse.Namespace) -> dict[str, str]:
-    """The flags as the environment that they stand for; empty if there are none."""
+    """The flags as Ganeti's environment; empty if there are none."""
     values = {flag: getattr(given, flag.replace("-", "_")) for flag in NIC_FLAGS}
     flags = {flag.replace("-", "_").upper(): value for flag, value in values.items() if value is not None}
     if flags:
@@ -234,7 +237,7 @@ def _environment_of(given: argparse.Namespace) -> dict[str, str]:
 
 
 def detach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    """Take away what a NIC was given."""
+    """Detach a NIC."""
     if not given.tap and not environment.get("INTERFACE"):
         given.wrong("which tap? ganeti-vif status shows those that are attached")
     tap = given.tap or ganeti.tap_of(environment)
@@ -255,7 +258,7 @@ def _recorded(tap: str) -> Nic:
 
 
 def _report(given: argparse.Namespace, changes: Iterable[Change], refused: Iterable[Failure]) -> int:
-    """Say what was done (or would be) and what could not be. Returns the exit status."""
+    """Print the changes (with --dry-run their commands) and the failures. Returns the exit status."""
     changes, refused = list(changes), list(refused)
     if given.json:
         lines = [line for change in changes for line in commands(change)]
