@@ -156,6 +156,8 @@ def test_ifupdown2(node: Machine) -> None:
         node,
         "DEBIAN_FRONTEND=noninteractive apt-get -o Dpkg::Use-Pty=0 install --yes /root/ifupdown2_*.deb; systemctl disable networking",
     )
+    # Debian 13's iproute2 has its files elsewhere, and ifupdown2 ends with 1 where this directory is missing.
+    sh(node, "mkdir -p /etc/iproute2/rt_tables.d")
     bridge = f"auto {UPLINK} br9\niface {UPLINK} inet manual\niface br9 inet manual\n  bridge-ports {SECOND}\n"
     write(
         node,
