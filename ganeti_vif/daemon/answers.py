@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The daemon's answers to who asks on its socket: Ganeti's script, hooks of instances, and `ganeti-vif status`.
+"""The daemon's answers on its socket: to Ganeti's script, to hooks of instances, and to `ganeti-vif status`.
 
-What it does not do itself it leaves to who asks, who then does it alone: another version's question, and hooks that
-take longer than a VM should wait for the next answer.
+The daemon leaves some questions to the process that asks: those of another version, and hooks that take longer than a
+VM should wait for the next answer. That process then does the work alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Answers:
             question.answer(*(doors[door](environment) if known else ALONE))
         except lock.Held:
             raise
-        except Exception as error:  # a bug of ours; who asks finds the same, and says more of it
+        except Exception as error:  # a bug: the process that asks finds the same, and reports more of it
             log.say(f"bug: {door}: {error!r}", log.Level.ERROR)
             question.answer(*ALONE)
 

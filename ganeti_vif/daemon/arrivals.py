@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Guests that are on their way to this node: which tap is which NIC's, as soon as Ganeti has started their QEMU.
 
-A wrong answer makes one tenant another. So all of this has to agree, and what does not is refused; Ganeti's own call
-attaches the NIC then, a second after its guest came. The nic files are of this start (system/qemu/incoming.py). Their
-taps have come since the hook, are taps, and no record gives them to somebody else. QEMU's name for the NIC is made of
-the UUID that the hook names, and its MAC is the hook's. All that was so before the taps were looked at and after it:
-QEMU has lived meanwhile, and a tap lives as long as the QEMU that holds it.
+A wrong answer would give one tenant the network of another. So all of the following must be true, or the NIC is
+refused; Ganeti's own call then attaches it, a second after its guest came. The nic files are of this start
+(system/qemu/incoming.py). Each names a tap, the tap is new since the hook, and no record gives it to another NIC.
+QEMU's name for the NIC is made of the UUID in the hook, and its MAC is the hook's. All of it is true before the taps
+are read and after that: QEMU lived meanwhile, and a tap lives as long as the QEMU that holds it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the daemon does, one thing at a time: answers questions, tends single NICs, and has the whole node looked at.
+"""The daemon's loop. It does one thing at a time: it answers a question, does what an event means for one NIC, or
+starts a survey of the whole node.
 
-A NIC is tended by attaching it again, which changes what is not as it should be, or by clearing up after it. The
-whole node is looked at by a child process, so that hundreds of NICs to look at never keep a VM waiting.
+A child process surveys the node. So hundreds of NICs never keep a VM waiting.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Loop:
             self._survey_soon()
 
     def _try_again(self) -> None:
-        """Something came or went that may be what a NIC waits for that could not be attached."""
+        """A device came or went. A pending NIC may have waited for that: try each of them soon."""
         for tap in self._lives.retrying:
             self._timers.at(_now() + CALM, Happen(tap, Event.CHANGED))
 

@@ -73,7 +73,8 @@ def serve(known: InForce, path: str, signals: socket.socket, *, verbose: bool = 
 
 
 def _latest(known: InForce, path: str, *, asked: bool) -> InForce:
-    """The configuration in force: KNOWN, or what somebody put in force since. ASKED to, the file at PATH is read."""
+    """The configuration in force: KNOWN, or the one that another process has put in force since. If ASKED, put the
+    file at PATH in force first. A configuration that cannot be read is logged, and KNOWN stays."""
     try:
         if not asked and not known.is_old():
             return known
@@ -118,12 +119,12 @@ def main(arguments: list[str]) -> int:
             put_in_force(given.config)
             tell_daemons()
             return 0
-        in_force(given.config)  # if there is none to start with, that is said while there is a terminal to say it on
+        in_force(given.config)  # if there is none, the failure is printed while there still is a terminal
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
         with _context(given.foreground, ours, theirs), lock.held("vifd", wait=SUCCESSION):
-            gc.freeze()  # what is loaded stays: it need not be gone through each time that garbage is looked for
+            gc.freeze()  # what is loaded stays: the garbage collector need not look at it each time
             signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, lambda *_: None)

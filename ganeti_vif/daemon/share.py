@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What all NICs of a node share, made again at once when its filters are gone.
+"""Make the filters again that all NICs of a node share, at once when they are gone.
 
-A look finds that too, seconds later on a node with many NICs. Meanwhile no packet would get to a routed guest, for the
-mark that leads there is set by its uplink's filter; and private networks would reach the node.
+A survey would do the same, but seconds later on a node with many NICs. Meanwhile no packet would reach a routed guest,
+because the uplink's filter sets the mark that leads to it, and private networks would reach the node.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A look at the whole node, as a child process of the daemon takes it."""
+"""A survey of the whole node, and the repair that follows: a child process of the daemon does them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ganeti_vif.system.node import Node
 from ganeti_vif.system.qemu import incoming
 
 PAUSE = 0.2
-"""Seconds between two looks: longer than an attach, whose changes would else look like something to mend."""
+"""Seconds between two surveys. An attach takes less: its changes must not look like something to mend."""
 YOUNG = 2.0
 """Seconds in which a NIC's announcement is repeated."""
 
@@ -27,12 +27,14 @@ NOTHING: dict[str, Any] = {"repaired": [], "trouble": [], "unable": [], "tend": 
 
 
 def look(known: InForce, *, at_once: bool = False) -> dict[str, Any]:
-    """Mend what is not as it should be. Returns what was repaired, the trouble (what everybody who looks sees), what
-    could not be seen or done here (`what` and `do`), and the taps to tend one by one.
+    """Survey the node and mend what is not as it should be.
 
-    Looks without any lock first, and a second time if it found something: only what is still there is real, and only
-    then the locks are taken. AT_ONCE if nobody can be attaching. Nothing is done or said by a configuration that is not
-    in force any more: `setup` puts a new one in force and makes the node so, and this would take it away again.
+    Returns what was repaired, the trouble (every survey sees it), what could not be seen or done here (`what` and
+    `do`), and the taps whose NICs the daemon is to attach or clear one by one.
+
+    The first survey takes no lock. If it found something, a second one follows: only what is still there is real, and
+    only then the locks are taken. AT_ONCE if no attach can be at work. If another configuration is in force by now,
+    nothing is done or reported: `setup` puts it in force and makes the node so, and this would undo that.
     """
     config = known.config
     unable = [unseen] if (unseen := incoming.unseen()) else []

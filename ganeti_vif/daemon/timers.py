@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the daemon is to do, and when: the earliest first, and nothing twice."""
+"""The daemon's timers: tasks by the moment at which they are due, the earliest first, and each task once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the daemon cannot see or do, and nobody was told who asked for it: said once in the log, and in its state."""
+"""What the daemon cannot see or do, and has told no client yet. It is logged once, and is in the daemon's state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Trouble:
         return [{"what": what, "do": do} for what, do in found.items()]
 
     def say(self, about: str, *failures: Failure) -> None:
-        """FAILURES, and nothing else any more, are wrong with what this is ABOUT. What is new is said."""
+        """From now on FAILURES, and no others, are wrong with the subject ABOUT. Log those that are new."""
         known = {failure.what for others in self._now.values() for failure in others}
         self._now[about] = list(failures)
         for failure in failures:

@@ -14,9 +14,10 @@ from ganeti_vif.system.node import Node
 
 
 def announce(nic: Nic, config: Config, node: Node) -> None:
-    """Tell the uplink's neighbours where a routed NIC lives now. A bridged one is the guest's own to announce.
+    """Tell the neighbours on the uplink where a routed NIC lives now. A bridged NIC is announced by its guest.
 
-    The NIC works without it, only later for those who remember another node: so a failure is said and not raised.
+    The NIC works without it, but neighbours that remember another node find it later. So a failure is printed and
+    logged, and not raised.
     """
     public = config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
     uplink = node.devices([public.uplink]).by_name.get(public.uplink) if public else None

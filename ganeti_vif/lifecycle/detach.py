@@ -79,8 +79,8 @@ def forget(nic: Nic, config: Config, node: Node) -> None:
 
 
 def removable(nic: Nic, config: Config, node: Node, context: Context | None = None) -> State:
-    """What NIC may leave behind and nobody else wants: the things that detaching it takes away. AROUND it, if that was
-    looked at a moment ago."""
+    """What NIC may leave behind and nobody else wants: the things that detaching it takes away. CONTEXT is the
+    node around it, if it was read a moment ago."""
     record, origin = records.read_record(nic.tap), records.read_origin(nic.tap)
     noted: dict[Key, Object] = {origin.key: origin} if origin else {}
     if record == record_of(nic, pending=True):

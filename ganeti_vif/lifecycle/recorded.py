@@ -18,8 +18,8 @@ def recorded(tap: str) -> Nic | None:
 
 
 def former_owner(tap: str) -> Nic | None:
-    """Whom the record of TAP describes. A damaged one describes nobody: it is overwritten. Raises Failure if it cannot
-    be read."""
+    """The NIC that the record of TAP describes, or None. A damaged record describes no NIC: the next attach overwrites
+    it. Raises Failure if the file cannot be read."""
     record = records.read_record(tap)
     try:
         return nic_of(record) if record else None
@@ -28,7 +28,8 @@ def former_owner(tap: str) -> Nic | None:
 
 
 def recorded_nics() -> list[Nic]:
-    """All NICs that this node has records of; damaged records are for reconcile to report."""
+    """All NICs that have a record on this node. Damaged records are left out: reconcile reports them. Raises Failure if
+    the records cannot be read."""
     nics = []
     for record in records.read_all():
         try:

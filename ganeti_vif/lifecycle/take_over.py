@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Taking over a NIC that somebody else attached: the engine's attach, and then what it makes superfluous.
+"""Taking over a NIC that another program attached: attach it, and then remove what our attach makes superfluous.
 
 Ganeti's own script, snf-network and gnt-networking give a routed tap a policy rule by its name, which outlives the tap
 and would catch the next one of that name (ganeti tools/net-common.in:179-210 at 3.0.2). That rule is the only thing
@@ -28,9 +28,10 @@ def take_over(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) ->
 
 
 def relieve(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[Change, ...]:
-    """Remove the foreign rules that say of NIC's tap what ours say: go to the table of its link, and no more.
+    """Remove the rules of other programs that do for NIC's tap what ours do: they lead to the table of its link.
 
-    NIC is attached: also one that somebody took over and did not get this far with. Returns and raises as take_over().
+    NIC is attached already. An earlier run may have died between its attach and this. Returns and raises as
+    take_over().
     """
     if nic.mode is not Mode.ROUTED:
         return ()
