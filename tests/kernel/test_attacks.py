@@ -83,9 +83,7 @@ class Lab:
 
 
 def _until(ears: Tap | PacketSocket, last: bytes) -> list[bytes]:
-    found: list[bytes] = []
-    ears.expect(lambda frame: bool(last in frame or found.append(frame)), f"the frame with {last!r}")
-    return found
+    return ears.before(lambda frame: last in frame, f"the frame with {last!r}")
 
 
 def essence(frame: bytes) -> bytes:

@@ -44,7 +44,12 @@ def test_only_announcements_wake_the_daemon(ends: tuple[Node, PacketSocket], fra
     node, mouth = ends
     found: list[bytes] = []
     with closing(node.inside(lambda: Capture("eth1", ETH_P_IPV6))) as capture:
+
+        def last_came() -> bool:
+            found.extend(capture.frames())
+            return LAST in found
+
         mouth.send(frame)
         mouth.send(LAST)
-        until(lambda: found.extend(capture.frames()) or LAST in found, "the last frame")
+        until(last_came, "the last frame")
     assert (frame in found) == heard

@@ -51,10 +51,8 @@ TAP_MAC = "fe:00:56:49:46:01"
 
 def heard(ears: Tap | PacketSocket, last: str) -> list[bytes]:
     """What came before the frame that says LAST."""
-    found: list[bytes] = []
     wanted = last.encode()
-    ears.expect(lambda frame: bool(wanted in frame or found.append(frame)), last)
-    return found
+    return ears.before(lambda frame: wanted in frame, last)
 
 
 def out(guest: Tap, ears: PacketSocket, source: str, hardware: str = mac(5)) -> bool:

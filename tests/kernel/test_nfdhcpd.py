@@ -105,8 +105,7 @@ def test_a_bridged_guests_questions_reach_their_queues(served: Node, nfdhcpd: Qu
     one.send(NEIGHBOUR_SOLICITATION)
     last = udp(mac(5), BROADCAST, private(5), "255.255.255.255", "the last word")
     one.send(last)
-    seen = []
-    other.expect(lambda frame: bool(b"the last word" in frame or seen.append(frame)), "it")
+    seen = other.before(lambda frame: b"the last word" in frame, "the last word")
     assert [frame[:14].hex() for frame in seen] == [NEIGHBOUR_SOLICITATION[:14].hex()], "neighbours are theirs alone"
     assert "INDEV=pvn1\n" in served.path(f"/var/lib/nfdhcpd/{one.name}").read_text()
     assert answered(served, one, link(served, "pvn1")["address"])

@@ -77,6 +77,17 @@ def witness(quiet: Node, tap: MakeTap) -> Tap:
     return one
 
 
+def shorten(path: Path) -> None:
+    """As a writer does: the responder is told when it closes the file."""
+    os.truncate(path, 10)
+    path.open("a").close()
+
+
+def become_a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.usefixtures("responder")
 class TestBindingsAndTaps:
     """They come, change and go in any order."""
@@ -159,8 +170,8 @@ class TestBindingsAndTaps:
             lambda path: path.write_text(""),
             lambda path: path.write_text("MAC=aa:00:00:00:00:05\nIP=nonsense\n"),
             lambda path: path.write_bytes(b"\0" * 4096),
-            lambda path: os.truncate(path, 10) or path.open("a").close(),
-            lambda path: path.unlink() or os.mkfifo(path),
+            shorten,
+            become_a_fifo,
             lambda path: path.unlink() or path.mkdir(),
             lambda path: path.unlink() or path.symlink_to("nowhere"),
         ],

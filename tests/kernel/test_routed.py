@@ -185,9 +185,7 @@ def _packed(address: str) -> bytes:
 
 def _until(ears: Tap | PacketSocket, last: bytes) -> list[bytes]:
     """What came before the frame that contains LAST."""
-    found: list[bytes] = []
-    ears.expect(lambda frame: bool(last in frame or found.append(frame)), f"the frame with {last!r}")
-    return found
+    return ears.before(lambda frame: last in frame, f"the frame with {last!r}")
 
 
 @pytest.mark.parametrize(
@@ -328,6 +326,5 @@ def test_the_guests_broadcast_asks_reach_no_other_guest(ready: Node, tap: MakeTa
     one.send(udp(mac(5), BROADCAST, public(5), "255.255.255.255", "to everybody"))
     one.send(udp(mac(5), BROADCAST, "0.0.0.0", "255.255.255.255", "to everybody", ports=(68, 67)))
     other.send(arp(mac(6), public(6), GATEWAY))
-    seen: list[bytes] = []
-    other.expect(lambda frame: _answers(frame, GATEWAY) or bool(seen.append(frame)), "an answer")
+    seen = other.before(lambda frame: _answers(frame, GATEWAY), "an answer")
     assert not any(b"to everybody" in frame for frame in seen)

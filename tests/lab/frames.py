@@ -47,6 +47,19 @@ class FramePort(ABC):
             others.append(frame.hex())
         raise TimeoutError(f"{self}: not within {timeout} s: {what}; came instead: {others or 'nothing'}")
 
+    def before(self, wanted: Callable[[bytes], bool], what: str) -> list[bytes]:
+        """The frames that come before the first that is `wanted`; TimeoutError as from `expect`."""
+        found: list[bytes] = []
+
+        def last(frame: bytes) -> bool:
+            if wanted(frame):
+                return True
+            found.append(frame)
+            return False
+
+        self.expect(last, what)
+        return found
+
     def clear(self) -> None:
         """Forget the frames that have come so far."""
         while self.receive(0) is not None:
