@@ -63,7 +63,7 @@ def test_the_daemon_serves_it_when_there_is_room(ready: Node, tap: MakeTap, how:
     until(lambda: clean(ready), "the daemon's next try")
     for tap_name, number in ((one.name, 5), (other.name, 6)):
         assert f"MAC={mac(number)}" in ready.path(f"{DIRECTORY}/{tap_name}").read_text()
-    assert {nic["state"] for nic in answer(ready, "status")["nics"]} != {"not attached"}
+    assert {nic["tap"]: nic["state"] for nic in answer(ready, "status")["nics"]} == {one.name: "ok", other.name: "ok"}
     stopped(daemon)
 
 

@@ -67,7 +67,9 @@ def test_what_a_node_writes_stays_in_the_node(node: Node) -> None:
         assert not Path(directory, name).exists()
         assert node.path(f"{directory}/{name}").read_text() == "inside\n"
     assert str(node.path("/var/run/x/../y")) == f"/proc/{node.pid}/root/run/y"  # not the host's /run
-    assert os.listdir("/sys/class/net") != ["lo"] or os.listdir(node.path("/sys/class/net")) == ["lo"]
+    node.run(["ip", "link", "add", "lab-test", "type", "bridge"])
+    assert "lab-test" in os.listdir(node.path("/sys/class/net"))
+    assert "lab-test" not in os.listdir("/sys/class/net")
     with pytest.raises(ValueError, match="not the node's"):
         node.path("/proc/sys/net/ipv4/ip_forward")
 

@@ -22,7 +22,7 @@ from .conftest import Boot
 from .machine import Machine
 from .root import SUITES, TESTED
 
-EXPOSURE = {"ganeti-vifd.service": 4.0, "ganeti-vif-responder.service": 2.0}
+EXPOSURE = {"ganeti-vif.service": 7.0, "ganeti-vifd.service": 4.0, "ganeti-vif-responder.service": 2.0}
 """The most that `systemd-analyze security` may say of a unit."""
 LEAVING = (
     "GANETI_HOOKS_PATH=instance-migrate GANETI_HOOKS_PHASE=pre GANETI_INSTANCE_NAME=vm5.example.com "
@@ -59,12 +59,13 @@ def test_systemd_finds_no_fault_in_them(node: Machine) -> None:
 
 
 def test_they_may_do_little(node: Machine) -> None:
-    for path in units(node):
-        name = path.rpartition("/")[2]
+    paths = {path.rpartition("/")[2]: path for path in units(node)}
+    assert paths.keys() == EXPOSURE.keys()
+    for name, path in paths.items():
         said = sh(node, f"systemd-analyze security --no-pager --offline=yes {path}", check=False)
         found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", said)
         assert found, said
-        assert float(found[1]) <= EXPOSURE.get(name, 10.0), said
+        assert float(found[1]) <= EXPOSURE[name], said
 
 
 def test_ganetis_own_units_come_after_the_networks(node: Machine) -> None:
