@@ -18,6 +18,7 @@ from .conftest import quick
 from .vifd import until
 
 TOLD = neighbour_advertisement(IPv6Address("2001:db8::5"), octets("0e:00:00:00:00:01"))
+FIRST = neighbour_advertisement(IPv6Address("2001:db8::fe"), octets("0e:00:00:00:00:01"))
 LAST = neighbour_advertisement(IPv6Address("2001:db8::ff"), octets("0e:00:00:00:00:01"))
 
 
@@ -43,13 +44,14 @@ def ends(stack: ExitStack) -> Iterator[tuple[Node, PacketSocket]]:
 def test_only_announcements_wake_the_daemon(ends: tuple[Node, PacketSocket], frame: bytes, heard: bool) -> None:
     node, mouth = ends
     found: list[bytes] = []
+
+    def hears(known: bytes, capture: Capture) -> bool:
+        mouth.send(known)
+        found.extend(capture.frames())
+        return known in found
+
     with closing(node.inside(lambda: Capture("eth1", ETH_P_IPV6))) as capture:
-
-        def last_came() -> bool:
-            found.extend(capture.frames())
-            return LAST in found
-
+        until(lambda: hears(FIRST, capture), "a frame by a cable that has just been plugged in")
         mouth.send(frame)
-        mouth.send(LAST)
-        until(last_came, "the last frame")
+        until(lambda: hears(LAST, capture), "the last frame")
     assert (frame in found) == heard
