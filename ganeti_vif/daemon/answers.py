@@ -72,7 +72,7 @@ class Answers:
                 log.say(failure.what, log.Level.ERROR)
             return "1", lines(failure)
         if isinstance(order, Nic):
-            self._lives.happen(order.tap, Event.ORDERED)
+            self._lives.soon(order.tap, Event.ORDERED)  # when Ganeti has its answer: its VM waits
         return "0", ""
 
     def _hook(self, environment: Mapping[str, str]) -> Answer:

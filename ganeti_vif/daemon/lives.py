@@ -209,6 +209,10 @@ class Lives:
         except Failure as failure:
             self.failed(tap, failure)
 
+    def soon(self, tap: str, event: Event) -> None:
+        """EVENT happens to the NIC of TAP as soon as what is at work now is done."""
+        self._later(0.0, Happen(tap, event))
+
     def failed(self, tap: str, failure: Failure) -> None:
         """What was asked for the NIC of TAP could not be done: log FAILURE, unless that was logged, and go on by the
         table."""
@@ -278,6 +282,8 @@ class Lives:
         if state is State.UNKNOWN and not life.said:
             life.close()
             self._lives.pop(tap, None)
+        else:
+            self._lives[tap] = life
         if state is State.ATTACHED:
             life.migration = ""
         self._note(tap, life)

@@ -103,6 +103,32 @@ def test_what_a_transition_does_is_what_its_states_say(
         assert E.FORGET in effects or RECORDED[state] is S.UNKNOWN
 
 
+PATHS: dict[str, tuple[State, list[tuple[Event, State]]]] = {
+    "a guest comes": (
+        S.UNKNOWN,
+        [(Event.COMING, S.EXPECTED), (Event.CAME, S.STANDBY), (Event.SPOKE, S.CLAIMING), (Event.RELEASED, S.ATTACHED)],
+    ),
+    "a guest leaves": (S.ATTACHED, [(Event.DEPARTS, S.LEAVING), (Event.CLAIMED, S.STANDBY), (Event.GONE, S.UNKNOWN)]),
+    "a guest comes back": (S.STANDBY, [(Event.SPOKE, S.CLAIMING), (Event.RELEASED, S.ATTACHED)]),
+    "a guest stays": (S.ATTACHED, [(Event.DEPARTS, S.LEAVING), (Event.ENDED, S.ATTACHED)]),
+    "a guest that never comes": (S.UNKNOWN, [(Event.COMING, S.EXPECTED), (Event.ENDED, S.UNKNOWN)]),
+    "a guest that cannot be answered for": (
+        S.CLAIMING,
+        [(Event.REFUSED, S.PENDING), (Event.FAILED, S.PENDING), (Event.CHANGED, S.ATTACHED)],
+    ),
+    "a pending guest leaves": (S.PENDING, [(Event.DEPARTS, S.PENDING), (Event.CLAIMED, S.STANDBY)]),
+    "a repair fails": (S.ATTACHED, [(Event.FAILED, S.ATTACHED), (Event.CHANGED, S.ATTACHED)]),
+}
+
+
+@pytest.mark.parametrize(("state", "path"), PATHS.values(), ids=PATHS)
+def test_the_ways_that_nics_go(state: State, path: list[tuple[Event, State]]) -> None:
+    """Random orders may come by these seldom: so they are gone one by one."""
+    for event, then in path:
+        state, _ = step(state, event)
+        assert state is then
+
+
 @pytest.mark.parametrize("recorded", dict.fromkeys(RECORDED.values()), ids=lambda state: state.value)
 @pytest.mark.parametrize("remembered", State)
 def test_the_record_is_right_where_it_says_another_thing(remembered: State, recorded: State) -> None:
