@@ -38,7 +38,9 @@ def _rule(rule: XtablesRule, words: list[str], facts: Facts) -> Iterator[Finding
     uplinks = {public.uplink for public in facts.config.public}
     if taps:
         what = f"{rule.program} has a rule of others for {_whom(taps[0], facts)}: {rule.rule}"
-        yield Finding(what=what, do=delete)
+        # An ACCEPT for a VM that runs may be what an administrator wrote to let it pass, among Docker's rules for one.
+        # To remove it may cut the VM off. When the tap is gone, it lets its next owner pass.
+        yield Finding(what=what, do=delete, grave=words[-1] != "ACCEPT" or taps[0] not in facts.devices)
     elif rule.program.startswith("arptables") and "mangle" in words and (uplink := uplinks & {*words}):
         what = (
             f"{rule.program} has a rule of others that changes ARP requests on {min(uplink)}, as ours does: {rule.rule}"

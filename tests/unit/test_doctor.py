@@ -270,3 +270,17 @@ def test_the_settings_of_others_are_read_as_they_read_them(monkeypatch: pytest.M
     assert doctor._unmanaged({"eth1.9": 5, "eth1": 6, "eth2": 7}) == (*ALONE, "eth1.9")
     running.clear()
     assert (doctor._networkd(), doctor._unmanaged({})) == (None, None), "their directories in /run outlive them"
+
+
+@pytest.mark.parametrize(
+    ("rule", "grave"),
+    [
+        ("-A DOCKER-USER -i tap0 -j ACCEPT", False),
+        ("-A DOCKER-USER -i tap0 -j DROP", True),
+        ("-A DOCKER-USER -i tap7 -j ACCEPT", True),
+    ],
+    ids=["lets a VM pass that runs", "drops", "lets the name's next owner pass"],
+)
+def test_a_rule_that_an_administrator_wrote_to_let_a_vm_pass_is_not_in_the_way(rule: str, grave: bool) -> None:
+    (found,) = findings(replace(WELL, xtables=(xrule(rule, "iptables-nft"),)))
+    assert found.grave == grave
