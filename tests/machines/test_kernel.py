@@ -21,6 +21,7 @@ CHOSEN = (
     "test_bridged.py::test_vlans_on_a_bridge_that_knows_them_are_apart",
     "test_compiled_rules.py",
     "test_tap_reuse.py",
+    "test_offload.py",
     "test_openvswitch.py::test_a_nic_is_a_port_with_its_vlans_until_it_is_detached",
 )
 """Of tests/kernel, those that other kernels see otherwise, or not at all."""
