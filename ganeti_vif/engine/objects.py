@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ganeti_vif.engine.marks import PROTOCOL
+from ganeti_vif.engine.program import Program
 
 ETHERNET_MTU = 1500
 """The MTU of a device if nobody sets another one."""
@@ -127,14 +128,14 @@ class BridgeNetfilter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffloadCheck:
-    """A PROGRAM (BPF instructions) at the ingress of DEVICE.
+    """A PROGRAM at the ingress of DEVICE.
 
     It marks frames whose checksum the kernel would write to a wrong place. The program of another version cannot be
-    read back. Then PROGRAM is empty in the actual object.
+    read back. Then PROGRAM is None in the actual object.
     """
 
     device: str
-    program: bytes
+    program: Program | None
 
     @property
     def key(self) -> Key:

@@ -6,37 +6,35 @@ A guest with a virtio card says beside each frame where its checksum begins and 
 bits when the frame leaves the node, long after a filter looked at them. So a sum may go to the packet's own TCP or UDP
 checksum, or behind it, into data that no rule reads. Any other frame gets the packet mark LIE, and a rule drops it.
 
-The program is of the kind that tc(8) attaches (BPF_PROG_TYPE_SCHED_CLS), and runs before nftables' ingress hook. BPF
-does not tell where a sum goes: a program can read the kernel's own fields (bpf_cast_to_kern_ctx) only since Linux 6.2.
-Two helpers depend on the place, in every kernel since 4.10 (bpf-helpers(7)):
-
-* bpf_l4_csum_replace() changes a checksum unless it is unfinished. The program tries it on the first two bytes of a
-  frame and puts them back. The result tells whether there is a sum to finish.
-* bpf_skb_change_tail() refuses to make a frame so short that its unfinished sum has no place any more
-  (__bpf_skb_min_len() in net/core/filter.c). The program asks it to cut the packet one byte before the end of its own
-  checksum. For an honest packet it refuses, and nothing changes. A lie may be cut: it is dropped anyway.
+The program is of the kind that tc(8) attaches (BPF_PROG_TYPE_SCHED_CLS), and runs before nftables' ingress hook. It
+reads where the sum goes from the kernel's own description of the frame (struct sk_buff). Each kernel arranges that
+structure in its own way and tells how (BTF). kernel/bpf.py puts the places in when it loads the program.
 """
 
 from __future__ import annotations
 
 import struct
 
+from ganeti_vif.engine.program import Part, Program, Relocation
+
 LIE = 0x564AFFFF
 """The mark of a frame whose sum would go into what the guard reads. No mark of a public link begins like this."""
 
-_LOAD_BYTES, _STORE_BYTES, _CSUM_REPLACE, _CHANGE_TAIL = 26, 9, 11, 38
+_LOAD_BYTES, _PROBE_READ_KERNEL = 26, 113
 """Helpers, by their numbers in linux/bpf.h."""
 _MARK, _PROTOCOL = 8, 16
 """Offsets of these fields in struct __sk_buff, in bytes."""
 _CALL, _EXIT, _JUMP = 0x85, 0x95, 0x05
-_MOVE, _MOVE_WORD, _MOVE_NUMBER, _ADD, _ADD_NUMBER, _AND_NUMBER, _SHIFT_LEFT = 0xBF, 0xB4, 0xB7, 0x0F, 0x07, 0x57, 0x67
+_MOVE, _MOVE_WORD, _MOVE_NUMBER, _ADD, _ADD_NUMBER, _SUBTRACT, _AND_NUMBER, _SHIFT_LEFT = (
+    0xBF, 0xB4, 0xB7, 0x0F, 0x07, 0x1F, 0x57, 0x67,
+)  # fmt: skip
 _READ_BYTE, _READ_HALF, _READ_WORD, _WRITE_WORD = 0x71, 0x69, 0x61, 0x63
-_IF_SAME, _IF_IS, _IF_IS_NOT, _IF_LESS = 0x1D, 0x15, 0x55, 0xA5
+_IF_IS, _IF_IS_NOT, _IF_LESS, _IF_BEFORE = 0x15, 0x55, 0xA5, 0xCD
+"""The last one compares two registers, as numbers with a sign."""
 _TCP, _UDP, _TCP_SUM, _UDP_SUM = 6, 17, 16, 6
 _OPTIONS, _ROUTING, _DESTINATION = 0, 43, 60
 _HEADERS = 4
 """How many IPv6 extension headers may come before a TCP or UDP header with an unfinished sum."""
-_EINVAL = 22
 _GO_ON = -1
 """TC_ACT_UNSPEC: the next program of tc, or nftables, decides."""
 _LITTLE = struct.pack("=H", 1)[0] == 1
@@ -50,12 +48,13 @@ def _swapped(number: int) -> int:
     return swapped
 
 
-class _Program:
+class _Lines:
     """Instructions in order. A jump leads to a name, and the name is placed later."""
 
     def __init__(self) -> None:
         self._lines: list[tuple[int, int, int, int | str, int]] = []
         self._places: dict[str, int] = {}
+        self._relocations: list[Relocation] = []
 
     def add(self, code: int, to: int = 0, by: int = 0, off: int | str = 0, number: int = 0) -> None:
         """One instruction: its code, its two registers, an offset or the name of a place, and a number."""
@@ -87,36 +86,52 @@ class _Program:
         self.buffer(where, at, size)
         self.call(_LOAD_BYTES)
 
-    def code(self) -> bytes:
-        """The program as the kernel takes it (struct bpf_insn)."""
-        lines = b""
-        for at, (code, to, by, off, number) in enumerate(self._lines):
+    def field(self, name: str, size: int, at: int) -> None:
+        """Copy SIZE bytes, the kernel's field NAME and what follows it, to the stack."""
+        self.add(_MOVE, 1, 10)
+        self.add(_ADD_NUMBER, 1, number=at)
+        self.add(_MOVE_NUMBER, 2, number=size)
+        self.add(_MOVE, 3, 6)
+        self.relocated(_ADD_NUMBER, 3, name, Part.PLACE)
+        self.call(_PROBE_READ_KERNEL)
+
+    def relocated(self, code: int, to: int, name: str, part: Part, off: int | str = 0) -> None:
+        """One instruction whose number is PART of the kernel's field NAME."""
+        self._relocations.append(Relocation(at=len(self._lines), field=name, part=part))
+        self.add(code, to, off=off)
+
+    def program(self) -> Program:
+        """The program, with its jumps."""
+        code = b""
+        for at, (kind, to, by, off, number) in enumerate(self._lines):
             registers = to | by << 4 if _LITTLE else to << 4 | by
             jump = self._places[off] - at - 1 if isinstance(off, str) else off
-            lines += struct.pack("=BBhi", code, registers, jump, number)
-        return lines
+            code += struct.pack("=BBhi", kind, registers, jump, number)
+        return Program(code=code, relocations=tuple(self._relocations))
 
 
-def _is_finished(program: _Program) -> None:
+def _is_finished(program: _Lines) -> None:
+    """Of the values of ip_summed only CHECKSUM_PARTIAL has all bits set."""
     program.add(_MOVE, 6, 1)
-    program.load(0, -4, 2)
-    program.add(_MOVE, 1, 6)
-    program.add(_MOVE_NUMBER, 2, number=0)
-    program.add(_MOVE_NUMBER, 3, number=0)
-    program.add(_MOVE_NUMBER, 4, number=1)
-    program.add(_MOVE_NUMBER, 5, number=2)  # a field of two bytes
-    program.call(_CSUM_REPLACE)
-    program.load(0, -8, 2)
-    program.add(_READ_HALF, 1, 10, -4)
-    program.add(_READ_HALF, 2, 10, -8)
-    program.add(_IF_SAME, 1, 2, "unfinished")
-    program.buffer(0, -4, 2)
-    program.add(_MOVE_NUMBER, 5, number=0)
-    program.call(_STORE_BYTES)
-    program.add(_JUMP, off=_GOOD)
+    program.field("ip_summed", 1, -8)
+    program.add(_READ_BYTE, 1, 10, -8)
+    program.relocated(_AND_NUMBER, 1, "ip_summed", Part.MASK)
+    program.relocated(_IF_IS_NOT, 1, "ip_summed", Part.MASK, off=_GOOD)
 
 
-def _ipv6(program: _Program) -> None:
+def _place_of_the_sum(program: _Lines) -> None:
+    """Register 9 has where the sum goes, counted from the first byte of the frame."""
+    program.field("csum_start", 2, -8)
+    program.add(_READ_HALF, 9, 10, -8)
+    program.field("mac_header", 2, -8)
+    program.add(_READ_HALF, 1, 10, -8)
+    program.add(_SUBTRACT, 9, 1)
+    program.field("csum_offset", 2, -8)
+    program.add(_READ_HALF, 1, 10, -8)
+    program.add(_ADD, 9, 1)
+
+
+def _ipv6(program: _Lines) -> None:
     """Register 7 has the type of the next header, register 8 where it begins."""
     program.load(14 + 6, -8, 1)
     program.add(_READ_BYTE, 7, 10, -8)
@@ -139,7 +154,7 @@ def _ipv6(program: _Program) -> None:
     program.add(_JUMP, off=_BAD)
 
 
-def _ipv4(program: _Program) -> None:
+def _ipv4(program: _Lines) -> None:
     """Registers as in _ipv6(). A fragment never has an honest unfinished sum."""
     program.load(14, -16, 10)
     program.add(_READ_BYTE, 8, 10, -16)
@@ -155,24 +170,21 @@ def _ipv4(program: _Program) -> None:
     program.add(_IF_IS_NOT, 7, off=_BAD, number=_UDP)
 
 
-def _has_its_place(program: _Program) -> None:
+def _has_its_place(program: _Lines) -> None:
     program.place("udp")
-    program.add(_ADD_NUMBER, 8, number=_UDP_SUM + 1)
-    program.add(_JUMP, off="cut")
+    program.add(_ADD_NUMBER, 8, number=_UDP_SUM)
+    program.add(_JUMP, off="compare")
     program.place("tcp")
-    program.add(_ADD_NUMBER, 8, number=_TCP_SUM + 1)
-    program.place("cut")
-    program.add(_MOVE, 1, 6)
-    program.add(_MOVE, 2, 8)
-    program.add(_MOVE_NUMBER, 3, number=0)
-    program.add(_CALL, number=_CHANGE_TAIL)
-    program.add(_IF_IS, 0, off=_GOOD, number=-_EINVAL)
+    program.add(_ADD_NUMBER, 8, number=_TCP_SUM)
+    program.place("compare")
+    program.add(_IF_BEFORE, 9, 8, off=_BAD)
+    program.add(_JUMP, off=_GOOD)
 
 
-def _program() -> bytes:
-    program = _Program()
+def _program() -> Program:
+    program = _Lines()
     _is_finished(program)
-    program.place("unfinished")
+    _place_of_the_sum(program)
     program.add(_READ_WORD, 1, 6, _PROTOCOL)
     program.add(_IF_IS, 1, off="ipv4", number=_swapped(0x0800))
     program.add(_IF_IS_NOT, 1, off=_BAD, number=_swapped(0x86DD))
@@ -186,7 +198,7 @@ def _program() -> bytes:
     program.place(_GOOD)
     program.add(_MOVE_NUMBER, 0, number=_GO_ON)
     program.add(_EXIT)
-    return program.code()
+    return program.program()
 
 
 PROGRAM = _program()

@@ -12,11 +12,12 @@ from contextlib import ExitStack
 import pytest
 
 from ganeti_vif.engine.objects import OffloadCheck
+from ganeti_vif.engine.program import Program
 from ganeti_vif.kernel.netlink import classifiers
 from ganeti_vif.kernel.netlink.requests import Requests
 from tests.lab import PATIENCE, Node, PacketSocket, Tap, VirtualCable, no_offload
 
-from .actions import attach, differences, ip, manage, ping
+from .actions import attach, complaint, differences, ip, manage, ping
 from .attacks import Cast
 from .conftest import MakeTap, quick
 from .environment import bridged, mac, private, public6, routed
@@ -222,9 +223,23 @@ def other_version(index: int) -> None:
     nothing = struct.pack("=BBhi", 0xB7, 0, 0, -1) + struct.pack("=BBhi", 0x95, 0, 0, 0)
     requests = Requests(socket.NETLINK_ROUTE)
     try:
-        classifiers.attach(requests, OffloadCheck(device="", program=nothing), index, instead=True)
+        classifiers.attach(requests, OffloadCheck(device="", program=Program(code=nothing)), index, instead=True)
     finally:
         requests.close()
+
+
+def test_a_kernel_that_cannot_check_gives_the_guest_a_network_all_the_same(ready: Node, tap: MakeTap) -> None:
+    guest = tap(ready)
+    ready.run(["mount", "-t", "tmpfs", "tmpfs", "/sys/kernel/btf"])
+    attach(ready, bridged(guest.name))
+    assert ready.run(["tc", "filter", "show", "dev", guest.name, "ingress"]).stdout == ""
+    assert differences(ready) == [f"missing: check of checksum offload on {guest.name}"]
+    assert "checksums   NOT checked" in manage(ready, "explain", guest.name)
+    assert "1 difference" in manage(ready, "status")
+    ip(ready, f"link set {guest.name} nomaster")
+    done = ready.run(["/usr/sbin/ganeti-vif", "reconcile"], check=False)
+    assert "the kernel does not tell the layout of its structures" in complaint(done)
+    assert differences(ready) == [f"missing: check of checksum offload on {guest.name}"]
 
 
 def test_a_tap_that_lives_on_loses_its_check(ready: Node, tap: MakeTap) -> None:

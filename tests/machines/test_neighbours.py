@@ -203,7 +203,9 @@ def test_docker(node: Machine) -> None:
             accept = "iptables -I DOCKER-USER -i tap5 -j ACCEPT; iptables -I DOCKER-USER -o tap5 -j ACCEPT"
             for command in ("true", "systemctl restart docker", "sysctl -w net.bridge.bridge-nf-call-iptables=1"):
                 sh(node, command)
-                sh(node, f"iptables -C DOCKER-USER -i tap5 -j ACCEPT 2>/dev/null || {{ {accept}; }}")  # a restart may take it
+                sh(
+                    node, f"iptables -C DOCKER-USER -i tap5 -j ACCEPT 2>/dev/null || {{ {accept}; }}"
+                )  # a restart may take it
                 switch = sh(node, "cat /proc/sys/net/bridge/bridge-nf-call-iptables")
                 assert any(line.startswith(passes) for line in heed(node)) == (switch == "1\n"), command
                 assert doctor(node) == []

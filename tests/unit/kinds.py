@@ -25,6 +25,7 @@ from ganeti_vif.engine.objects import (
     TrunkVlan,
     Up,
 )
+from ganeti_vif.engine.program import Program
 from ganeti_vif.engine.state import Object
 
 V4, V6 = ip_network("192.0.2.7/32"), ip_network("2001:db8::7/128")
@@ -56,7 +57,7 @@ OBJECTS: list[Object] = [
     Link(name="br0", kind="bridge", vlan_filtering=True),
     Module(name="br_netfilter"),
     Module(name="nf_tables"),
-    OffloadCheck(device="tap0", program=b"instructions"),
+    OffloadCheck(device="tap0", program=Program(code=b"instructions")),
     BridgeNetfilter(bridge="pvn1", iptables=True, ip6tables=True),
     Link(name="eth1.2991", kind="vlan", group=GROUP, mtu=1500, lower="eth1", vlan=2991),
     Link(
@@ -129,7 +130,7 @@ ALTERED: list[tuple[Object, Object]] = [
         Link(name="tap0", kind="tun", mac="02:00:00:00:00:02", mtu=1500),
         Link(name="tap0", mac="fe:00:00:00:00:02"),
     ),
-    (OffloadCheck(device="tap0", program=b""), OffloadCheck(device="tap0", program=bytes(8))),
+    (OffloadCheck(device="tap0", program=None), OffloadCheck(device="tap0", program=Program(code=bytes(8)))),
     (
         BridgeNetfilter(bridge="pvn1", iptables=False, ip6tables=True),
         BridgeNetfilter(bridge="pvn1", iptables=True, ip6tables=True),

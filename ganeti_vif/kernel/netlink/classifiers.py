@@ -11,6 +11,7 @@ from hashlib import sha1, sha256
 
 from ganeti_vif.engine.failure import Lacking
 from ganeti_vif.engine.objects import OffloadCheck
+from ganeti_vif.engine.program import Program
 from ganeti_vif.kernel import bpf
 from ganeti_vif.kernel.netlink.query import Query, attribute, attributes, text
 from ganeti_vif.kernel.netlink.requests import HEADER, NLM_F_ACK, Requests
@@ -31,7 +32,7 @@ _TCMSG = struct.Struct("=BxxxiIII")
 
 
 def read(query: Query, wanted: Iterable[OffloadCheck], indexes: Mapping[str, int]) -> Iterator[OffloadCheck]:
-    """Those of WANTED that exist on the devices with these INDEXES. PROGRAM is empty if another version is attached."""
+    """Those of WANTED that exist on the devices with these INDEXES. PROGRAM is None if another version is attached."""
     for check in wanted:
         if check.device not in indexes:
             continue
@@ -39,14 +40,22 @@ def read(query: Query, wanted: Iterable[OffloadCheck], indexes: Mapping[str, int
             found = attributes(payload, _TCMSG.size)
             options = attributes(found.get(TCA_OPTIONS, b""))
             if text(found.get(TCA_KIND, b"")) == "bpf" and text(options.get(TCA_BPF_NAME, b"")) == NAME:
-                same = options.get(TCA_BPF_TAG) in _tags(check.program)
-                yield OffloadCheck(device=check.device, program=check.program if same else b"")
+                same = _is(check.program, options.get(TCA_BPF_TAG))
+                yield OffloadCheck(device=check.device, program=check.program if same else None)
 
 
-def _tags(program: bytes) -> tuple[bytes, bytes]:
-    """The tags that the kernel may give PROGRAM. A tag is a hash of the instructions (bpf_prog_calc_tag()): SHA-1, and
-    SHA-256 since Linux 6.18."""
-    return sha1(program, usedforsecurity=False).digest()[:8], sha256(program).digest()[:8]
+def _is(program: Program | None, tag: bytes | None) -> bool:
+    """Whether the program that the kernel tells with this TAG is PROGRAM."""
+    try:
+        return program is not None and tag in _tags(bpf.relocated(program))
+    except Lacking:  # this kernel never took it, so it is another one
+        return False
+
+
+def _tags(code: bytes) -> tuple[bytes, bytes]:
+    """The tags that the kernel may give a program with this CODE. A tag is a hash of the instructions: SHA-1, and
+    SHA-256 since Linux 6.18 (bpf_prog_calc_tag())."""
+    return sha1(code, usedforsecurity=False).digest()[:8], sha256(code).digest()[:8]
 
 
 def attach(requests: Requests, check: OffloadCheck, index: int, *, instead: bool) -> None:
@@ -56,7 +65,7 @@ def attach(requests: Requests, check: OffloadCheck, index: int, *, instead: bool
     Raises Lacking if the kernel lacks bpf(2), sch_ingress or cls_bpf, Failure if it refuses the program, and OSError
     with its reason if it refuses to attach it.
     """
-    if not check.program:
+    if check.program is None:
         return
     descriptor = bpf.loaded(check.program)
     qdisc = _TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT, 0) + attribute(TCA_KIND, b"clsact\0")
