@@ -127,7 +127,7 @@ def test_a_routed_guest_is_taken_over_with_a_gap_of_milliseconds_at_most(
         manage(routing, "adopt")
         ping.more(200)
         assert len(ping.lost()) <= GAP
-        assert _lost(vm, mark, _wait(vm, mark + 200)) == []
+        assert len(_lost(vm, mark, _wait(vm, mark + 200))) <= GAP
     assert link(routing, one.name)["address"] == before
     assert f"iif {one.name}" not in routing.run(["ip", "rule"]).stdout
     if setup == "by adopt":
