@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from ganeti_vif.engine.failure import Lacking
 
 KERNEL = Path("/sys/kernel/btf/vmlinux")
 """Linux has it since 5.4, if it was built with CONFIG_DEBUG_INFO_BTF, as Debian's kernels are."""
+WITHOUT = "without it: gnt-instance modify -H vnet_hdr=false INSTANCE, and restart the instance"
+_FIRST, _ALL = 1 << 18, 1 << 30
+"""How much is read, in bytes: first a little, since types and names that much depends on come first."""
 _HEADER = struct.Struct("=HBBIIIII")
 _TYPE = struct.Struct("=III")
 """struct btf_type: name, info, and size or type. struct btf_member has the same size: name, type, offset."""
@@ -36,28 +40,22 @@ class Field:
 class _Types:
     """The types in BTF. They have no index, so each one is found behind the one before it, as far as is needed."""
 
-    def __init__(self, data: bytes) -> None:
-        try:
-            magic, _, _, header, types, size, strings, _ = _HEADER.unpack_from(data)
-        except struct.error:
-            magic = header = types = size = strings = 0
-        if magic != _MAGIC:
-            raise Lacking(f"{KERNEL} has an unknown form", "note: Debian's kernels have the usual one")
-        self._data, self._strings = data, header + strings
-        self._next, self._end = header + types, header + types + size
+    def __init__(self, types: bytes, strings: bytes) -> None:
+        self._types, self._strings = types, strings
+        self._next = 0
         self._at = [0]  # number 0 is void, and not in the file
 
     def structure(self, name: str) -> int | None:
         """The number of the structure called NAME, if there is one."""
-        place = self._data.find(b"\0" + name.encode() + b"\0", self._strings) + 1
-        while place and self._next < self._end:
+        place = self._strings.find(b"\0" + name.encode() + b"\0") + 1
+        while place and self._next < len(self._types):
             called, kind = self._step()
-            if (called, kind) == (place - self._strings, _STRUCT):
+            if (called, kind) == (place, _STRUCT):
                 return len(self._at) - 1
         return None
 
     def _step(self) -> tuple[int, int]:
-        name, info, _ = _TYPE.unpack_from(self._data, self._next)
+        name, info, _ = _TYPE.unpack_from(self._types, self._next)
         kind = info >> 24 & 0x1F
         self._at.append(self._next)
         self._next += _TYPE.size + _MORE.get(kind, 0) + _MORE_EACH.get(kind, 0) * (info & 0xFFFF)
@@ -68,17 +66,14 @@ class _Types:
         while len(self._at) <= number:
             self._step()
         place = self._at[number]
-        _, info, _ = _TYPE.unpack_from(self._data, place)
+        _, info, _ = _TYPE.unpack_from(self._types, place)
         for member in range(1, 1 + (info & 0xFFFF)):
-            name, kind, where = _TYPE.unpack_from(self._data, place + member * _TYPE.size)
+            name, kind, where = _TYPE.unpack_from(self._types, place + member * _TYPE.size)
             bits, where = (where >> 24, where & 0xFFFFFF) if info >> 31 else (0, where)
             if name:
-                yield self._name(name), _field(before + where, bits)
+                yield self._strings[name : self._strings.index(b"\0", name)].decode(), _field(before + where, bits)
             else:
                 yield from self.fields(kind, before + where)
-
-    def _name(self, at: int) -> str:
-        return self._data[self._strings + at : self._data.index(b"\0", self._strings + at)].decode()
 
 
 def _field(where: int, bits: int) -> Field:
@@ -92,16 +87,38 @@ def _field(where: int, bits: int) -> Field:
 def fields(structure: str) -> dict[str, Field]:
     """The fields of the kernel's STRUCTURE by their names, those in unnamed structures and unions inside it too.
 
-    The first call reads some megabytes. It takes 2 to 8 ms. Raises Lacking if the kernel does not tell its layout.
+    The first call takes 2 ms for a structure that is among the kernel's first ones, as struct sk_buff is.
+
+    Raises Lacking if the kernel does not tell its layout.
     """
     try:
-        types = _Types(KERNEL.read_bytes())
+        with KERNEL.open("rb") as file:
+            found = _fields(file, structure, _FIRST) or _fields(file, structure, _ALL)
     except OSError as error:
         raise Lacking(
             f"the kernel does not tell the layout of its structures: {KERNEL}: {error.strerror}",
-            "note: Debian's do; else: gnt-instance modify -H vnet_hdr=false INSTANCE, and restart the instance",
+            f"note: Debian's do; {WITHOUT}",
         ) from error
-    number = types.structure(structure)
-    if number is None:
-        raise Lacking(f"the kernel tells no struct {structure} in {KERNEL}", "note: Debian's kernels do")
-    return dict(types.fields(number))
+    if not found:
+        raise Lacking(f"the kernel tells no struct {structure} of a known form in {KERNEL}", f"note: {WITHOUT}")
+    return found
+
+
+def _fields(file: BinaryIO, structure: str, limit: int) -> dict[str, Field]:
+    """As fields(), from the first LIMIT bytes of the types and of their names. Empty if they do not tell."""
+    try:
+        magic, _, _, header, types, size, strings, length = _HEADER.unpack(_part(file, 0, _HEADER.size))
+        if magic != _MAGIC:
+            return {}
+        parts = ((header + types, size), (header + strings, length))
+        known = _Types(*(_part(file, at, min(much, limit)) for at, much in parts))
+        number = known.structure(structure)
+        return dict(known.fields(number)) if number else {}
+    except (struct.error, ValueError):  # the part that was read ends in the middle
+        return {}
+
+
+def _part(file: BinaryIO, at: int, size: int) -> bytes:
+    """The kernel gives one page for each read(2), so a buffered FILE collects them."""
+    file.seek(at)
+    return file.read(size)
