@@ -42,7 +42,7 @@ def _is(nic: Nic, whom: str) -> bool:
         address = ip_address(whom)
     except ValueError:
         return whom in (nic.tap, nic.instance, nic.uuid) or whom.lower() in nic.macs
-    return any(address in network for network in (*nic.networks(4), *nic.networks(6))) or address == nic.link_local
+    return any(address in network for network in (*nic.networks(4), *nic.networks(6))) or address in nic.link_locals
 
 
 def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
@@ -61,6 +61,7 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
         "macs": list(nic.macs),
         "addresses": [str(network) for version in (4, 6) for network in nic.networks(version)],
         "link_local": "any" if context.any_link_local or nic.grants.any_link_local else str(nic.link_local),
+        "claims": [str(address) for address in nic.claims],
         "unguarded": nic.grants.unguarded,
         "offload": _offload(own, node),
         "profile": nic.grants.profile,
@@ -111,6 +112,8 @@ def told(shown: Row) -> Iterator[str]:
         yield f"  MAC         {' '.join(nic['macs'])}"
         yield f"  addresses   {' '.join(nic['addresses']) or 'those of its choice'}"
         yield f"  link-local  {nic['link_local']}"
+        if nic["claims"]:
+            yield f"  claims      {' '.join(nic['claims'])}"
         yield f"  guard       {'off, by a tag (unguarded)' if nic['unguarded'] else 'on'}"
         if nic["offload"] is not None:
             yield f"  checksums   {'checked' if nic['offload'] else 'NOT checked: see: ganeti-vif check'}"

@@ -13,6 +13,8 @@ from ganeti_vif.engine.failure import Failure
 NAME_LENGTH = 15
 """The longest name of a network device (IFNAMSIZ - 1, linux/if.h)."""
 
+CLAIMS = 16
+"""How many IPv6 addresses of its own choice a guest may have (RFC 4941 and RFC 8981 give it one or two a day)."""
 VXLAN_PORT = 4789
 VXLAN_GROUP = IPv4Address("239.192.86.73")
 """One group of the organization-local scope (RFC 2365) for all VNIs: a socket may join 20 groups at most
@@ -91,6 +93,7 @@ class Private:
     mtu: int | None = None
     told: Told = Told()
     link_local: LinkLocal = LinkLocal.EUI64
+    claims: int = CLAIMS
 
     @property
     def bridges(self) -> Iterator[str]:
@@ -125,7 +128,8 @@ class Public:
     gateways: tuple[IPv4Address | IPv6Address, ...]
     arp_source: IPv4Address | None = None
     told: Told = Told()
-    link_local: LinkLocal = LinkLocal.EUI64
+    link_local: LinkLocal = LinkLocal.ANY
+    claims: int = CLAIMS
     node_access: bool = False
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from ganeti_vif.config import profiles, values
 from ganeti_vif.config.clashes import clashes
 from ganeti_vif.config.model import (
+    CLAIMS,
     Bindings,
     Config,
     Consumer,
@@ -43,6 +44,7 @@ _PRIVATE: Mapping[str, Parser] = {
     "mtu": values.integer(68, 65535),
     **_TOLD,
     "link-local": values.one_of(LinkLocal),
+    "claims": values.integer(0, 64),
 }
 _PUBLIC: Mapping[str, Parser] = {
     "table": values.integer(1, 0xFFFFFFFF),
@@ -52,6 +54,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "arp-source": values.ipv4,
     **_TOLD,
     "link-local": values.one_of(LinkLocal),
+    "claims": values.integer(0, 64),
     "node-access": values.truth,
 }
 _BINDINGS: Mapping[str, Parser] = {
@@ -64,6 +67,7 @@ _DAEMON: Mapping[str, Parser] = {"verbose": values.truth}
 EXAMPLES: Mapping[str, str] = {
     "bridges": "1-100,200",
     "mtu": "1500",
+    "claims": "16",
     "table": "222",
     "subnets": "192.0.2.0/24 2001:db8::/64",
     "gateways": "192.0.2.1 2001:db8::1",
@@ -137,6 +141,7 @@ def private_of(prefix: str, section: Section, told: Told | None = None) -> Priva
         mtu=given.get("mtu"),
         told=_told(section, given, told or Told()),
         link_local=given.get("link-local", LinkLocal.EUI64),
+        claims=given.get("claims", CLAIMS),
     )
     _verify_devices(private, section)
     return private
@@ -170,7 +175,8 @@ def _public(section: Section, told: Told) -> Public:
         gateways=given.get("gateways", ()),
         arp_source=given.get("arp-source"),
         told=_told(section, given, told),
-        link_local=given.get("link-local", LinkLocal.EUI64),
+        link_local=given.get("link-local", LinkLocal.ANY),
+        claims=given.get("claims", CLAIMS),
         node_access=given.get("node-access", False),
     )
     if public.table in RESERVED_TABLES:

@@ -11,6 +11,7 @@ import time
 from collections import deque
 
 from ganeti_vif.daemon.answers import Answers
+from ganeti_vif.daemon.claims import Claims
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
 from ganeti_vif.daemon.share import share
@@ -22,9 +23,11 @@ from ganeti_vif.daemon.tasks import (
     PERIOD,
     SHARE,
     TURN,
+    AgeClaims,
     Announce,
     Expect,
     Happen,
+    SettleClaim,
     Share,
     Survey,
     Task,
@@ -40,6 +43,7 @@ from ganeti_vif.nic.life import Event
 from ganeti_vif.reconcile.in_force import InForce
 from ganeti_vif.system import lock, log, records
 from ganeti_vif.system.child import Child
+from ganeti_vif.system.claim_socket import ClaimSocket
 from ganeti_vif.system.control import Question
 from ganeti_vif.system.node import Node
 
@@ -47,14 +51,15 @@ from ganeti_vif.system.node import Node
 class Loop:
     """The daemon's state. None of it matters when it dies: all is read again from the node and its records."""
 
-    def __init__(self, known: InForce, node: Node) -> None:
+    def __init__(self, known: InForce, node: Node, claim_socket: ClaimSocket) -> None:
         self._timers: Timers[Task] = Timers()
         self._known = known
         self._node = node
         self._told = Trouble()
         self._lives = Lives(known.config, node, self._timers)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
-        self._answers = Answers(self._lives, self._migrations, self._told)
+        self._claims = Claims(claim_socket, self._lives, node, self._timers)
+        self._answers = Answers(self._lives, self._migrations, self._claims, self._told)
         self._questions: deque[Question] = deque()
         self._trouble: frozenset[str] = frozenset()
         self._child: Child | None = None
@@ -73,7 +78,8 @@ class Loop:
     @property
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
-        return [*([self._child.descriptor] if self._child else []), *self._migrations.descriptors]
+        survey = [self._child.descriptor] if self._child else []
+        return [*survey, *self._migrations.descriptors, *self._claims.descriptors]
 
     def patience(self) -> float:
         """Seconds until there is something to do although nothing was heard."""
@@ -131,6 +137,7 @@ class Loop:
             self._surveyed(self._child)
         for heard in set(self._migrations.heard()):
             self._timers.at(_now(), heard)
+        self._claims.hear()
         end = _now() + TURN
         try:
             while self._held <= _now() < end:
@@ -159,6 +166,10 @@ class Loop:
                     self._lives.announce(nic)
                 case Expect():
                     self._migrations.expect()
+                case SettleClaim(tap=tap, address=address):
+                    self._claims.settle(tap, address)
+                case AgeClaims(tap=tap):
+                    self._claims.age(tap)
                 case Share():
                     share(self._known, self._node)
                 case Survey():

@@ -26,6 +26,7 @@ from ganeti_vif.kernel.netlink.events import Changed, Event, Events
 from ganeti_vif.kernel.nftables import changes as nftables
 from ganeti_vif.reconcile.in_force import InForce, in_force, put_in_force
 from ganeti_vif.system import lock, log, systemd
+from ganeti_vif.system.claim_socket import ClaimSocket
 from ganeti_vif.system.complaint import complain, needs_root
 from ganeti_vif.system.control import Control
 from ganeti_vif.system.inotify import Watch
@@ -42,8 +43,8 @@ SUCCESSION = 2.0
 
 def serve(known: InForce, path: str, signals: socket.socket, *, verbose: bool = False) -> None:
     """Until SIGTERM or SIGINT. SIGNALS gives the number of each signal as a byte; PATH is the configuration's."""
-    with Events() as events, Control() as control, Node() as node, ExitStack() as stack:
-        loop = Loop(known, node)
+    with Events() as events, Control() as control, ClaimSocket() as claims, Node() as node, ExitStack() as stack:
+        loop = Loop(known, node, claims)
         log.verbose = verbose or known.config.verbose
         bindings = stack.enter_context(Watch(known.config.bindings.directory))
         systemd.notify("READY=1")

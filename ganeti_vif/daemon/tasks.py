@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from ganeti_vif.nic.life import Event
 from ganeti_vif.nic.nic import Nic
@@ -63,7 +64,22 @@ class Expect:
     """See whether the taps of a guest are here that is on its way."""
 
 
-Task = Happen | Announce | Share | Survey | Expect
+@dataclass(frozen=True, slots=True)
+class SettleClaim:
+    """The neighbours had their time to say whether they have the ADDRESS that the guest of TAP chose."""
+
+    tap: str
+    address: IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class AgeClaims:
+    """See which of the addresses that guests chose are still used. Only by the guest of TAP, if that is given."""
+
+    tap: str = ""
+
+
+Task = Happen | Announce | Share | Survey | Expect | SettleClaim | AgeClaims
 
 
 def retry_after(attempts: int) -> float:

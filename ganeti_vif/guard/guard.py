@@ -68,7 +68,7 @@ from ganeti_vif.guard.rules import (
     unlike,
     within,
 )
-from ganeti_vif.nic.nic import Mode, Nic, eui64
+from ganeti_vif.nic.nic import LINK_LOCAL_SUBNET, Mode, Nic, eui64
 
 ARP, IPV4, IPV6, RARP, VLAN, SERVICE_VLAN = 0x0806, 0x0800, 0x86DD, 0x8035, 0x8100, 0x88A8
 BRIDGE_GROUPS = 0x0180C2
@@ -83,7 +83,7 @@ DHCP = 67, 68
 MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
 AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
-LINK_LOCAL, LINK_LOCAL_SUBNET = IPv6Network("fe80::/10"), IPv6Network("fe80::/64")
+LINK_LOCAL = IPv6Network("fe80::/10")
 MADE_OF_A_MAC = 0xFFFE
 MULTICAST_IPV4, MULTICAST = IPv4Network("224.0.0.0/4"), IPv6Network("ff00::/8")
 LINK_MULTICAST = IPv6Network("ff02::/16")
@@ -254,8 +254,8 @@ def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
     networks = nic.networks(6)
     anything = not networks and _any(nic)
     if networks or anything:
-        link_local = LINK_LOCAL if any_link_local else IPv6Network(nic.link_local)
-        own: list[Prefix] = [link_local, *networks]
+        link_locals = [LINK_LOCAL] if any_link_local else [IPv6Network(address) for address in nic.link_locals]
+        own: list[Prefix] = [*link_locals, *networks]
         yield from _untagged(nic, IPV6)
         yield from _never_ipv6()
         if anything or any_link_local:
@@ -266,7 +266,8 @@ def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
             return
         for network in networks:
             yield _accept("IPv6", within(IP6_SOURCE, network))
-        yield _accept("IPv6 link-local", within(IP6_SOURCE, link_local))
+        for link_local in link_locals:
+            yield _accept("IPv6 link-local", within(IP6_SOURCE, link_local))
         for low, high in ((MLD_REPORT, ROUTER_SOLICITATION), (MLD2_REPORT, MLD2_REPORT)):
             kind = between(ICMP6_TYPE, low, high) if low < high else equal(ICMP6_TYPE, low)
             nobody = equal(IP6_SOURCE, 0), within(IP6_DESTINATION, LINK_MULTICAST)
@@ -324,7 +325,9 @@ def _discovery(nic: Nic, own: list[Prefix]) -> Iterator[GuardRule]:
     searching = equal(IP6_SOURCE, 0), equal(ICMP6_TYPE, SOLICITATION)
     for network in own:
         yield _accept("duplicate address detection", *searching, within(ND_TARGET, network))
-    if not own:
+    if own:
+        yield _drop("duplicate address detection of a foreign address", *searching)
+    else:
         yield _accept("duplicate address detection", *searching)
     macs = [mac_number(mac) for mac in nic.macs]
     for kind, option in ((neighbour, ND_OPTION_MAC), (router, RS_OPTION_MAC)):

@@ -81,7 +81,7 @@ def _own_words(nic: Nic) -> tuple[str, ...]:
     The order never depends on the values: the same rule of two NICs has one shape (kernel/nftables/compiled_rules.py).
     """
     addresses: list[Address] = [n.network_address for v in (4, 6) for n in nic.networks(v) if n.num_addresses == 1]
-    addresses.append(nic.link_local)
+    addresses += nic.link_locals
     words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
     words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
     return tuple(dict.fromkeys(words))

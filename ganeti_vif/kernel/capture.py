@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv6Address
 
 from ganeti_vif.engine.failure import Failure
 
@@ -39,6 +40,24 @@ _ADVERTISEMENTS = (
     (0x06, 0, 0, 256),
     (0x06, 0, 0, 0),
 )
+
+
+def about(address: IPv6Address) -> tuple[tuple[int, int, int, int], ...]:
+    """The filter for neighbour discovery about ADDRESS: solicitations and advertisements with it as their target."""
+    words = struct.unpack("!4I", address.packed)
+    checks = [
+        (0x28, 12, ETH_P_IPV6),
+        (0x30, 20, 58),
+        (0x30, 21, 255),
+        *((0x20, 62 + 4 * number, word) for number, word in enumerate(words)),
+    ]
+    lines: list[tuple[int, int, int, int]] = []
+    for number, (load, at, value) in enumerate(checks):
+        to_the_end = 2 * (len(checks) - number) + 2
+        lines += [(load, 0, 0, at), (0x15, 0, to_the_end, value)]
+    return (*lines, (0x30, 0, 0, 54), (0x15, 1, 0, 135), (0x15, 0, 1, 136), (0x06, 0, 0, 256), (0x06, 0, 0, 0))
+
+
 _PROGRAMS = {ETH_P_ARP: _GRATUITOUS, ETH_P_IPV6: _ADVERTISEMENTS}
 """The filter for each protocol (kernel doc networking/filter). An uplink carries too many frames to capture all."""
 _ROUNDS = 64
@@ -46,12 +65,15 @@ _ROUNDS = 64
 
 
 class Capture:
-    """A socket that captures incoming frames of DEVICE: gratuitous ARP, RARP, IPv6 neighbour advertisements, or all.
+    """A socket that captures incoming frames of DEVICE: gratuitous ARP, RARP, IPv6 neighbour advertisements, or all; or
+    what PROGRAM lets pass.
 
     Raises Failure if the socket cannot be opened or bound.
     """
 
-    def __init__(self, device: str, protocol: int = ETH_P_ALL) -> None:
+    def __init__(
+        self, device: str, protocol: int = ETH_P_ALL, program: Sequence[tuple[int, int, int, int]] = ()
+    ) -> None:
         self.device = device
         try:
             # Protocol 0 captures nothing, so no frame of another device gets in before bind().
@@ -59,8 +81,8 @@ class Capture:
                 socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
             )
             self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            if protocol in _PROGRAMS:
-                _attach(self._socket, _PROGRAMS[protocol])
+            if program or protocol in _PROGRAMS:
+                _attach(self._socket, program or _PROGRAMS[protocol])
             self._socket.bind((device, protocol))
         except OSError as error:
             what = f"nothing can be heard on {device}: {os.strerror(error.errno or 0)}"

@@ -49,8 +49,9 @@ def _program(*steps: tuple[int, int, str | None, str | None] | str) -> bytes:
 
 
 def interesting(own_server: int) -> bytes:
-    """The socket filter that accepts the frames that we may answer: DHCP, DHCPv6, router and neighbour solicitations,
-    and ARP requests for OWN_SERVER (an IPv4 address as a number). It drops our own frames and those with a VLAN tag."""
+    """The socket filter that accepts the frames that we may answer, or that tell of addresses: DHCP, DHCPv6, router and
+    neighbour solicitations, neighbour advertisements, and ARP requests for OWN_SERVER (an IPv4 address as a number). It
+    drops our own frames and those with a VLAN tag."""
     return _program(
         (_LOAD_HALF, _PACKET_TYPE, None, None),
         (_EQUAL, _OUTGOING, "drop", None),
@@ -77,7 +78,8 @@ def interesting(own_server: int) -> bytes:
         "icmp6",
         (_LOAD_BYTE, 54, None, None),
         (_EQUAL, 133, "take", None),
-        (_EQUAL, 135, "take", "drop"),
+        (_EQUAL, 135, "take", None),
+        (_EQUAL, 136, "take", "drop"),
         "arp",
         (_LOAD_HALF, 20, None, None),
         (_EQUAL, 1, None, "drop"),

@@ -20,7 +20,8 @@ from ganeti_vif.engine.objects import Binding, OffloadCheck, Origin
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.detach import clear_closed, removable
-from ganeti_vif.lifecycle.recorded import former_owner
+from ganeti_vif.lifecycle.recorded import former_owner, recorded_nics
+from ganeti_vif.nic.claim import has, shares, with_claims_of, without
 from ganeti_vif.nic.identity import has_tap, is_same, is_tap_of
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.origin import before_of, kept, origin_of, places
@@ -50,22 +51,47 @@ def attach(
     *,
     plan: Plan | None = None,
     adopted: bool = False,
+    claims: bool = False,
     dry_run: bool = False,
 ) -> tuple[Change, ...]:
     """Give NIC all that it needs, or nothing. Returns the changes that were (or would be) made. PLAN is what it takes,
-    if there was time to see that before. ADOPTED if somebody else had attached it.
+    if there was time to see that before. ADOPTED if somebody else had attached it. The addresses that its guest claimed
+    stay as they are, unless CLAIMS says that NIC has them as they are to be.
 
     Raises Failure, about this NIC, with the node as it was before.
     """
-    try:
+
+    def attempt(plan: Plan | None) -> Plan:
         if plan is None or not is_its_tap(nic, node):
-            plan = attach_plan(nic, config, node, adopted=adopted)
+            plan = attach_plan(nic, config, node, adopted=adopted, claims=claims)
         if not dry_run:
             clear_closed(plan.leftovers, node)
             _apply(plan.changes, nic, node)
+        return plan
+
+    try:
+        try:
+            return attempt(plan).all
+        except Failure:
+            if dry_run or not _give_way(nic, config, node):
+                raise
+            return attempt(None).all
     except Failure as failure:
         raise failure.about(nic.whom) from failure
-    return plan.all
+
+
+def _give_way(nic: Nic, config: Config, node: Node) -> bool:
+    """Take from other guests what they claimed of NIC's addresses: what Ganeti gives comes before what guests choose.
+    Returns whether there was something to take. Raises Failure."""
+    given = replace(nic, claims=())
+    taken = False
+    for other in recorded_nics():
+        lost = [address for address in other.claims if has(given, address)]
+        if lost and other.uuid != nic.uuid and shares(other, nic):
+            log.say(f"{other.whom}: its guest loses {', '.join(map(str, lost))}: {nic.whom} has it", log.Level.WARNING)
+            attach(without(other, lost), config, node, claims=True)
+            taken = True
+    return taken
 
 
 def _apply(changes: tuple[Change, ...], nic: Nic, node: Node) -> None:
@@ -78,13 +104,15 @@ def _apply(changes: tuple[Change, ...], nic: Nic, node: Node) -> None:
         log.say(f"{nic.whom}: not guarded against checksums in a wrong place: {failure.what}", log.Level.WARNING)
 
 
-def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False) -> Plan:
-    """What attaching NIC takes. Raises Failure if something on this node stands against it."""
+def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False, claims: bool = False) -> Plan:
+    """What attaching NIC takes, as attach(). Raises Failure if something on this node stands against it."""
+    former = former_owner(nic.tap)
+    if not claims:
+        nic = with_claims_of(former if is_same(nic, former) else None, nic)
     context = context_of(nic, config, node)
     if failure := obstacle(nic, context):
         raise failure
     wanted = needs(nic, config, context).all
-    former = former_owner(nic.tap)
     unmoved = former is not None and replace(former, standby=nic.standby) == nic
     before = dict(removable(former, config, node, context if unmoved else None)) if former else {}
     if former and is_same(nic, former):

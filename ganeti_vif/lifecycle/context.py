@@ -32,17 +32,20 @@ def context_of(nic: Nic, config: Config, node: Node) -> Context:
         table=table,
         switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
         force_forwarding=sysctl.force_forwarding(),
-        any_link_local=_chosen(nic, config) is LinkLocal.ANY,
+        any_link_local=link_local_of(nic, config) is LinkLocal.ANY,
         overlapping=_overlapping(nic, public, node) if public else (),
         profile=config.profile(nic.grants.profile),
         advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
     )
 
 
-def _chosen(nic: Nic, config: Config) -> LinkLocal:
+def link_local_of(nic: Nic, config: Config) -> LinkLocal:
     """What the configuration says of the link-local addresses on NIC's link."""
-    of_link = config.public_link(nic.link) if nic.mode is Mode.ROUTED else config.private_network(nic.link)
-    return of_link.link_local if of_link else LinkLocal.EUI64
+    if nic.mode is Mode.ROUTED:
+        public = config.public_link(nic.link)
+        return public.link_local if public else LinkLocal.ANY
+    private = config.private_network(nic.link)
+    return private.link_local if private else LinkLocal.EUI64
 
 
 def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:

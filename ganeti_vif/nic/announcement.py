@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Tell the neighbours of an uplink that an address is here now. Frames as bytes; kernel/packets.py sends them.
+"""Frames by which this node tells neighbours where an address is, and asks them. kernel/packets.py sends them.
 
 For IPv4 a gratuitous ARP request and a reply (some routers learn from one, some from the other; RFC 5944, 4.6). For
 IPv6 an unsolicited neighbour advertisement with the override flag (RFC 4861, 7.2.6).
@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from ganeti_vif.engine.objects import Address
+from ganeti_vif.nic.nic import LINK_LOCAL_SUBNET, eui64
 
 ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6, IPPROTO_ICMPV6 = 0x0806, 0x8035, 0x86DD, 58
 ARP_REQUEST, ARP_REPLY, REVERSE_REQUEST, REVERSE_REPLY = 1, 2, 3, 4
+NEIGHBOUR_SOLICITATION, SOURCE_LINK_LAYER = 135, 1
 NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER = 136, 0x20000000, 2
 SOLICITED = 0x40
 BROADCAST = b"\xff" * 6
 ALL_NODES = IPv6Address("ff02::1")
+_SOLICITED_NODE = int(IPv6Address("ff02::1:ff00:0"))
 
 
 def announcements(addresses: Iterable[Address], mac: str) -> Iterator[bytes]:
@@ -89,13 +92,42 @@ def neighbour_advertisement(address: IPv6Address, hardware: bytes) -> bytes:
     """An unsolicited neighbour advertisement for ADDRESS to all nodes."""
     option = struct.pack("!BB", TARGET_LINK_LAYER, 1) + hardware
     body = struct.pack("!I", OVERRIDE) + address.packed + option
+    packet = _discovery(NEIGHBOUR_ADVERTISEMENT, body, address, ALL_NODES)
+    return _ethernet(_group_mac(ALL_NODES), hardware, ETH_P_IPV6, packet)
+
+
+def neighbour_solicitation(address: IPv6Address, mac: str, guest: str | None = None) -> bytes:
+    """The question who has ADDRESS, from the link-local address that MAC makes. To all that may have it, or to the
+    guest with the MAC GUEST alone.
+
+    It is no duplicate address detection: who only begins to use ADDRESS takes no notice (RFC 4862, 5.4.3).
+    """
+    hardware, source = _octets(mac), eui64(LINK_LOCAL_SUBNET, mac)
+    group = IPv6Address(_SOLICITED_NODE | int(address) & 0xFFFFFF)
+    option = struct.pack("!BB", SOURCE_LINK_LAYER, 1) + hardware
+    packet = _discovery(NEIGHBOUR_SOLICITATION, bytes(4) + address.packed + option, source, address if guest else group)
+    return _ethernet(_octets(guest) if guest else _group_mac(group), hardware, ETH_P_IPV6, packet)
+
+
+def discovered(frame: bytes) -> tuple[int, IPv6Address] | None:
+    """The type of the neighbour discovery message in FRAME, and the address that it is about. None for other frames."""
+    if len(frame) < 78 or frame[12:14] != b"\x86\xdd" or frame[20:22] != bytes([IPPROTO_ICMPV6, 255]):
+        return None
+    known = frame[54] in (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
+    return (frame[54], IPv6Address(frame[62:78])) if known else None
+
+
+def _discovery(kind: int, body: bytes, source: IPv6Address, destination: IPv6Address) -> bytes:
+    """An IPv6 packet with a message of neighbour discovery."""
     length = 4 + len(body)
-    pseudo = address.packed + ALL_NODES.packed + struct.pack("!II", length, IPPROTO_ICMPV6)
-    head = struct.pack("!BBH", NEIGHBOUR_ADVERTISEMENT, 0, 0)
-    checksum = _checksum(pseudo + head + body)
-    icmp = struct.pack("!BBH", NEIGHBOUR_ADVERTISEMENT, 0, checksum) + body
-    ip = struct.pack("!IHBB", 6 << 28, length, IPPROTO_ICMPV6, 255) + address.packed + ALL_NODES.packed
-    return _ethernet(b"\x33\x33" + ALL_NODES.packed[-4:], hardware, ETH_P_IPV6, ip + icmp)
+    pseudo = source.packed + destination.packed + struct.pack("!II", length, IPPROTO_ICMPV6)
+    checksum = _checksum(pseudo + struct.pack("!BBH", kind, 0, 0) + body)
+    head = struct.pack("!IHBB", 6 << 28, length, IPPROTO_ICMPV6, 255) + source.packed + destination.packed
+    return head + struct.pack("!BBH", kind, 0, checksum) + body
+
+
+def _group_mac(group: IPv6Address) -> bytes:
+    return b"\x33\x33" + group.packed[-4:]
 
 
 def _octets(mac: str) -> bytes:

@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_net
 from ganeti_vif.engine.objects import Prefix
 from ganeti_vif.nic.tags import Grants
 
+LINK_LOCAL_SUBNET = IPv6Network("fe80::/64")
+
 
 class Mode(Enum):
     """How a NIC is connected (ganeti src/Ganeti/Constants.hs, nicMode)."""
@@ -47,7 +49,8 @@ class Nic:
     """A NIC and its present tap. (TAP, INDEX, UUID) is its identity: tap names are reused.
 
     TAP_MAC is the MAC that its tap keeps, if the NIC was adopted with another MAC than attach gives. STANDBY: its guest
-    runs on another node, because it is on its way to this node or has left it.
+    runs on another node, because it is on its way to this node or has left it. CLAIMS are IPv6 addresses that its guest
+    chose, and that nobody else had (nic/claim.py).
     """
 
     instance: str
@@ -66,6 +69,7 @@ class Nic:
     tap_mac: str | None = None
     standby: bool = False
     grants: Grants = Grants()
+    claims: tuple[IPv6Address, ...] = ()
 
     @property
     def whom(self) -> str:
@@ -103,7 +107,8 @@ class Nic:
         return tuple(dict.fromkeys([self.mac, *self.grants.macs]))
 
     def networks(self, version: int) -> tuple[Prefix, ...]:
-        """The addresses and prefixes of IP VERSION that its guest may use: its own, and those that its tags grant."""
+        """The addresses and prefixes of IP VERSION that its guest may use: its own, those that its tags grant, and
+        those that it claimed. Link-local addresses are not among them."""
         return self._networks[version]
 
     @cached_property
@@ -112,14 +117,20 @@ class Nic:
         found = {}
         for version, own in ((4, self.address), (6, self.address6)):
             granted = () if self._disabled(version) else self.grants.addresses
-            wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version)]
+            claims = [ip_network(one) for one in self.claims if one.version == version and not one.is_link_local]
+            wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version), *claims]
             found[version] = tuple(dict.fromkeys(wanted))
         return found
 
     @cached_property
     def link_local(self) -> IPv6Address:
         """The link-local address that its guest makes from its MAC."""
-        return eui64(IPv6Network("fe80::/64"), self.mac)
+        return eui64(LINK_LOCAL_SUBNET, self.mac)
+
+    @property
+    def link_locals(self) -> tuple[IPv6Address, ...]:
+        """The link-local addresses that its guest may use: that one, and those that it claimed."""
+        return (self.link_local, *(address for address in self.claims if address.is_link_local))
 
     def _disabled(self, version: int) -> bool:
         # Only for routed NICs, as in gnt-networking (kvm-ifup-custom).

@@ -76,7 +76,9 @@ def _ip6(frame: bytes, service: Service) -> Answer:
         return _IGNORED
     datagram = packet.datagram6(frame)
     source = datagram.source
-    if source[:8] != packet.LINK_LOCAL and source not in (ANY6, service.router6.own):
+    # The answer goes to this guest alone. An address that it chose itself may be its own by now (nic/claim.py).
+    chosen = datagram.protocol == IPPROTO_ICMPV6 and service.router6.may_be_claimed(source)
+    if source[:8] != packet.LINK_LOCAL and source not in (ANY6, service.router6.own) and not chosen:
         return _SPOOFED
     if datagram.protocol == IPPROTO_ICMPV6:
         return _discovery(datagram, service, service.router6)

@@ -72,6 +72,10 @@ class Router:
         message += option_nd(_TARGET_MAC, self.mac)
         return icmp6((self.mac, guest), (target, request.source), message)
 
+    def may_be_claimed(self, address: bytes) -> bool:
+        """Whether the guest may have claimed ADDRESS."""
+        return self.prefix is not None and address not in self.addresses and IPv6Address(address) in self.prefix
+
     def _plays(self, target: bytes) -> bool:
         if target in self.addresses:
             return True

@@ -240,6 +240,7 @@ attack(
 )
 
 V6 = "foreign IPv6 address"
+DAD = "duplicate address detection of a foreign address"
 attack("an IPv6 address that nobody has", V6, lambda c: c.v6(FOREIGN6))
 attack("the neighbour's IPv6 address", V6, lambda c: c.v6(c.other6, target=c.gateway6))
 attack("the gateway's IPv6 address", V6, lambda c: c.v6(c.gateway6))
@@ -261,17 +262,17 @@ attack(
 )
 attack(
     "duplicate detection of the neighbour's address",
-    V6,
+    DAD,
     lambda c: c.icmp6(135, solicitation(c.other6), source="::", target=solicited_node(c.other6)),
 )
 attack(
     "duplicate detection of the neighbour's link-local address",
-    V6,
+    DAD,
     lambda c: c.icmp6(135, solicitation(c.other_link_local), source="::", target=solicited_node(c.other_link_local)),
 )
 attack(
     "duplicate detection of the gateway's address",
-    V6,
+    DAD,
     lambda c: c.icmp6(135, solicitation(c.gateway6), source="::", target=solicited_node(c.gateway6)),
 )
 

@@ -28,6 +28,7 @@ import ganeti_vif.system.node
 from ganeti_vif.daemon.loop import Loop
 from ganeti_vif.reconcile.in_force import in_force
 from ganeti_vif.system import lock
+from ganeti_vif.system.claim_socket import ClaimSocket
 
 
 def shot() -> snapshot.Snapshot:
@@ -37,8 +38,8 @@ def shot() -> snapshot.Snapshot:
 
 def successor() -> int:
     """A daemon that starts, until it has looked at the node and done what came of that."""
-    with ganeti_vif.system.node.Node() as node:
-        loop = Loop(in_force(), node)
+    with ganeti_vif.system.node.Node() as node, ClaimSocket() as claims:
+        loop = Loop(in_force(), node, claims)
         loop.work()
         while loop._child:
             select.select(loop.descriptors, [], [])

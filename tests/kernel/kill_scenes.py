@@ -26,6 +26,7 @@ from ganeti_vif.lifecycle.recorded import recorded
 from ganeti_vif.nic.life import Event as Happening
 from ganeti_vif.reconcile.in_force import in_force
 from ganeti_vif.system.ask import PROTOCOL
+from ganeti_vif.system.claim_socket import ClaimSocket
 from ganeti_vif.system.control import Question
 
 
@@ -189,8 +190,8 @@ class Daemon(Scene):
 
     def served(self, events: list[Event], questions: list[Question], met: Callable[[], bool]) -> int:
         """It does what EVENTS and QUESTIONS ask for, until that is MET."""
-        with ganeti_vif.system.node.Node() as node:
-            loop = Loop(in_force(), node)
+        with ganeti_vif.system.node.Node() as node, ClaimSocket() as claims:
+            loop = Loop(in_force(), node, claims)
             for event in events:
                 loop.hear(event)
             for question in questions:

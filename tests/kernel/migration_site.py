@@ -22,6 +22,7 @@ from .actions import answer, arp, arp_of, attach, ethernet, ip, link, manage, oc
 from .conftest import installed, quick
 from .environment import GATEWAY, PATH, mac, public, routed, uuid
 from .instance import Instance
+from .responder_lab import USER
 from .vifd import as_in_its_unit, until
 
 ROUTER = "0e:00:00:00:00:01"
@@ -85,6 +86,7 @@ def connected(stack: ExitStack) -> Iterator[Site]:
     nodes, daemons = [], []
     for number in (1, 2):
         node = installed(quick(stack.enter_context(Node(f"node{number}"))))
+        node.run(["useradd", "--system", "--no-create-home", USER], check=False)
         wire(node, "eth1", switch, f"port{number}")
         ip(switch, f"link set port{number} master br0")
         manage(node, "setup")
@@ -148,7 +150,10 @@ class Arrival:
     mouth: int
 
     def speak(self) -> None:
-        os.write(self.mouth, VNET_HEADER + RARP)
+        self.send(RARP)
+
+    def send(self, frame: bytes) -> None:
+        os.write(self.mouth, VNET_HEADER + frame)
 
     def die(self) -> None:
         os.close(self.mouth)

@@ -27,7 +27,8 @@ from .environment import BEYOND, CONFIG, GATEWAY, GATEWAY6, NODE_ADDRESS, bridge
 from .forging import BROADCAST, ether
 
 TAP_MAC = "fe:00:56:49:46:01"
-JUMBO = CONFIG.replace("bridges = 1-3", "bridges = 1-3\nmtu = 9000")
+STRICT = "link-local = eui64\n"
+JUMBO = CONFIG.replace("bridges = 1-3", "bridges = 1-3\nmtu = 9000").replace("arp-source", f"{STRICT}arp-source")
 WITNESS = """
 add table inet witness
 add chain inet witness seen {{ type filter hook prerouting priority -450; }}

@@ -48,6 +48,7 @@ IMPURE = {
 WRITERS = {
     "ganeti_vif/kernel/sysctl.py",
     "ganeti_vif/system/child.py",
+    "ganeti_vif/system/claim_socket.py",
     "ganeti_vif/system/control.py",
     "ganeti_vif/system/in_force.py",
     "ganeti_vif/system/lock.py",

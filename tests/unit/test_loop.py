@@ -3,18 +3,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.daemon import loop
 from ganeti_vif.daemon.tasks import AFTER_ROUTED, CALM, Happen, Share, Survey, Task
 from ganeti_vif.kernel.netlink.events import Changed, Event, Unfiltered
+from ganeti_vif.nic.claim import Claimed
 from ganeti_vif.nic.life import Event as Happening
 from ganeti_vif.reconcile.in_force import InForce
+from ganeti_vif.system.claim_socket import ClaimSocket
 from ganeti_vif.system.node import Node
 
 NOW = 100.0
 ROUTED, BRIDGED = "tap1", "tap0"
+
+
+class NoClaims(ClaimSocket):
+    """A socket on which nothing comes in."""
+
+    def __init__(self) -> None:
+        pass
+
+    def fileno(self) -> int:
+        return -1
+
+    def read(self) -> Iterator[Claimed]:
+        yield from ()
 
 
 @pytest.fixture
@@ -22,7 +39,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> loop.Loop:
     """The daemon of a node with two NICs, at rest: its first survey has begun."""
     monkeypatch.setattr(loop, "_now", lambda: NOW)
     monkeypatch.setattr(loop.records, "exists", lambda tap: tap in (ROUTED, BRIDGED))
-    one = loop.Loop(InForce(Config(), None), Node())
+    one = loop.Loop(InForce(Config(), None), Node(), NoClaims())
     monkeypatch.setattr(loop, "is_routed", lambda tap: tap == ROUTED)
     assert due(one, NOW) == [Survey()]
     return one

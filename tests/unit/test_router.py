@@ -185,9 +185,13 @@ def test_a_flawed_solicitation_is_not_answered(frame: bytes) -> None:
         answer(frame, serving())
 
 
-@pytest.mark.parametrize("source", ["2001:db8::66", "2001:db8:1::1", "ff02::1"])
+@pytest.mark.parametrize("source", ["2001:db8::1", "2001:db8:1::1", "ff02::1"])
 def test_a_foreign_source_is_spoofed(source: str) -> None:
     assert answer(router_solicitation(source), serving()).heard == "spoofed"
+
+
+def test_an_address_that_the_guest_chose_in_its_prefix_is_answered() -> None:
+    assert answer(router_solicitation("2001:db8::66"), serving()).frame is not None
 
 
 def test_without_a_prefix_nobody_is_answered() -> None:

@@ -21,6 +21,8 @@ from nfdhcpd_bridge import files
 from nfdhcpd_bridge.reading import Invalid, Reading, reading
 
 _PROGRAM = interesting(int(SERVER))
+CLAIM_RATE, CLAIM_BURST = 5.0, 32
+"""How often the daemon is told of addresses that one guest chose: times a second, and times at once."""
 BURST = 2
 """A guest may send this many seconds of its rate at once."""
 CLOSERS = 64
@@ -30,13 +32,26 @@ CLOSERS = 64
 class Guest:
     """The guest of the tap NAME with this INDEX, its socket and its counters. Raises Gone, Failure as GuestSocket."""
 
-    __slots__ = ("advertisements", "bucket", "index", "name", "next_advertisement", "service", "socket", "tally")
+    __slots__ = (
+        "advertisements",
+        "bucket",
+        "claims",
+        "index",
+        "name",
+        "next_advertisement",
+        "service",
+        "socket",
+        "tally",
+        "told",
+    )
 
     def __init__(self, device: ServedDevice, given: Service, rate: int) -> None:
         self.name, self.index = device.name, device.index
         self.socket = GuestSocket(device.index, _PROGRAM)
         self.service = given
         self.bucket = Bucket(rate, rate * BURST)
+        self.claims = Bucket(CLAIM_RATE, CLAIM_BURST)
+        self.told: dict[bytes, float] = {}
         self.tally: Counter[str] = Counter()
         self.next_advertisement = 0.0
         self.advertisements = 0

@@ -24,6 +24,7 @@ from ganeti_vif.kernel.netlink.link_events import Links
 from ganeti_vif.responder.answer import answer
 from ganeti_vif.responder.packet import Malformed
 from ganeti_vif.responder.server.advertising import Advertisements
+from ganeti_vif.responder.server.claims import PAUSE, Claims
 from ganeti_vif.responder.server.complaints import Complaints
 from ganeti_vif.responder.server.guests import Guest, Guests
 from ganeti_vif.system import log, systemd
@@ -69,6 +70,8 @@ class Serving:
         self._order = itertools.count()
         self._past: Counter[str] = Counter()
         self._complaints = Complaints()
+        self._claims = Claims()
+        self._claims_wait = False
         self._began = self._look_again = time.monotonic()
         self._complain_at: float | None = None
         self._watchdog = (systemd.watchdog_seconds() or 2 * AGAIN) / 2
@@ -91,6 +94,7 @@ class Serving:
             for descriptor, _ in events:
                 if guest := self._by_descriptor.get(descriptor):
                     self._hear(guest, now)
+            self._claims_wait = not self._claims.tell()
             self._resume(now)
             self._advertisements.send(now)
             self._look(now)
@@ -100,6 +104,7 @@ class Serving:
         systemd.notify("STOPPING=1")
         self._guests.end_all(farewell=farewell)
         self._askers.close()
+        self._claims.close()
         self._watch.close()
         log.say("responder: stopped")
 
@@ -107,6 +112,7 @@ class Serving:
         due = [alive, self._look_again, self._advertisements.due, self._askers.due]
         due += [self._paused[0][0]] if self._paused else []
         due += [self._complain_at] if self._complain_at else []
+        due += [time.monotonic() + PAUSE] if self._claims_wait else []
         return max(0.0, min(due) - time.monotonic())
 
     def _take_in(self, orders: Orders) -> bool:
@@ -197,6 +203,7 @@ class Serving:
                 heapq.heappush(self._paused, (now + guest.bucket.wait(now), next(self._order), guest))
                 return
             try:
+                self._claims.hear(guest, frame, now)
                 heard, said, out = answer(frame, guest.service)
             except Malformed:
                 tally["malformed"] += 1

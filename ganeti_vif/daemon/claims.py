@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Claims of this node's guests: who asks for an address, whether somebody has it, and when it is free again.
+
+A guest tells of an address by neighbour discovery. nic/claim.py says whether it may have such an address. If no NIC of
+this node has it, the neighbours are asked. If none answers for TENTATIVE seconds, the NIC is attached anew, with the
+address: so its filter, its route and its neighbour proxy follow by the engine, and its record keeps the claim. A guest
+waits for a second before it uses an address (RFC 4862, 5.4; RetransTimer in RFC 4861, 10).
+
+All that is in memory here may be lost: guests that use an address tell of it again.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
+
+from ganeti_vif.config.model import CLAIMS, LinkLocal
+from ganeti_vif.daemon.lives import Lives
+from ganeti_vif.daemon.tasks import AgeClaims, SettleClaim, Task
+from ganeti_vif.daemon.timers import Timers
+from ganeti_vif.engine.failure import Failure
+from ganeti_vif.kernel import capture, packets
+from ganeti_vif.kernel.capture import Capture
+from ganeti_vif.lifecycle.attach import attach
+from ganeti_vif.lifecycle.context import link_local_of
+from ganeti_vif.lifecycle.recorded import recorded, recorded_nics
+from ganeti_vif.nic.announcement import (
+    NEIGHBOUR_ADVERTISEMENT,
+    discovered,
+    neighbour_advertisement,
+    neighbour_solicitation,
+)
+from ganeti_vif.nic.claim import Claimed, has, owner, prefix_of, refusal, without
+from ganeti_vif.nic.identity import has_tap, is_same
+from ganeti_vif.nic.nic import Mode, Nic
+from ganeti_vif.nic.record import is_pending
+from ganeti_vif.system import log, records
+from ganeti_vif.system.claim_socket import ClaimSocket
+from ganeti_vif.system.node import Node
+
+TENTATIVE = 0.5
+"""Seconds in which somebody else may say that it has the address (RFC 6620, 3.2.3: TENT_LT)."""
+AGE = 300.0
+"""Seconds after which a guest is asked whether it still uses an address (RFC 6620, 3.2.3: DEFAULT_LT)."""
+STRIKES = 3
+"""How many times it is asked in vain. A guest that is paused for longer claims the address again."""
+CROWDED = 2.0
+"""Seconds that a guest with all its claims has to say which of them it uses, when it claims one more."""
+MOST = 256
+"""Claims of the whole node that are looked into at one time."""
+
+
+@dataclass(slots=True)
+class _Question:
+    """Who else has ADDRESS? NIC claims it. ANSWERS captures what the neighbours say; None if there are none to ask."""
+
+    nic: Nic
+    address: IPv6Address
+    answers: Capture | None
+    mac: str = ""
+    taken: bool = False
+
+    def close(self) -> None:
+        if self.answers:
+            self.answers.close()
+
+
+class Claims:
+    """Decides about the claims that come in by SOCKET."""
+
+    def __init__(self, claim_socket: ClaimSocket, lives: Lives, node: Node, timers: Timers[Task]) -> None:
+        self._socket, self._lives, self._node, self._timers = claim_socket, lives, node, timers
+        self._questions: dict[tuple[str, IPv6Address], _Question] = {}
+        self._seen: dict[tuple[str, IPv6Address], float] = {}
+        self._strikes: dict[tuple[str, IPv6Address], int] = {}
+        self._crowded: dict[str, tuple[float, IPv6Address]] = {}
+        self.refused: dict[str, str] = {}
+        """The last refusal of each tap."""
+        timers.at(time.monotonic() + AGE, AgeClaims())
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What to poll for reading."""
+        captures = [question.answers for question in self._questions.values()]
+        return [self._socket.fileno(), *(one.fileno() for one in captures if one)]
+
+    def hear(self) -> None:
+        """Take in what came meanwhile: claims, and the answers of neighbours."""
+        for claimed in self._socket.read():
+            self._claimed(claimed)
+        for question in self._questions.values():
+            self._listen(question)
+
+    def settle(self, tap: str, address: IPv6Address) -> None:
+        """The neighbours had their time: the NIC of TAP gets ADDRESS, or not. Raises Held."""
+        question = self._questions.get((tap, address))
+        if question is None:
+            return
+        self._listen(question)
+        if question.taken:
+            self._refuse(question.nic, address, "another machine has it")
+        else:
+            self._change(question.nic, f"its guest chose {address}", won=address)
+        question.close()
+        del self._questions[tap, address]
+
+    def age(self, tap: str = "") -> None:
+        """Ask the guests whether they still use what they claimed, and take back what they do not use. Only the guest
+        of TAP if it is given: it wants one address more than it may have. Raises Held."""
+        if tap:
+            self._make_room(tap)
+            return
+        self._timers.at(time.monotonic() + AGE, AgeClaims())
+        nics = recorded_nics()
+        for nic in nics:
+            if not nic.claims or nic.standby:
+                continue
+            lost = [one for one in nic.claims if self._is_over(nic, one) or owner(one, nic, nics)]
+            if lost:
+                self._take_back(nic, lost)
+            self._ask_guest(nic)
+        known = {(nic.tap, one) for nic in nics for one in nic.claims}
+        self._seen = {key: when for key, when in self._seen.items() if key in known}
+        self._strikes = {key: count for key, count in self._strikes.items() if key in known}
+        self.refused = {tap: why for tap, why in self.refused.items() if records.exists(tap)}
+
+    # Claims
+
+    def _claimed(self, claimed: Claimed) -> None:
+        nic = self._nic_of(claimed)
+        if nic is None or prefix_of(nic) is None:
+            return
+        address, key = claimed.address, (nic.tap, claimed.address)
+        if has(nic, address):
+            self._seen[key] = time.monotonic()
+            self._strikes.pop(key, None)
+            return
+        any_link_local = link_local_of(nic, self._lives.config) is LinkLocal.ANY or nic.grants.any_link_local
+        if key in self._questions or (address.is_link_local and any_link_local):
+            return
+        public = self._lives.config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
+        gateways = [one for one in (public.gateways if public else ()) if isinstance(one, IPv6Address)]
+        if why := refusal(nic, address, gateways):
+            self._refuse(nic, address, why)
+        elif other := owner(address, nic, recorded_nics()):
+            self._refuse(nic, address, f"{other.whom} has it")
+        elif len(nic.claims) + self._asked_for(nic) >= self._most(nic):
+            self._crowd(nic, address)
+        elif len(self._questions) < MOST:
+            self._ask_neighbours(nic, address)
+
+    def _nic_of(self, claimed: Claimed) -> Nic | None:
+        """The NIC whose guest sent the claim, if the guest is here."""
+        try:
+            tap = socket.if_indextoname(claimed.index)
+            record = records.read_record(tap)
+            nic = recorded(tap) if record and not is_pending(record) else None
+        except (OSError, Failure):  # the tap is gone; or a survey reports the record
+            return None
+        here = nic is not None and (nic.index, nic.mac) == (claimed.index, claimed.mac) and not nic.standby
+        return nic if here else None
+
+    def _asked_for(self, nic: Nic) -> int:
+        return sum(tap == nic.tap for tap, _ in self._questions)
+
+    def _most(self, nic: Nic) -> int:
+        config = self._lives.config
+        of_link = config.public_link(nic.link) if nic.mode is Mode.ROUTED else config.private_network(nic.link)
+        return of_link.claims if of_link else CLAIMS
+
+    def _refuse(self, nic: Nic, address: IPv6Address, why: str) -> None:
+        """Say it once: a guest can ask as often as it likes."""
+        said = f"{nic.whom}: its guest may not have {address}: {why}"
+        if self.refused.get(nic.tap) != said:
+            log.say(said, log.Level.WARNING if nic.tap not in self.refused else log.Level.DEBUG)
+        self.refused[nic.tap] = said
+
+    # Neighbours
+
+    def _ask_neighbours(self, nic: Nic, address: IPv6Address) -> None:
+        """Those on the uplink, or on the bridge."""
+        question = _Question(nic, address, None)
+        device = self._segment(nic)
+        if device and not (address.is_link_local and nic.mode is Mode.ROUTED):
+            self._node.forget()
+            link = self._node.link(device)
+            if link is None or not link.mac:
+                return
+            try:
+                question.answers, question.mac = Capture(device, program=capture.about(address)), link.mac
+                packets.send(device, [neighbour_solicitation(address, link.mac)])
+            except Failure as failure:
+                question.close()
+                self._refuse(nic, address, failure.what)
+                return
+        self._questions[nic.tap, address] = question
+        self._timers.at(time.monotonic() + (TENTATIVE if question.answers else 0.0), SettleClaim(nic.tap, address))
+
+    def _segment(self, nic: Nic) -> str | None:
+        if nic.mode is Mode.BRIDGED:
+            return nic.link
+        public = self._lives.config.public_link(nic.link)
+        return public.uplink if public else None
+
+    def _listen(self, question: _Question) -> None:
+        """Somebody has the address; or somebody else asks for it at this moment, and hears that he comes too late."""
+        for frame in question.answers.frames() if question.answers else ():
+            found = discovered(frame)
+            if found is None or frame[6:12].hex(":") == question.nic.mac:
+                continue
+            if found[0] == NEIGHBOUR_ADVERTISEMENT:
+                question.taken = True
+            elif question.answers:
+                mac = question.nic.mac if question.nic.mode is Mode.BRIDGED else question.mac
+                hardware = bytes.fromhex(mac.replace(":", ""))
+                self._send(question.answers.device, neighbour_advertisement(question.address, hardware))
+
+    def _send(self, device: str, frame: bytes) -> None:
+        try:
+            packets.send(device, [frame])
+        except Failure as failure:
+            log.say(failure.what, log.Level.DEBUG)
+
+    # Age
+
+    def _is_over(self, nic: Nic, address: IPv6Address) -> bool:
+        key = nic.tap, address
+        if time.monotonic() - self._seen.setdefault(key, time.monotonic()) < AGE:
+            return False
+        self._strikes[key] = self._strikes.get(key, 0) + 1
+        return self._strikes[key] > STRIKES
+
+    def _ask_guest(self, nic: Nic) -> None:
+        link = self._node.link(nic.tap)
+        if has_tap(nic, link) and link and link.mac:
+            for address in nic.claims:
+                self._send(nic.tap, neighbour_solicitation(address, link.mac, nic.mac))
+
+    def _crowd(self, nic: Nic, address: IPv6Address) -> None:
+        """It has all its claims. Perhaps it does not use some of them any more."""
+        self._refuse(nic, address, f"it has {self._most(nic)} already")
+        if nic.tap not in self._crowded and nic.claims:
+            self._crowded[nic.tap] = time.monotonic(), address
+            self._node.forget()
+            self._ask_guest(nic)
+            self._timers.at(time.monotonic() + CROWDED, AgeClaims(nic.tap))
+
+    def _make_room(self, tap: str) -> None:
+        since, address = self._crowded[tap]
+        nic = recorded(tap) if records.exists(tap) else None
+        if nic and not nic.standby:
+            silent = [one for one in nic.claims if self._seen.get((tap, one), 0.0) < since]
+            if silent:
+                self._take_back(nic, silent)
+                self._claimed(Claimed(nic.index, nic.mac, address))
+        del self._crowded[tap]
+
+    # Changes
+
+    def _take_back(self, nic: Nic, addresses: list[IPv6Address]) -> None:
+        self._change(nic, f"its guest does not use {', '.join(map(str, addresses))} any more", lost=addresses)
+
+    def _change(self, nic: Nic, why: str, *, won: IPv6Address | None = None, lost: Iterable[IPv6Address] = ()) -> None:
+        """Attach NIC with WON, and without what it LOST. Raises Held. What else cannot be done is logged."""
+        with self._lives.locked() as node:
+            now = recorded(nic.tap) if records.exists(nic.tap) else None
+            if now is None or not is_same(nic, now) or now.standby or now.mac != nic.mac:
+                return
+            wanted = without(now, lost)
+            if won and not has(wanted, won):
+                wanted = replace(wanted, claims=(*wanted.claims, won))
+            try:
+                attach(wanted, self._lives.config, node, claims=True)
+            except Failure as failure:
+                log.say(failure.what, log.Level.ERROR)
+                self.refused[nic.tap] = failure.what
+                return
+        log.say(f"{nic.whom}: {why}")
+        self.refused.pop(nic.tap, None)
+        if won and not won.is_link_local:
+            self._lives.announce(wanted)
+
+    def close(self) -> None:
+        for question in self._questions.values():
+            question.close()
