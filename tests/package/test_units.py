@@ -85,6 +85,9 @@ def test_the_daemon_does_all_its_work_in_its_cell(node: Machine, stack: ExitStac
     # the responder, in its own: an address by DHCP, and an IPv6 one by its advertisement
     assert udhcpc(one_routed)["ip"] == "192.0.2.5"
     until(lambda: routed_over_ipv6(one_routed), "an IPv6 address by the responder's word")
+    # the responder tells the daemon of an address that the guest chose
+    one_routed.run(["ip", "addr", "add", "2001:db8::77:5/64", "dev", "eth0"])
+    until(lambda: "claims      2001:db8::77:5" in sh(node, "ganeti-vif explain tap0"), "the claim")
     assert sh(node, "ls /var/lib/nfdhcpd").split() == ["tap0", "tap1", "tap2"]
     said = journal(node)
     assert len(re.findall(r"\(tap[012]\): attached", said)) == 3
