@@ -3,7 +3,7 @@
 
 It does what the kernel does as far as a NIC's life can notice it. Nothing is made twice, and what is not there is Gone.
 A device that goes takes its addresses' routes, its port and its filter along, and leaves policy rules and map elements.
-A device that is down has no routes. A name that is free is given to the next tap, with a new ifindex.
+A device that is down has no routes and no neighbours. A name that is free is given to the next tap, with a new ifindex.
 
 The nth change can be made to fail. EXPOSED collects the taps that were up and connected without a closed filter.
 """
@@ -31,6 +31,7 @@ from ganeti_vif.engine.objects import (
     Key,
     Link,
     Module,
+    Neighbours,
     OffloadCheck,
     Origin,
     OvsPort,
@@ -54,7 +55,7 @@ from nfdhcpd_bridge.binding import is_ours
 
 STANDBY = "standby"
 """The field of a Nic that says that its guest runs on another node."""
-HANG_ON_A_DEVICE = (OffloadCheck, BridgePort, BridgeVlan, TrunkVlan, Up, Route, ProxyNeighbour, Chain)
+HANG_ON_A_DEVICE = (OffloadCheck, BridgePort, BridgeVlan, TrunkVlan, Up, Neighbours, Route, ProxyNeighbour, Chain)
 """What the kernel takes away with its device."""
 
 
@@ -255,8 +256,9 @@ class MemoryNode(Node):
                 raise Gone(f"no {thing.key}", "nothing")
             del self.things[thing.key]
             if isinstance(thing, Up):
-                for key in [k for k, r in self.things.items() if isinstance(r, Route) and r.device == thing.device]:
-                    del self.things[key]
+                for key, other in [*self.things.items()]:
+                    if isinstance(other, Route | Neighbours) and other.device == thing.device:
+                        del self.things[key]
             return
         if isinstance(thing, HANG_ON_A_DEVICE) and thing.device and thing.device not in self._links:
             raise Gone(f"no device {thing.device}", "nothing")

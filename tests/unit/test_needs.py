@@ -88,6 +88,7 @@ def test_what_a_routed_nic_needs_is_its_own_and_its_link_is_shared() -> None:
         "Binding",
         "Chain",
         "Link",
+        "Neighbours",
         "OffloadCheck",
         "ProxyNeighbour",
         "Record",
