@@ -98,6 +98,7 @@ def _sysctls(config: Config, nics: Iterable[Nic]) -> dict[str, str]:
     scopes = ["all", *(public.uplink for public in config.public), *(nic.tap for nic in nics)]
     paths = [f"net/ipv4/conf/{scope}/{name}" for scope in scopes for name in ("rp_filter", "src_valid_mark")]
     paths += [f"net/bridge/bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables")]
+    paths += [f"net/ipv{version}/neigh/default/gc_thresh{number}" for version in (4, 6) for number in (2, 3)]
     return {path: value for path in paths if (value := sysctl.value(path)) is not None}
 
 

@@ -23,7 +23,8 @@ from ganeti_vif.engine.state import Object, State, state
 from ganeti_vif.guard.profile import subchain
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Devices
-from ganeti_vif.system.node import Node, identity
+from ganeti_vif.system.node import Node, identity, memory
+from host_setup import neighbour_table
 from host_setup import private as private_networks
 from host_setup import public as public_links
 from host_setup.nfdhcpd import module, queues
@@ -74,7 +75,7 @@ class Layout:
 
 def layout(
     private: Iterable[Private],
-    public: Iterable[Public],
+    public: Collection[Public],
     devices: Devices,
     node: str,
     advertised: Collection[str] = (),
@@ -116,6 +117,8 @@ def layout(
             result.refused.append(failure)
         else:
             result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
+    if limits := neighbour_table.raised(public, sysctl.value, memory()):
+        result.units.append(Unit("the table of neighbours", state(limits)))
     if queued:
         result.units.append(Unit("NFDHCPD", state(queues())))
         if bridged:

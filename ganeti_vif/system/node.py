@@ -282,6 +282,11 @@ class Node:
                 assert_never(thing)
 
 
+def memory() -> int:
+    """The memory of this node in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def identity() -> str:
     """The identity of this node: its machine ID (machine-id(5)), or its host name if it has no machine ID.
 

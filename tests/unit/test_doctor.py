@@ -102,6 +102,11 @@ TAPS = {"nics": (nic("tap0"),)}
         ),
         ({"calls": Calls(hooks={"watcher": "/bin/true"})}, "another program", "ln -sfn"),
         ({"daemons": (replace(VIFD, runs=False),)}, "ganeti-vifd does not run", "restart"),
+        (
+            {"sysctls": {"net/ipv4/neigh/default/gc_thresh3": "1024"}},
+            "net.ipv4.neigh.default.gc_thresh3 is 1024",
+            "sysctl -w net.ipv4.neigh.default.gc_thresh3=1280",
+        ),
         ({"modules": {"bridge": False}}, "no module bridge", "linux-image"),
         (
             {"config": VLANS, "networkd": None, "unmanaged": None},
