@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from ganeti_vif.config.model import Consumer, VlanUplink, VxlanUplink
-from ganeti_vif.doctor import leftovers, services
+from ganeti_vif.doctor import leftovers, services, shared_tables
 from ganeti_vif.doctor.facts import Facts, Finding
 from ganeti_vif.doctor.network_programs import (
     ifupdown2_ports,
@@ -18,7 +18,6 @@ from ganeti_vif.doctor.network_programs import (
 )
 from ganeti_vif.engine.naming import dotted
 from ganeti_vif.nic.nic import Mode
-from host_setup import neighbour_table
 
 STRICT, LOOSE = "1", "2"
 
@@ -63,19 +62,6 @@ def strict_reverse_path(facts: Facts) -> Iterator[Finding]:
 
 def _either(facts: Facts, name: str, device: str) -> str:
     return max(facts.sysctls.get(f"net/ipv4/conf/{scope}/{name}", "0") for scope in ("all", device))
-
-
-def neighbour_tables(facts: Facts) -> Iterator[Finding]:
-    """The kernel's limits for neighbours. Setup raises them unless that takes too much memory."""
-    for limit in neighbour_table.too_small(facts.config.public, facts.sysctls.get):
-        name = dotted(limit.path)
-        setting = f"{name} = {limit.value}"
-        yield Finding(
-            what=f"{name} is {facts.sysctls[limit.path]}: a guest that scans its subnet fills the table of neighbours, "
-            "and the node and its guests find no new neighbour",
-            do=f"sysctl -w {name}={limit.value} && echo '{setting}' > /etc/sysctl.d/ganeti-vif-{name}.conf",
-            note=f"a full table takes {int(limit.value) * neighbour_table.ENTRY // 1_000_000} MB",
-        )
 
 
 def bridge_netfilter(facts: Facts) -> Iterator[Finding]:
@@ -158,7 +144,9 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     daemons,
     kernel_modules,
     strict_reverse_path,
-    neighbour_tables,
+    shared_tables.neighbours,
+    shared_tables.connection_limit,
+    shared_tables.followers,
     bridge_netfilter,
     networkd_foreign_routes,
     networkd_devices,

@@ -77,9 +77,9 @@ def _make(wanted: Object) -> Iterator[str]:
                 yield f"ip link set {wanted.name} mtu {wanted.mtu}"
         case Chain():
             yield from _chain(wanted)
-        case VerdictMap(family=family, name=map_name):
+        case VerdictMap(family=family, name=map_name, of=of):
             yield f"nft add table {family} {TABLE}"
-            yield f"nft add map {family} {TABLE} {map_name} '{{ type ifname : verdict; }}'"
+            yield f"nft add map {family} {TABLE} {map_name} '{{ {of} : verdict; }}'"
         case MapElement():
             yield f"nft add element {_element(wanted)}"
         case Module(name=name):

@@ -38,10 +38,11 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import Object, State
+from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink import classifiers, links, neighbours, routing
 from ganeti_vif.kernel.netlink.query import Query
-from ganeti_vif.kernel.nftables import filters, verdict_maps
+from ganeti_vif.kernel.nftables import filters, others, verdict_maps
 from ganeti_vif.system import records
 from nfdhcpd_bridge import files
 
@@ -237,6 +238,10 @@ class Node:
             *records.stray_origins(),
         ]
         return {thing.key: thing for thing in found}
+
+    def following(self) -> Following:
+        """What makes the kernel follow connections (conntrack)."""
+        return others.following(self._netfilter)
 
     def verify(self, chain: Chain) -> None:
         """Try CHAIN without a change. Raises Failure if nftables would refuse it."""

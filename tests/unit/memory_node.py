@@ -45,6 +45,7 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import Object, State
+from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Device, Devices
 from ganeti_vif.nic.nic import Nic
@@ -77,6 +78,7 @@ class MemoryNode(Node):
         self.done: list[Change] = []
         self.exposed: set[str] = set()
         self.advertised: frozenset[str] = frozenset()
+        self.followed = Following()
         self._links: dict[str, Link] = {}
         self._next = 2
         self._fails: dict[int, Failure] = {}
@@ -199,6 +201,9 @@ class MemoryNode(Node):
 
     def advertised_to(self) -> frozenset[str]:
         return self.advertised
+
+    def following(self) -> Following:
+        return self.followed
 
     def ours(self, wanted: State, directory: str) -> dict[Key, Object]:
         found: list[Object] = [*records.read_all(), *records.stray_origins()]

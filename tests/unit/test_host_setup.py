@@ -14,13 +14,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import PUBLIC, assert_golden, proper, words
 
-from ganeti_vif.config.model import Consumer, Private, Uplink, VlanUplink, VxlanUplink
+from ganeti_vif.config.model import Conntrack, Consumer, Private, Uplink, VlanUplink, VxlanUplink
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.difference import difference
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
 from ganeti_vif.engine.objects import BridgeNetfilter, BridgePort, Link, Route, Rule, Sysctl, Up
 from ganeti_vif.engine.state import Object, state
+from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Device, Devices
 from ganeti_vif.reconcile import setup
@@ -340,6 +341,25 @@ def test_the_kernel_gets_room_for_the_neighbours_of_the_subnets_and_none_is_take
 def test_a_small_node_does_not_give_its_memory_to_neighbours(sysctls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits(sysctls, gc_thresh2=512, gc_thresh3=1024)
     assert raised(1 << 30, monkeypatch) == set()
+
+
+@pytest.mark.parametrize(
+    ("setting", "following", "wanted"),
+    [
+        (Conntrack.AUTO, Following(used=True), True),
+        (Conntrack.AUTO, Following(("ip nat POSTROUTING",), used=True), False),
+        (Conntrack.PROFILES, Following(("ip nat POSTROUTING",), used=True), True),
+        (Conntrack.PROFILES, Following(), False),
+        (Conntrack.ALL, Following(used=True), False),
+    ],
+)
+def test_guests_without_a_profile_are_followed_only_where_somebody_needs_it(
+    setting: Conntrack, following: Following, wanted: bool
+) -> None:
+    link = replace(PUBLIC, conntrack=setting)
+    plan = layout([], [link], devices((ETH1, None)), "node1", following=following)
+    key = ("chain", "inet", "eth1-unfollowed")
+    assert (key in plan.wanted, key in plan.idle) == (wanted, not wanted)
 
 
 def test_a_whole_layout_contradicts_itself_nowhere() -> None:

@@ -90,7 +90,7 @@ def _send(
     requests: Requests, kind: int, flags: int, addresses: Collection[Address], index: int, more: bytes = b""
 ) -> None:
     """One request for all ADDRESSES, because a VM waits for it. After one that it refuses, the kernel does the next."""
-    messages = []
+    messages: list[bytes] = []
     first = last = requests.number()
     for address in addresses:
         last = last if not messages else requests.number()
