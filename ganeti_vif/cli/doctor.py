@@ -65,6 +65,7 @@ def facts(config: Config) -> Facts:
     with Node() as node:
         devices = {name: device.index for name, device in node.devices().by_name.items()}
         routes = [route for public in config.public for route in node.routes_on_link(public.uplink)]
+        following = node.following()
         rules = [PolicyRule(version=v, device=d, priority=p) for v, d, p in node.incoming_rules()]
     return Facts(
         config=config,
@@ -79,6 +80,7 @@ def facts(config: Config) -> Facts:
         xtables=tuple(XtablesRule(program=p, table=t, rule=r) for p, t, r in xtables.rules()),
         rules=tuple(rules),
         routes=tuple(routes),
+        followers=following.others,
         dhcp=_named(processes.listeners(DHCP_SERVER_PORT)),
         nfdhcpd=_named(processes.named(["nfdhcpd"])),
         tables=tables.names(),
@@ -97,7 +99,9 @@ def _named(found: Iterable[tuple[int, str]]) -> tuple[Process, ...]:
 def _sysctls(config: Config, nics: Iterable[Nic]) -> dict[str, str]:
     scopes = ["all", *(public.uplink for public in config.public), *(nic.tap for nic in nics)]
     paths = [f"net/ipv4/conf/{scope}/{name}" for scope in scopes for name in ("rp_filter", "src_valid_mark")]
+    paths += ["net/netfilter/nf_conntrack_max"]
     paths += [f"net/bridge/bridge-nf-call-{name}" for name in ("iptables", "ip6tables", "arptables")]
+    paths += [f"net/ipv{version}/neigh/default/gc_thresh{number}" for version in (4, 6) for number in (2, 3)]
     return {path: value for path in paths if (value := sysctl.value(path)) is not None}
 
 

@@ -117,9 +117,25 @@ class Private:
             yield from (self.uplink.port(number) for number in self.numbers)
 
 
+MOST_CONNECTIONS = 4096
+"""How many connections of one NIC the kernel follows, if nothing else is configured."""
+
+
+class Conntrack(Enum):
+    """Whose connections the kernel follows (conntrack): those of NICs whose profile needs it, or of all guests. AUTO:
+    of all guests if rules of other programs need it."""
+
+    AUTO = "auto"
+    PROFILES = "profiles"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Public:
-    """A public link: a routing table and the uplink that leads to its gateways. NICs name it as their LINK."""
+    """A public link: a routing table and the uplink that leads to its gateways. NICs name it as their LINK.
+
+    CONNECTIONS: how many connections of one NIC the kernel follows at once; 0 for no limit.
+    """
 
     name: str
     table: int
@@ -131,6 +147,8 @@ class Public:
     link_local: LinkLocal = LinkLocal.ANY
     claims: int = CLAIMS
     node_access: bool = False
+    conntrack: Conntrack = Conntrack.AUTO
+    connections: int = MOST_CONNECTIONS
 
     @property
     def mark(self) -> int:

@@ -11,8 +11,10 @@ from ganeti_vif.config import profiles, values
 from ganeti_vif.config.clashes import clashes
 from ganeti_vif.config.model import (
     CLAIMS,
+    MOST_CONNECTIONS,
     Bindings,
     Config,
+    Conntrack,
     Consumer,
     Dhcpv6,
     For,
@@ -56,6 +58,8 @@ _PUBLIC: Mapping[str, Parser] = {
     "link-local": values.one_of(LinkLocal),
     "claims": values.integer(0, 64),
     "node-access": values.truth,
+    "conntrack": values.one_of(Conntrack),
+    "connections": values.integer(0, 1000000),
 }
 _BINDINGS: Mapping[str, Parser] = {
     "directory": values.directory,
@@ -74,6 +78,7 @@ EXAMPLES: Mapping[str, str] = {
     "arp-source": "192.0.2.254",
     "directory": "/var/lib/nfdhcpd",
     "rate": "50",
+    "connections": "4096",
     "lease-time": "604800",
     "renewal-time": "3600",
     "rebinding-time": "529200",
@@ -178,6 +183,8 @@ def _public(section: Section, told: Told) -> Public:
         link_local=given.get("link-local", LinkLocal.ANY),
         claims=given.get("claims", CLAIMS),
         node_access=given.get("node-access", False),
+        conntrack=given.get("conntrack", Conntrack.AUTO),
+        connections=given.get("connections", MOST_CONNECTIONS),
     )
     if public.table in RESERVED_TABLES:
         what = f"table {public.table} is the kernel's own ({RESERVED_TABLES[public.table]})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ganeti_vif.config.model import Private, Profile, Public
 from ganeti_vif.engine.objects import Link, Route
+from ganeti_vif.guard.connections import Following
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,5 +28,6 @@ class Context:
     any_link_local: bool = False
     overlapping: tuple[Route, ...] = ()
     profile: Profile | None = None
+    following: Following = Following()
     force_forwarding: bool = False
     advertised: frozenset[str] = frozenset()

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ganeti_vif.config.model import Config, Consumer, For
+from ganeti_vif.config.model import MOST_CONNECTIONS, Config, Consumer, For
 from ganeti_vif.desired import bridged, openvswitch, routed
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.objects import ETHERNET_MTU, Binding, Key, Link, ProxyNeighbour, Route, Rule, Sysctl, TrunkVlan
 from ganeti_vif.engine.state import Object, state
-from ganeti_vif.guard import profile
+from ganeti_vif.guard import connections, profile
 from ganeti_vif.nic.nic import Mode, Nic, eui64
 from ganeti_vif.nic.record import record_of
 from host_setup import public
@@ -39,7 +39,9 @@ def needs(nic: Nic, config: Config, context: Context) -> Needs:
     """What NIC needs, by CONFIG and by CONTEXT."""
     own: list[Object] = [record_of(nic)]
     shared: list[Object] = list(profile.shared(nic, context.profile))
+    shared += connections.shared(nic, context.profile, context.public, context.following)
     own += profile.own(nic, context.profile)
+    own += connections.own(nic, context.profile, context.public.connections if context.public else MOST_CONNECTIONS)
     match nic.mode:
         case Mode.BRIDGED:
             for thing in bridged.needs(nic, context):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a routed NIC needs: host routes to its tap, and neighbour proxies on the uplink."""
+"""What a routed NIC needs: host routes to its tap, permanent neighbours there, and neighbour proxies on the uplink."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ganeti_vif.config.model import Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.desired.obstacle import MAIN
 from ganeti_vif.engine.marks import ROUTED_GROUP
-from ganeti_vif.engine.objects import Address, Link, ProxyNeighbour, Route, Rule, Sysctl, Up
+from ganeti_vif.engine.objects import Address, Link, Neighbours, ProxyNeighbour, Route, Rule, Sysctl, Up
 from ganeti_vif.engine.state import Object
 from ganeti_vif.guard import tap_filter
 from ganeti_vif.nic.nic import Nic
@@ -37,6 +37,8 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
         yield tap_filter.requests_from(nic, gateway)
     yield from _switches(nic, context)
     yield Up(device=nic.tap)
+    if found := answered(nic):
+        yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset(found))
     for version in (4, 6):
         networks = nic.networks(version)
         if context.table is not None:
@@ -55,6 +57,15 @@ def addresses(nic: Nic) -> tuple[Address, ...]:
     """The single addresses that lead to NIC's tap. Prefixes from its tags are left out: nobody announces those."""
     networks = (*nic.networks(4), *nic.networks(6))
     return tuple(network.network_address for network in networks if network.num_addresses == 1)
+
+
+def answered(nic: Nic) -> tuple[Address, ...]:
+    """The addresses of NIC that its guest can only have at NIC's own MAC, because its filter drops every other one.
+
+    The node need not ask for them, so it reaches this guest even if another guest fills the kernel's neighbour table. A
+    standby NIC has them too: no route leads to its tap, and the hand-over has one thing less to do.
+    """
+    return () if nic.grants.unguarded or len(nic.macs) > 1 else addresses(nic)
 
 
 def gateway_of(nic: Nic, public: Public | None, version: int) -> Address | None:

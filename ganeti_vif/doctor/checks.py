@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from ganeti_vif.config.model import Consumer, VlanUplink, VxlanUplink
-from ganeti_vif.doctor import leftovers, services
+from ganeti_vif.doctor import leftovers, services, shared_tables
 from ganeti_vif.doctor.facts import Facts, Finding
 from ganeti_vif.doctor.network_programs import (
     ifupdown2_ports,
@@ -144,6 +144,9 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     daemons,
     kernel_modules,
     strict_reverse_path,
+    shared_tables.neighbours,
+    shared_tables.connection_limit,
+    shared_tables.followers,
     bridge_netfilter,
     networkd_foreign_routes,
     networkd_devices,

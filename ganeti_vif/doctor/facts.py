@@ -147,6 +147,8 @@ class Facts:
     rules: tuple[PolicyRule, ...] = ()
     routes: tuple[Route, ...] = ()
     """Routes in the main table, made by other programs, to destinations on the link of a [public] uplink."""
+    followers: tuple[str, ...] = ()
+    """Chains of other programs that need the connections of forwarded packets (conntrack)."""
     dhcp: tuple[Process, ...] = ()
     """Processes that listen on the port of DHCP servers."""
     nfdhcpd: tuple[Process, ...] = ()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from zlib import crc32
 
@@ -86,10 +86,14 @@ class Subchain(Chain):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictMap:
-    """A map from names of devices to verdicts. With it one rule serves any number of devices."""
+    """A map from names of devices to verdicts. With it one rule serves any number of devices.
+
+    OF is the type of the key in nft's words. The kernel does not keep them.
+    """
 
     family: str
     name: str
+    of: str = field(default="type ifname", compare=False)
 
     @property
     def key(self) -> Key:

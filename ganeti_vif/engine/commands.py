@@ -10,16 +10,18 @@ from typing import assert_never
 from ganeti_vif.engine.chains import Chain, MapElement, VerdictMap
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove
 from ganeti_vif.engine.marks import PROTOCOL, TABLE
-from ganeti_vif.engine.naming import dotted, ip, place, route_words, rule_words
+from ganeti_vif.engine.naming import dotted, in_order, ip, place, route_words, rule_words
 from ganeti_vif.engine.objects import (
     ETHERNET_MTU,
     ZEROED,
+    Address,
     Binding,
     BridgeNetfilter,
     BridgePort,
     BridgeVlan,
     Link,
     Module,
+    Neighbours,
     OffloadCheck,
     Origin,
     OvsPort,
@@ -51,6 +53,10 @@ def commands(change: Change) -> Iterator[str]:
         case Alter(Chain(), Chain() as wanted):
             yield f"nft flush chain {wanted.family} {wanted.table} {wanted.name}"
             yield from _make(wanted)
+        case Alter(Neighbours() as actual, Neighbours() as wanted):
+            gone = in_order(actual.addresses - wanted.addresses)
+            yield from (_neighbour("del", actual, address) for address in gone)
+            yield from _make(wanted)
         case Alter(BridgeVlan() as actual, BridgeVlan() as wanted):
             yield from _bridge_vlan(actual, wanted)
         case Alter(MapElement() as actual, MapElement() as wanted):
@@ -71,9 +77,9 @@ def _make(wanted: Object) -> Iterator[str]:
                 yield f"ip link set {wanted.name} mtu {wanted.mtu}"
         case Chain():
             yield from _chain(wanted)
-        case VerdictMap(family=family, name=map_name):
+        case VerdictMap(family=family, name=map_name, of=of):
             yield f"nft add table {family} {TABLE}"
-            yield f"nft add map {family} {TABLE} {map_name} '{{ type ifname : verdict; }}'"
+            yield f"nft add map {family} {TABLE} {map_name} '{{ {of} : verdict; }}'"
         case MapElement():
             yield f"nft add element {_element(wanted)}"
         case Module(name=name):
@@ -106,6 +112,8 @@ def _make(wanted: Object) -> Iterator[str]:
             yield f"{ip(wanted)} rule add {rule_words(wanted)}"
         case Route():
             yield f"{ip(wanted)} route add {route_words(wanted)}"
+        case Neighbours():
+            yield from (_neighbour("replace", wanted, address) for address in in_order(wanted.addresses))
         case ProxyNeighbour(device=device, address=address):
             yield f"{ip(wanted)} neigh add proxy {address} dev {device} protocol {PROTOCOL}"
         case Record() | Origin():
@@ -137,6 +145,8 @@ def _remove(actual: Object) -> Iterator[str]:
             yield f"{ip(actual)} rule del {rule_words(actual)}"
         case Route():
             yield f"{ip(actual)} route del {route_words(actual)}"
+        case Neighbours():
+            yield from (_neighbour("del", actual, address) for address in in_order(actual.addresses))
         case ProxyNeighbour(device=device, address=address):
             yield f"{ip(actual)} neigh del proxy {address} dev {device}"
         case BridgeVlan(device=device):
@@ -155,6 +165,12 @@ def _remove(actual: Object) -> Iterator[str]:
             yield f"# {dotted(path)} stays as it is"
         case _:
             assert_never(actual)
+
+
+def _neighbour(verb: str, neighbours: Neighbours, address: Address) -> str:
+    command = "ip -6" if address.version == 6 else "ip"
+    state = f" lladdr {neighbours.mac} nud permanent protocol {PROTOCOL}" if verb == "replace" else ""
+    return f"{command} neigh {verb} {address}{state} dev {neighbours.device}"
 
 
 def _add_link(link: Link) -> str:

@@ -2,7 +2,9 @@
 """The marks of our objects on a node. Only an object that carries a mark is ever removed."""
 
 PROTOCOL = 156
-"""Marks our routes, rules and neighbour proxies (rtm_protocol, FRA_PROTOCOL, NDA_PROTOCOL). It is free in rt_protos."""
+"""Marks our routes, rules, permanent neighbours and neighbour proxies (rtm_protocol, FRA_PROTOCOL, NDA_PROTOCOL).
+
+It is free in rt_protos."""
 
 GROUP = 7686
 """Marks the network devices that we made (IFLA_GROUP, `ip link show group 7686`).

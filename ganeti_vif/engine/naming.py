@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import IPv6Address, IPv6Network
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from ganeti_vif.engine.chains import Chain, MapElement, VerdictMap
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove, subject
 from ganeti_vif.engine.marks import PROTOCOL
 from ganeti_vif.engine.objects import (
+    Address,
     Binding,
     BridgeNetfilter,
     BridgePort,
     BridgeVlan,
     Link,
     Module,
+    Neighbours,
     OffloadCheck,
     Origin,
     OvsPort,
@@ -73,6 +76,16 @@ def route_words(route: Route) -> str:
     return words + (f" metric {route.metric}" if route.metric else "")
 
 
+def addresses(neighbours: Neighbours) -> str:
+    """The addresses of NEIGHBOURS in one order, IPv4 first."""
+    return " ".join(map(str, in_order(neighbours.addresses)))
+
+
+def in_order(found: Iterable[Address]) -> list[Address]:
+    """FOUND by version and number."""
+    return sorted(found, key=lambda one: (one.version, int(one)))
+
+
 def finding(change: Change) -> str:
     """CHANGE as `check` prints it: an object is missing, different or left over."""
     thing = subject(change)
@@ -99,8 +112,12 @@ def _value(value: object) -> str:
         case bool():
             return "on" if value else "off"
         case frozenset():
-            return ",".join(map(str, sorted(value))) or "none"
+            return ",".join(map(str, in_order(value) if _are_addresses(value) else sorted(value))) or "none"
     return str(value)
+
+
+def _are_addresses(values: frozenset[object]) -> TypeGuard[frozenset[Address]]:
+    return all(isinstance(value, Address) for value in values)
 
 
 def name(thing: Object) -> str:
@@ -136,6 +153,8 @@ def name(thing: Object) -> str:
             return f"{ip(thing)} rule {rule_words(thing)}"
         case Route():
             return f"{ip(thing)} route {route_words(thing)}"
+        case Neighbours():
+            return f"permanent neighbours {addresses(thing)} lladdr {thing.mac} dev {thing.device}"
         case ProxyNeighbour():
             return f"neighbour proxy {thing.address} dev {thing.device}"
         case Binding() | Record() | Origin():

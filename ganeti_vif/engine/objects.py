@@ -270,6 +270,22 @@ class ProxyNeighbour:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """The permanent neighbours on DEVICE: the node sends packets for ADDRESSES to MAC, and asks nobody.
+
+    The kernel limits only the number of entries that it learned itself. So these never lack room.
+    """
+
+    device: str
+    mac: str
+    addresses: frozenset[Address]
+
+    @property
+    def key(self) -> Key:
+        return ("neighbours", self.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """The binding of one tap: a file in DIRECTORY."""
 

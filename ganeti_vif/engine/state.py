@@ -16,6 +16,7 @@ from ganeti_vif.engine.objects import (
     Key,
     Link,
     Module,
+    Neighbours,
     OffloadCheck,
     Origin,
     OvsPort,
@@ -45,6 +46,7 @@ Object = (
     | BridgeVlan
     | TrunkVlan
     | Up
+    | Neighbours
     | Rule
     | Route
     | ProxyNeighbour
@@ -53,7 +55,8 @@ Object = (
 """Every kind of object, in the order in which objects are made. docs/architecture.md says how to add one.
 
 The origin and the record come first, because a crash must leave them. The filter comes before the port, and the port
-before the device is up. The binding comes last, when its tap can carry the answer. Removal uses the reverse order.
+before the device is up. The neighbours come before the route that leads to them. The binding comes last, when its tap
+can carry the answer. Removal uses the reverse order.
 """
 
 ORDER: tuple[type, ...] = get_args(Object)

@@ -7,6 +7,7 @@ from ganeti_vif.config.model import Config, LinkLocal, Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.marks import PROTOCOL
 from ganeti_vif.engine.objects import Route
+from ganeti_vif.guard import connections
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink import links
 from ganeti_vif.nic.nic import Mode, Nic
@@ -20,6 +21,7 @@ def context_of(nic: Nic, config: Config, node: Node) -> Context:
     found = node.devices({nic.tap, nic.link, *([public.uplink] if public else [])}).by_name
     tap, bridge = found.get(nic.tap), found.get(nic.link)
     table = public.table if public else tables.table_number(nic.link) if nic.mode is Mode.ROUTED else None
+    profile = config.profile(nic.grants.profile)
     vlan_aware = bridge is not None and bool(bridge.link.vlan_filtering)
     return Context(
         tap=tap.link if tap else None,
@@ -34,7 +36,8 @@ def context_of(nic: Nic, config: Config, node: Node) -> Context:
         force_forwarding=sysctl.force_forwarding(),
         any_link_local=link_local_of(nic, config) is LinkLocal.ANY,
         overlapping=_overlapping(nic, public, node) if public else (),
-        profile=config.profile(nic.grants.profile),
+        profile=profile,
+        following=node.following() if connections.needed(nic, profile) else connections.Following(),
         advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
     )
 

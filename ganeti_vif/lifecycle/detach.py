@@ -17,6 +17,7 @@ from ganeti_vif.engine.objects import (
     BridgePort,
     BridgeVlan,
     Key,
+    Neighbours,
     OffloadCheck,
     Origin,
     OvsPort,
@@ -135,4 +136,4 @@ def _of_the_device(thing: Object, tap: str) -> bool:
     """Whether the kernel takes THING away with the tap. Found later, it belongs to the name's next owner."""
     if isinstance(thing, ProxyNeighbour):
         return thing.device == tap
-    return isinstance(thing, OffloadCheck | Up | BridgePort | BridgeVlan | Route)
+    return isinstance(thing, OffloadCheck | Up | BridgePort | BridgeVlan | Neighbours | Route)

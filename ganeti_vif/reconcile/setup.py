@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 
 from ganeti_vif.config.model import Consumer, Private, Profile, Public
 from ganeti_vif.engine.apply import apply, clear
-from ganeti_vif.engine.chains import Chain
+from ganeti_vif.engine.chains import Chain, VerdictMap
 from ganeti_vif.engine.difference import Change, Remove, difference, subject
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.interruption import RUN
 from ganeti_vif.engine.marks import ADOPTED_GROUP
 from ganeti_vif.engine.objects import Key, Link, Route, Rule
 from ganeti_vif.engine.state import Object, State, state
+from ganeti_vif.guard.connections import MAPS, Following, are_unfollowed, unfollowed, uses_maps
 from ganeti_vif.guard.profile import subchain
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Devices
-from ganeti_vif.system.node import Node, identity
+from ganeti_vif.system.node import Node, identity, memory
+from host_setup import neighbour_table
 from host_setup import private as private_networks
 from host_setup import public as public_links
 from host_setup.nfdhcpd import module, queues
@@ -31,6 +33,7 @@ from host_setup.private import MADE, OURS, networks, obstacle, seclusion, tunnel
 
 Progress = Callable[[int, int], None]
 
+NOTHING_FOLLOWED = Following()
 TOGETHER = 64
 """How many devices to remove at once: enough to be fast, few enough that others get the kernel's lock in between."""
 
@@ -74,18 +77,19 @@ class Layout:
 
 def layout(
     private: Iterable[Private],
-    public: Iterable[Public],
+    public: Collection[Public],
     devices: Devices,
     node: str,
     advertised: Collection[str] = (),
     consumer: Consumer = Consumer.RESPONDER,
     families: Iterable[Private] = (),
+    following: Following = NOTHING_FOLLOWED,
 ) -> Layout:
     """What these networks and links need on a node with these DEVICES. What cannot be set up is in REFUSED.
 
     NODE is this node's identity. ADVERTISED are the devices that would lose their router (public.obstacle()).
     CONSUMER reads the bindings: a real NFDHCPD needs more than the responder. FAMILIES are all
-    private networks of the node, if PRIVATE is a part of them.
+    private networks of the node, if PRIVATE is a part of them. FOLLOWING: what makes the kernel follow connections.
     """
     queued = consumer is Consumer.NFDHCPD
     links = {name: device.link for name, device in devices.by_name.items()}
@@ -116,6 +120,14 @@ def layout(
             result.refused.append(failure)
         else:
             result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
+            chain = unfollowed(link)
+            if following.used and are_unfollowed(link, following):
+                # A unit of its own: on a kernel without nft_fib, all connections are followed, and the link works.
+                result.units.append(Unit(f"connections on {link.name}", state([*MAPS, chain])))
+            else:
+                result.idle = {**result.idle, chain.key: chain}
+    if limits := neighbour_table.raised(public, sysctl.value, memory()):
+        result.units.append(Unit("the table of neighbours", state(limits)))
     if queued:
         result.units.append(Unit("NFDHCPD", state(queues())))
         if bridged:
@@ -146,7 +158,8 @@ def setup(
     `node`.
     """
     devices = node.devices()
-    plan = layout(private, public, devices, identity(), node.advertised_to(), consumer, families)
+    following = node.following() if public else NOTHING_FOLLOWED
+    plan = layout(private, public, devices, identity(), node.advertised_to(), consumer, families, following)
     actual = node.read([*plan.wanted.values(), *plan.leaving.values(), *plan.idle.values()], devices)
     exchanged = list(plan.exchanged(actual))
     plan.units = [unit for unit in plan.units if not any(unit is one for one, _ in exchanged)]
@@ -242,7 +255,8 @@ def teardown(
     ours = state(links[name] for name in names & links.keys() if links[name].group in MADE)
     for link in public:
         things = public_links.desired(link, False)
-        ours |= state(thing for thing in things if isinstance(thing, Rule | Route | Chain))
+        ours |= state(thing for thing in (*things, unfollowed(link)) if isinstance(thing, Rule | Route | Chain))
+    ours |= state(_unused_maps(public, node))
     released = [Link(name=name, group=0) for name in names & links.keys() if links[name].group == ADOPTED_GROUP]
     base = dict[Key, Object]()
     if not _in_our_care(links) - names:
@@ -258,6 +272,16 @@ def teardown(
         clear([c for c in rest if subject(c).key in last], node)  # last: no bridge exists without it
         node.forget_tables()
     return changes, []
+
+
+def _unused_maps(public: Collection[Public], node: Node) -> Iterator[VerdictMap]:
+    """The maps of connections, if no chain uses them that stays without PUBLIC."""
+    if not public:
+        return
+    going = {unfollowed(link).key for link in public}
+    chains = [thing for thing in node.ours({}, "").values() if isinstance(thing, Chain) and thing.key not in going]
+    if not any(uses_maps(chain) for chain in chains):
+        yield from MAPS
 
 
 def _remove(names: Sequence[str], node: Node, progress: Progress) -> None:

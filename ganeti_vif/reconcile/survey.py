@@ -19,7 +19,7 @@ from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.naming import finding, name
 from ganeti_vif.engine.objects import Key
 from ganeti_vif.engine.state import Object, State, state
-from ganeti_vif.guard import profile
+from ganeti_vif.guard import connections, profile
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Devices
 from ganeti_vif.lifecycle.context import context_of
@@ -28,7 +28,7 @@ from ganeti_vif.nic.identity import has_tap
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.reconcile.moves import moved, ready, without_a_gap
-from ganeti_vif.reconcile.setup import layout
+from ganeti_vif.reconcile.setup import NOTHING_FOLLOWED, layout
 from ganeti_vif.system import records
 from ganeti_vif.system.node import Node, identity
 from host_setup.nfdhcpd import unheard
@@ -68,7 +68,13 @@ def survey(config: Config, node: Node) -> Survey:
     """Compare the whole node. Trouble with single NICs goes to TROUBLE. Raises Failure if the node cannot be read."""
     found = Survey(node.devices())
     plan = layout(
-        config.private, config.public, found.devices, identity(), node.advertised_to(), config.bindings.consumer
+        config.private,
+        config.public,
+        found.devices,
+        identity(),
+        node.advertised_to(),
+        config.bindings.consumer,
+        following=node.following() if config.public else NOTHING_FOLLOWED,
     )
     found.trouble += plan.refused
     desired = plan.wanted
@@ -101,7 +107,7 @@ def survey(config: Config, node: Node) -> Survey:
     actual = node.read(places, found.devices) | ours
     # Removal by mark alone could take what a NIC in trouble lives on: a mistake in the configuration would cut the NIC
     # off. So while a live NIC is in trouble, only what dead NICs left is removed.
-    stale = left.keys() if in_trouble else {*left, *ours} - profile.idle(config.profiles)
+    stale = left.keys() if in_trouble else {*left, *ours} - profile.idle(config.profiles) - connections.idle()
     exchanged = list(plan.exchanged(actual))
     rest = {key: thing for key, thing in desired.items() if not any(key in unit.wanted for unit, _ in exchanged)}
     found.changes = without_a_gap(difference(rest, actual, stale), left.keys(), ready(found.devices, actual))

@@ -24,6 +24,7 @@ from ganeti_vif.engine.objects import (
     Key,
     Link,
     Module,
+    Neighbours,
     OffloadCheck,
     Origin,
     OvsPort,
@@ -37,10 +38,11 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import Object, State
+from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
-from ganeti_vif.kernel.netlink import classifiers, links, routing
+from ganeti_vif.kernel.netlink import classifiers, links, neighbours, routing
 from ganeti_vif.kernel.netlink.query import Query
-from ganeti_vif.kernel.nftables import filters, verdict_maps
+from ganeti_vif.kernel.nftables import filters, others, verdict_maps
 from ganeti_vif.system import records
 from nfdhcpd_bridge import files
 
@@ -138,10 +140,12 @@ class Node:
             yield from classifiers.read(self._query, wanted[OffloadCheck], indexes)
         if wanted[BridgeVlan] or wanted[TrunkVlan]:
             yield from self._bridge_vlans()
-        # The kernel removes the routes of a device that goes down, so nobody needs to look for them. The more routes
-        # a table has, the longer a look takes.
+        # The kernel removes the routes and neighbours of a device that goes down, so nobody needs to look for them. The
+        # more routes a table has, the longer a look takes.
         down = {name for name in names & found.keys() if not found[name].up}
         yield from routing.routes(self._query, [route for route in wanted[Route] if route.device not in down])
+        if standing := [one for one in wanted[Neighbours] if one.device not in down]:
+            yield from neighbours.read(self._query, standing)
         if wanted[Rule]:
             yield from routing.rules(self._query)
         yield from routing.proxies(self._query, wanted[ProxyNeighbour])
@@ -225,6 +229,7 @@ class Node:
         found: list[Object] = [
             *routing.routes_of_ours(self._query),
             *routing.rules(self._query),
+            *neighbours.ours(self._query),
             *routing.proxies_of_ours(self._query),
             *filters.all_chains(self._netfilter, wanted),
             *verdict_maps.everything(self._netfilter),
@@ -233,6 +238,10 @@ class Node:
             *records.stray_origins(),
         ]
         return {thing.key: thing for thing in found}
+
+    def following(self) -> Following:
+        """What makes the kernel follow connections (conntrack)."""
+        return others.following(self._netfilter)
 
     def verify(self, chain: Chain) -> None:
         """Try CHAIN without a change. Raises Failure if nftables would refuse it."""
@@ -272,10 +281,15 @@ class Node:
                 records.perform(change)
             case Link() | OffloadCheck() | BridgeNetfilter() | BridgePort() | BridgeVlan() | TrunkVlan() | Up():
                 self._netlink.perform(change)
-            case Rule() | Route() | ProxyNeighbour():
+            case Rule() | Route() | Neighbours() | ProxyNeighbour():
                 self._netlink.perform(change)
             case _:
                 assert_never(thing)
+
+
+def memory() -> int:
+    """The memory of this node in bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def identity() -> str:

@@ -16,6 +16,7 @@ section links; ip -d -j link
 section rules; ip rule; ip -6 rule
 section routes; ip route show table all; ip -6 route show table all
 section proxies; ip neigh show proxy; ip -6 neigh show proxy
+section neighbours; ip neigh show nud permanent; ip -6 neigh show nud permanent
 section filters; nft --stateless list ruleset
 section sysctls; cd /proc/sys/net && grep -r . ipv4/conf ipv4/neigh ipv4/ip_forward ipv6/conf ipv6/neigh 2>/dev/null
 section files; for file in /run/ganeti-vif/nics /var/lib/nfdhcpd /var/lib/nfdhcpd.staging; do
@@ -32,7 +33,7 @@ def parse(output: str) -> Snapshot:
     found["links"] = sorted(json.dumps(_still(link)) for link in json.loads("\n".join(found["links"])))
     # Of routes and sysctls the order means nothing, and the kernel changes it when something is made anew.
     found["routes"] = sorted(route.strip() for route in found["routes"] if " proto kernel " not in route)
-    for section in ("proxies", "sysctls", "rules"):
+    for section in ("proxies", "neighbours", "sysctls", "rules"):
         found[section] = sorted(found[section])
     return found
 

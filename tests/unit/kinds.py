@@ -14,6 +14,7 @@ from ganeti_vif.engine.objects import (
     BridgeVlan,
     Link,
     Module,
+    Neighbours,
     OffloadCheck,
     Origin,
     OvsPort,
@@ -97,6 +98,7 @@ OBJECTS: list[Object] = [
     Route(table=222, destination=V6, device="tap0"),
     Route(table=222, destination=ip_network("0.0.0.0/0"), device="eth1", gateway=ip_address("192.0.2.1")),
     Route(table=222, destination=ip_network("::/0"), kind="unreachable", metric=0xFFFFFFFF),
+    Neighbours(device="tap0", mac="aa:00:00:00:00:07", addresses=frozenset({V6.network_address, V4.network_address})),
     ProxyNeighbour(device="eth1", address=ip_address("192.0.2.7")),
     ProxyNeighbour(device="eth1", address=ip_address("2001:db8::7")),
     Binding(directory="/var/lib/nfdhcpd", tap="tap0", text="MAC=aa:00:00:00:00:01\nHOSTNAME=i1\n"),
@@ -156,6 +158,10 @@ ALTERED: list[tuple[Object, Object]] = [
     (
         BridgeVlan(device="tap0", untagged=1, tagged=frozenset()),
         BridgeVlan(device="tap0", untagged=10, tagged=frozenset({20})),
+    ),
+    (
+        Neighbours(device="tap0", mac="aa:00:00:00:00:08", addresses=frozenset({V4.network_address})),
+        Neighbours(device="tap0", mac="aa:00:00:00:00:07", addresses=frozenset({V6.network_address})),
     ),
     (Route(table=222, destination=V4, device="tap9"), Route(table=222, destination=V4, device="tap0")),
     (Route(table=222, destination=V6, device="tap9"), Route(table=222, destination=V6, device="tap0")),

@@ -3,7 +3,7 @@
 
 It does what the kernel does as far as a NIC's life can notice it. Nothing is made twice, and what is not there is Gone.
 A device that goes takes its addresses' routes, its port and its filter along, and leaves policy rules and map elements.
-A device that is down has no routes. A name that is free is given to the next tap, with a new ifindex.
+A device that is down has no routes and no neighbours. A name that is free is given to the next tap, with a new ifindex.
 
 The nth change can be made to fail. EXPOSED collects the taps that were up and connected without a closed filter.
 """
@@ -31,6 +31,7 @@ from ganeti_vif.engine.objects import (
     Key,
     Link,
     Module,
+    Neighbours,
     OffloadCheck,
     Origin,
     OvsPort,
@@ -44,6 +45,7 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import Object, State
+from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Device, Devices
 from ganeti_vif.nic.nic import Nic
@@ -54,7 +56,7 @@ from nfdhcpd_bridge.binding import is_ours
 
 STANDBY = "standby"
 """The field of a Nic that says that its guest runs on another node."""
-HANG_ON_A_DEVICE = (OffloadCheck, BridgePort, BridgeVlan, TrunkVlan, Up, Route, ProxyNeighbour, Chain)
+HANG_ON_A_DEVICE = (OffloadCheck, BridgePort, BridgeVlan, TrunkVlan, Up, Neighbours, Route, ProxyNeighbour, Chain)
 """What the kernel takes away with its device."""
 
 
@@ -76,6 +78,7 @@ class MemoryNode(Node):
         self.done: list[Change] = []
         self.exposed: set[str] = set()
         self.advertised: frozenset[str] = frozenset()
+        self.followed = Following()
         self._links: dict[str, Link] = {}
         self._next = 2
         self._fails: dict[int, Failure] = {}
@@ -199,6 +202,9 @@ class MemoryNode(Node):
     def advertised_to(self) -> frozenset[str]:
         return self.advertised
 
+    def following(self) -> Following:
+        return self.followed
+
     def ours(self, wanted: State, directory: str) -> dict[Key, Object]:
         found: list[Object] = [*records.read_all(), *records.stray_origins()]
         for thing in self.things.values():
@@ -255,8 +261,9 @@ class MemoryNode(Node):
                 raise Gone(f"no {thing.key}", "nothing")
             del self.things[thing.key]
             if isinstance(thing, Up):
-                for key in [k for k, r in self.things.items() if isinstance(r, Route) and r.device == thing.device]:
-                    del self.things[key]
+                for key, other in [*self.things.items()]:
+                    if isinstance(other, Route | Neighbours) and other.device == thing.device:
+                        del self.things[key]
             return
         if isinstance(thing, HANG_ON_A_DEVICE) and thing.device and thing.device not in self._links:
             raise Gone(f"no device {thing.device}", "nothing")

@@ -13,7 +13,7 @@ from samples import PUBLIC, ROOT
 from shell import shell_takes
 
 from ganeti_vif.cli import doctor
-from ganeti_vif.config.model import Bindings, Config, Consumer, Private, VlanUplink, VxlanUplink
+from ganeti_vif.config.model import Bindings, Config, Conntrack, Consumer, Private, Profile, VlanUplink, VxlanUplink
 from ganeti_vif.doctor.checks import findings
 from ganeti_vif.doctor.facts import (
     HOOK,
@@ -31,6 +31,7 @@ from ganeti_vif.doctor.facts import (
 )
 from ganeti_vif.engine.objects import Route
 from ganeti_vif.nic.nic import Mode, Nic
+from ganeti_vif.nic.tags import Grants
 from ganeti_vif.predecessors.interfaces import Option, Stanza
 
 CONFIG = Config(private=(Private(prefix="pvn", numbers=(1, 2)),), public=(PUBLIC,))
@@ -102,6 +103,11 @@ TAPS = {"nics": (nic("tap0"),)}
         ),
         ({"calls": Calls(hooks={"watcher": "/bin/true"})}, "another program", "ln -sfn"),
         ({"daemons": (replace(VIFD, runs=False),)}, "ganeti-vifd does not run", "restart"),
+        (
+            {"sysctls": {"net/ipv4/neigh/default/gc_thresh3": "1024"}},
+            "net.ipv4.neigh.default.gc_thresh3 is 1024",
+            "sysctl -w net.ipv4.neigh.default.gc_thresh3=1280",
+        ),
         ({"modules": {"bridge": False}}, "no module bridge", "linux-image"),
         (
             {"config": VLANS, "networkd": None, "unmanaged": None},
@@ -284,3 +290,38 @@ def test_the_settings_of_others_are_read_as_they_read_them(monkeypatch: pytest.M
 def test_a_rule_that_an_administrator_wrote_to_let_a_vm_pass_is_not_in_the_way(rule: str, grave: bool) -> None:
     (found,) = findings(replace(WELL, xtables=(xrule(rule, "iptables-nft"),)))
     assert found.grave == grave
+
+
+LIMITED = Profile(name="limited", rules=(("limited.nft:1", "ct state established accept"),), stateful="limited.nft:1")
+FOLLOWED = replace(nic("tap0"), grants=Grants(profile="limited"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "nics", "found"),
+    [
+        ("262144", 1, False),
+        ("262144", 49, True),
+        ("65536", 1, True),
+        ("65536", 0, False),
+    ],
+)
+def test_the_limit_for_connections_has_room_for_each_nic_that_is_followed(limit: str, nics: int, found: bool) -> None:
+    followed = tuple(replace(FOLLOWED, tap=f"tap{number}") for number in range(nics))
+    facts = replace(
+        WELL,
+        config=replace(CONFIG, profiles=(LIMITED,)),
+        nics=(nic("tap99"), *followed),
+        sysctls={"net/netfilter/nf_conntrack_max": limit},
+    )
+    assert any("nf_conntrack_max is" in one.what for one in findings(facts)) is found
+
+
+@pytest.mark.parametrize(
+    ("conntrack", "found"), [(Conntrack.AUTO, True), (Conntrack.PROFILES, False), (Conntrack.ALL, False)]
+)
+def test_others_that_need_connections_are_named_where_they_decide(conntrack: Conntrack, found: bool) -> None:
+    link = replace(PUBLIC, conntrack=conntrack)
+    facts = replace(WELL, config=replace(CONFIG, public=(link,)), followers=("ip nat POSTROUTING", "ip x y"))
+    named = [one for one in findings(facts) if "ip nat POSTROUTING and 1 more" in one.what]
+    assert bool(named) is found
+    assert not any(one.grave for one in named), "guests work"

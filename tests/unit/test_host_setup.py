@@ -7,21 +7,24 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from samples import PUBLIC, assert_golden, proper, words
 
-from ganeti_vif.config.model import Consumer, Private, Uplink, VlanUplink, VxlanUplink
+from ganeti_vif.config.model import Conntrack, Consumer, Private, Uplink, VlanUplink, VxlanUplink
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.difference import difference
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
 from ganeti_vif.engine.objects import BridgeNetfilter, BridgePort, Link, Route, Rule, Sysctl, Up
 from ganeti_vif.engine.state import Object, state
+from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Device, Devices
+from ganeti_vif.reconcile import setup
 from ganeti_vif.reconcile.setup import layout
 from host_setup import public
 from host_setup.private import PrivateNetwork, desired, networks, obstacle, own_mac, seclusion, tunnels
@@ -29,6 +32,13 @@ from host_setup.private import PrivateNetwork, desired, networks, obstacle, own_
 VLAN, VXLAN = VlanUplink("eth1", 2990), VxlanUplink("eth1", 10000)
 ETH1 = Link(name="eth1", index=3, mtu=1500)
 LINKS = {"eth1": ETH1}
+
+
+@pytest.fixture(autouse=True)
+def sysctls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory instead of /proc/sys. There are no limits for neighbours in it, as in a network namespace."""
+    monkeypatch.setattr(sysctl, "ROOT", f"{tmp_path}/")
+    return tmp_path
 
 
 def masters(ports: Mapping[str, Iterable[Link]]) -> dict[str, str]:
@@ -293,6 +303,63 @@ def test_a_public_link_without_its_uplink_is_refused_by_name() -> None:
     assert result.units == []
     assert "rt_pub" in result.refused[0].what
     assert "eth1" in result.refused[0].what
+
+
+def limits(root: Path, **values: int) -> None:
+    for version in ("ipv4", "ipv6"):
+        where = root / "net" / version / "neigh" / "default"
+        where.mkdir(parents=True, exist_ok=True)
+        for name, value in values.items():
+            (where / name).write_text(f"{value}\n")
+
+
+def raised(memory: int, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
+    monkeypatch.setattr(setup, "memory", lambda: memory)
+    wanted = layout([], [PUBLIC], devices((ETH1, None)), "node1").wanted.values()
+    return {
+        (thing.path.replace("/neigh/default", ""), thing.value)
+        for thing in wanted
+        if isinstance(thing, Sysctl) and "gc_thresh" in thing.path
+    }
+
+
+def test_the_kernel_gets_room_for_the_neighbours_of_the_subnets_and_none_is_taken(
+    sysctls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert raised(8 << 30, monkeypatch) == set(), "a namespace does not show them"
+    limits(sysctls, gc_thresh2=512, gc_thresh3=1024)
+    assert raised(8 << 30, monkeypatch) == {
+        ("net/ipv4/gc_thresh2", "640"),
+        ("net/ipv4/gc_thresh3", "1280"),
+        ("net/ipv6/gc_thresh2", "33280"),
+        ("net/ipv6/gc_thresh3", "66560"),
+    }
+    limits(sysctls, gc_thresh2=50000, gc_thresh3=100000)
+    assert raised(8 << 30, monkeypatch) == set(), "larger ones stay"
+
+
+def test_a_small_node_does_not_give_its_memory_to_neighbours(sysctls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits(sysctls, gc_thresh2=512, gc_thresh3=1024)
+    assert raised(1 << 30, monkeypatch) == set()
+
+
+@pytest.mark.parametrize(
+    ("setting", "following", "wanted"),
+    [
+        (Conntrack.AUTO, Following(used=True), True),
+        (Conntrack.AUTO, Following(("ip nat POSTROUTING",), used=True), False),
+        (Conntrack.PROFILES, Following(("ip nat POSTROUTING",), used=True), True),
+        (Conntrack.PROFILES, Following(), False),
+        (Conntrack.ALL, Following(used=True), False),
+    ],
+)
+def test_guests_without_a_profile_are_followed_only_where_somebody_needs_it(
+    setting: Conntrack, following: Following, wanted: bool
+) -> None:
+    link = replace(PUBLIC, conntrack=setting)
+    plan = layout([], [link], devices((ETH1, None)), "node1", following=following)
+    key = ("chain", "inet", "eth1-unfollowed")
+    assert (key in plan.wanted, key in plan.idle) == (wanted, not wanted)
 
 
 def test_a_whole_layout_contradicts_itself_nowhere() -> None:

@@ -19,6 +19,7 @@ from ganeti_vif.engine.objects import (
     BridgePort,
     BridgeVlan,
     Link,
+    Neighbours,
     OvsPort,
     ProxyNeighbour,
     Record,
@@ -88,6 +89,7 @@ def test_what_a_routed_nic_needs_is_its_own_and_its_link_is_shared() -> None:
         "Binding",
         "Chain",
         "Link",
+        "Neighbours",
         "OffloadCheck",
         "ProxyNeighbour",
         "Record",
@@ -130,6 +132,41 @@ def test_a_profile_is_shared_by_routed_nics_and_a_bridged_ones_own() -> None:
     assert alone.own["chain", "netdev", "tap0-out-profile"] == subchain(WEB, bridge)
 
 
+def test_a_routed_nic_is_followed_and_limited_only_if_its_profile_needs_connections() -> None:
+    nic = nic_of(ROUTED, TAGS="vif:0:profile:web")
+    plain = needs(nic, CONFIG, context(nic, profile=WEB))
+    stateful = needs(nic, CONFIG, context(nic, profile=replace(WEB, stateful="web.nft:1")))
+    assert {str(key) for key in stateful.own.keys() - plain.own.keys()} == {
+        "('chain', 'inet', 'tap0-connections')",
+        "('element', 'inet', 'connections', 'tap0')",
+        "('element', 'inet', 'connections-routed', 'tap0')",
+    }
+    chain = stateful.own["chain", "inet", "tap0-connections"]
+    assert isinstance(chain, Subchain)
+    assert [rule.text for rule in chain.rules] == ["ct state new ct count over 4096 counter drop", "accept"]
+    unlimited = replace(PUBLIC, connections=0)
+    free = needs(nic, CONFIG, context(nic, profile=replace(WEB, stateful="web.nft:1"), public=unlimited))
+    chain = free.own["chain", "inet", "tap0-connections"]
+    assert isinstance(chain, Subchain)
+    assert [rule.text for rule in chain.rules] == ["accept"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "known"),
+    [
+        ("", {"10.77.1.2", "2001:db8:77:0:a800:9ff:fe09:6336"}),
+        ("vif:0:address:10.77.1.8/29", {"10.77.1.2", "2001:db8:77:0:a800:9ff:fe09:6336"}),
+        ("vif:0:address:10.77.1.7", {"10.77.1.2", "10.77.1.7", "2001:db8:77:0:a800:9ff:fe09:6336"}),
+        ("vif:0:mac:aa:00:09:00:00:01", set()),
+        ("vif:0:unguarded", set()),
+    ],
+)
+def test_the_node_knows_at_which_mac_an_address_is_if_the_guard_leaves_one(tags: str, known: set[str]) -> None:
+    nic = nic_of(ROUTED, TAGS=tags)
+    found = needs(nic, CONFIG, context(nic)).own.get(("neighbours", "tap0"))
+    assert {str(one) for one in (found.addresses if isinstance(found, Neighbours) else ())} == known
+
+
 # A guest on another node.
 
 
@@ -139,6 +176,7 @@ def test_a_profile_is_shared_by_routed_nics_and_a_bridged_ones_own() -> None:
         (Route(table=222, destination=ip_network("10.77.1.2/32"), device="tap0"), True),
         (Rule(family=4, priority=20000, table=99, device="tap0"), True),
         (Binding(directory="/b", tap="tap0", text=""), True),
+        (Neighbours(device="tap0", mac="aa:00:00:00:00:05", addresses=frozenset()), False),
         (ProxyNeighbour(device="eth1", address=ip_address("2001:db8:77::2")), True),
         (ProxyNeighbour(device="tap0", address=ip_address("2001:db8:77::1")), False),
         (Chain(family="netdev", name="x", hook="", device="tap0", priority=0, policy="", rules=()), False),

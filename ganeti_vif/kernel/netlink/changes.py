@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Changing devices, ports, routes, policy rules and proxy neighbours.
+"""Changing devices, ports, routes, policy rules, neighbours and proxy neighbours.
 
 messages.py builds the messages, and requests.py sends them: pyroute2 takes longer to send a request and read its answer
 than the kernel takes to do it. Messages name devices by the ifindex that this run saw first: another tap may have the
@@ -24,6 +24,7 @@ from ganeti_vif.engine.objects import (
     BridgePort,
     BridgeVlan,
     Link,
+    Neighbours,
     OffloadCheck,
     ProxyNeighbour,
     Route,
@@ -32,7 +33,7 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import unmet
-from ganeti_vif.kernel.netlink import classifiers, messages
+from ganeti_vif.kernel.netlink import classifiers, messages, neighbours
 from ganeti_vif.kernel.netlink.messages import Attributes, Message
 from ganeti_vif.kernel.netlink.requests import NLM_F_ACK, Requests
 
@@ -124,10 +125,17 @@ class Netlink:
                 self._add_rule(rule)
             case Remove(Rule() as rule):
                 self._send(RTM_DELRULE, _SET, messages.rule(rule))
+            case _:
+                self._perform_neighbours(change)
+
+    def _perform_neighbours(self, change: Change) -> None:
+        match change:
             case Make(ProxyNeighbour() as proxy):
                 self._send(RTM_NEWNEIGH, _REPLACE, messages.proxy(proxy, self._index(proxy.device)))
             case Remove(ProxyNeighbour() as proxy):
                 self._send(RTM_DELNEIGH, _SET, messages.proxy(proxy, self._index(proxy.device)))
+            case Make(Neighbours() as one) | Alter(_, Neighbours() as one) | Remove(Neighbours() as one):
+                neighbours.perform(self._requests, change, self._index(one.device))
             case _:
                 raise NotImplementedError(change)
 

@@ -55,7 +55,7 @@ class Nftables:
                 self._forget_table(chain.family, chain.table)
             case Make(VerdictMap() as one):
                 where = f"{one.family} {TABLE}"
-                self._say(change, f"add table {where}\nadd map {where} {one.name} {{ type ifname : verdict; }}\n")
+                self._say(change, f"add table {where}\nadd map {where} {one.name} {{ {one.of} : verdict; }}\n")
             case Remove(VerdictMap() as one):
                 self._say(change, f"delete map {one.family} {TABLE} {one.name}\n")
                 self._forget_table(one.family, TABLE)
