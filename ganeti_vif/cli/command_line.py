@@ -121,6 +121,8 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
             uplink = "their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'"
             verb.add_argument("--uplink", help=uplink)
             verb.add_argument("--mtu", help="their MTU")
+        case "status":
+            verb.add_argument("instance", nargs="?", metavar="INSTANCE", help="only the NICs of this instance")
         case "explain":
             verb.add_argument("whom", metavar="TAP|IP|MAC|INSTANCE", help="whose NICs")
             packet = "'arp who-has IP tell IP', or 'from=IP to=IP proto=udp sport=67 dport=68 mac=MAC'"

@@ -66,10 +66,12 @@ HELP: Mapping[str, Help] = {
         },
     ),
     "status": Help(
-        text="Shows private networks, public links, NICs with their state, and the daemons. Changes nothing.",
-        statuses={0: "shown, whatever the state is: check judges"},
+        text="Shows private networks, public links, NICs with their state, when each guest last asked for its address "
+        "and leased it, by which client, and the daemons. Changes nothing.",
+        statuses={0: "shown, whatever the state is: check judges", 1: "the instance has no NIC on this node"},
         examples={
             "ganeti-vif status": "for the eye",
+            "ganeti-vif status web.example.com": "one instance",
             "ganeti-vif status --json": "for a program",
         },
     ),

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ganeti_vif.config.model import Config, Private, Public, VlanUplink, VxlanUplink
 from ganeti_vif.desired import routed
 from ganeti_vif.engine.difference import subject
-from ganeti_vif.engine.failure import remedy
+from ganeti_vif.engine.failure import Failure, remedy
 from ganeti_vif.nic.life import State, now
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.reconcile.survey import Survey
@@ -17,17 +18,33 @@ from ganeti_vif.reconcile.survey import Survey
 Row = dict[str, Any]
 
 
-def status(config: Config, found: Survey, daemon: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The node as plain data: private networks, public links, NICs, the daemon, and trouble."""
+def status(
+    config: Config, found: Survey, daemon: dict[str, Any] | None = None, responder: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The node as plain data: private networks, public links, NICs, the daemon, the responder, and trouble."""
+    taps = (responder or {}).get("taps", {})
     return {
         "daemon": daemon,
         "private": [_private(private, found) for private in config.private],
         "public": [_public(public, found) for public in config.public],
-        "nics": [_nic(nic, found, (daemon or {}).get("lives", {})) for nic in found.nics],
+        "nics": [
+            _nic(nic, found, (daemon or {}).get("lives", {})) | {"guest": taps.get(nic.tap, {}).get("guest")}
+            for nic in found.nics
+        ],
         "left_over": [{"instance": nic.instance, "tap": nic.tap, "uuid": nic.uuid} for nic in found.dead],
         "differences": len(found.changes),
         "trouble": [{"what": failure.what, "do": failure.do} for failure in found.trouble],
+        "responder": responder,
     }
+
+
+def of_instance(shown: dict[str, Any], name: str) -> dict[str, Any]:
+    """The part of SHOWN that is about the instance NAME. Raises Failure if it has no NIC on this node."""
+    nics = [nic for nic in shown["nics"] if nic["instance"] == name]
+    if not nics:
+        raise Failure(f"the instance {name} has no NIC on this node", "see: ganeti-vif status")
+    about = [one for one in shown["trouble"] if name in one["what"]]
+    return {**shown, "private": [], "public": [], "nics": nics, "left_over": [], "trouble": about}
 
 
 def _private(private: Private, found: Survey) -> Row:
@@ -139,6 +156,10 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
             for n in shown["nics"]
         ],
     )
+    yield from section(
+        ("INSTANCE", "NIC", "IP", "ASKED", "LEASED", "CLIENT", "HOST NAME"),
+        [row for n in shown["nics"] for row in _asked(n)],
+    )
     daemon = shown["daemon"]
     yield f"daemon: process {daemon['pid']}" if daemon else "daemon: ganeti-vifd does not run, or does not answer"
     for tap, what in (daemon["retrying"] if daemon else {}).items():
@@ -152,6 +173,19 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
         yield f"  {remedy(trouble['do'])}"
     if shown["differences"]:
         yield f"{_count(shown['differences'])}: ganeti-vif check lists them, ganeti-vif reconcile mends them"
+
+
+def _asked(nic: Row) -> Iterator[tuple[str, ...]]:
+    """A row for each IP version by which the guest of NIC asked the responder."""
+    for version, past in (nic["guest"] or {}).items():
+        leased = "declined" if past["declined"] else _time(past["leased"])
+        client = [past["vendor_class"] or "-", past["hostname"] or "-"]
+        yield (nic["instance"], nic["name"] or _shown(nic["nic"]), version, _time(past["asked"]), leased, *client)
+
+
+def _time(when: int | None) -> str:
+    """The time WHEN, in seconds since the epoch, by the clock of this node's time zone."""
+    return "-" if when is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
 
 
 def _shown_state(state: str, life: str) -> str:

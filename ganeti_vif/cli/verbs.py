@@ -141,13 +141,15 @@ def _configured(given: argparse.Namespace) -> Config:
 
 
 def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    """Show private networks, public links and NICs."""
+    """Show private networks, public links and NICs, or the NICs of one instance."""
     config = in_force(given.config).config
     with Node() as node:
         found = whole.survey(config, node)
     said = services.look(config, given.config)
     found.trouble = said.trouble + found.trouble
-    shown = status.status(config, found, said.daemon) | {"responder": said.responder}
+    shown = status.status(config, found, said.daemon, said.responder)
+    if given.instance:
+        shown = status.of_instance(shown, given.instance)
     if given.json:
         print(json.dumps(shown, indent=2))
     else:

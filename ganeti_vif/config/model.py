@@ -81,6 +81,7 @@ class Told:
     search: tuple[str, ...] = ()
     ra_period: int = 300
     dhcpv6: Dhcpv6 = Dhcpv6.STATELESS
+    ipv6_only: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

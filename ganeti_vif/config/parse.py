@@ -39,6 +39,7 @@ _TOLD: Mapping[str, Parser] = {
     "search": values.domains,
     "ra-period": values.integer(4, 1800),
     "dhcpv6": values.one_of(Dhcpv6),
+    "ipv6-only": values.integer(300, 0xFFFFFFFF),
 }
 _PRIVATE: Mapping[str, Parser] = {
     "bridges": values.numbers,
@@ -86,6 +87,7 @@ EXAMPLES: Mapping[str, str] = {
     "domain": "example.com",
     "search": "a.example.com b.example.com",
     "ra-period": "300",
+    "ipv6-only": "1800",
 }
 """A correct value for each key whose parser does not list the possible values in its error."""
 RESERVED_TABLES = {0: "unspec", 253: "default", 254: "main", 255: "local"}

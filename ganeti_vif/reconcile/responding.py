@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure
+from ganeti_vif.lifecycle.recorded import recorded
 from ganeti_vif.system import state_socket
 from nfdhcpd_bridge import files
 
@@ -42,4 +44,19 @@ def _trouble(state: dict[str, Any], directory: str) -> list[Failure]:
         )
     for left in state["unserved"]:
         found.append(Failure(f"{left['tap']} is not served: {left['reason']}", "service ganeti-vif-responder restart"))
+    for tap, told in state["taps"].items():
+        # After an upgrade the earlier version may still run, which does not know this.
+        for version, past in told.get("guest", {}).items():
+            if past["declined"]:
+                found.append(_declined(tap, told["address" if version == "ipv4" else "address6"], past["declined"]))
     return found
+
+
+def _declined(tap: str, address: str, when: int) -> Failure:
+    try:
+        nic = recorded(tap)
+    except Failure:  # the survey reports a damaged record
+        nic = None
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    what = f"{nic.whom if nic else tap}: its guest declined {address} at {clock}: another machine answers for it"
+    return Failure(what, f"note: find that machine (in the guest: arping -c 3 {address}), or change the NIC's address")

@@ -13,6 +13,7 @@ from ganeti_vif.nic.announcement import ETH_P_ARP, ETH_P_IPV6, IPPROTO_ICMPV6
 from ganeti_vif.responder import dhcp4, dhcp6, packet, router
 from ganeti_vif.responder.packet import ANY6, Datagram
 from ganeti_vif.responder.service import Service
+from ganeti_vif.responder.visit import Event, Visit, visit4, visit6
 
 SPOOFED, IGNORED = "spoofed", "ignored"
 
@@ -20,16 +21,22 @@ SPOOFED, IGNORED = "spoofed", "ignored"
 class Answer(NamedTuple):
     """HEARD and SAID are the names of the request and of the answer, for counters. FRAME is the answer, if any.
 
-    HEARD may also be `spoofed` (the frame has another's address) or `ignored` (well-formed, but not for us).
+    HEARD may also be `spoofed` (the frame has another's address) or `ignored` (well-formed, but not for us). VISIT is
+    what an administrator wants to know of the request; None if it is of no interest. SPARE: the node's kernel answers
+    the same, unless a firewall keeps the question from it. So FRAME is sent only if the guest asks again.
     """
 
     heard: str
     said: str | None = None
     frame: bytes | None = None
+    visit: Visit | None = None
+    spare: bool = False
 
 
 _IGNORED, _SPOOFED = Answer(IGNORED), Answer(SPOOFED)
-_HEARD4 = {kind.value: f"dhcp4_{kind.name.lower()}" for kind in dhcp4.Type}
+_SOLICITED = Visit(6, Event.ASKED)
+_HEARD4 = {kind.value: f"dhcp4_{kind.name.lower()}" for kind in dhcp4.Type} | {dhcp4.Type.BOOTP.value: "bootp_request"}
+_SAID4 = _HEARD4 | {dhcp4.Type.BOOTP.value: "bootp_reply"}
 _HEARD6 = {kind.value: f"dhcp6_{kind.name.lower()}" for kind in dhcp6.Type}
 
 
@@ -57,9 +64,10 @@ def _ip(frame: bytes, service: Service) -> Answer:
         return _SPOOFED
     kind = dhcp4.reply(request, lease)
     heard = _HEARD4[request.type]
+    visit = visit4(request, kind)
     if kind is None:
-        return Answer(heard)
-    return Answer(heard, _HEARD4[kind], dhcp4.frame(kind, request, lease, service.router))
+        return Answer(heard, visit=visit)
+    return Answer(heard, _SAID4[kind], dhcp4.frame(kind, request, lease, service.router), visit)
 
 
 def _arp(frame: bytes, service: Service) -> Answer:
@@ -88,18 +96,21 @@ def _ip6(frame: bytes, service: Service) -> Answer:
     replied = dhcp6.reply(request, service.server6)
     heard = _HEARD6[request.type]
     if replied is None:
-        return Answer(heard)
+        return Answer(heard, visit=visit6(request, None, given=False))
     kind, payload = replied
+    visit = visit6(request, kind, given=service.server6.address is not None)
     ethernet, addresses = (service.router, service.guest), (service.router6.address, source)
     said = packet.udp6(ethernet, addresses, (dhcp6.SERVER_PORT, dhcp6.CLIENT_PORT), payload)
-    return Answer(heard, _HEARD6[kind], said)
+    return Answer(heard, _HEARD6[kind], said, visit)
 
 
 def _discovery(datagram: Datagram, service: Service, ours: router.Router) -> Answer:
     kind = datagram.payload[0]
     if kind == router.SOLICIT_ROUTER:
-        return Answer("router_solicitation", "router_advertisement", ours.solicited(service.guest, datagram))
+        frame = ours.solicited(service.guest, datagram)
+        return Answer("router_solicitation", "router_advertisement", frame, _SOLICITED)
     if kind == router.SOLICIT_NEIGHBOUR:
-        frame = ours.neighbour(service.guest, datagram)
-        return Answer("neighbour_solicitation", "neighbour_advertisement" if frame else None, frame)
+        reply = ours.neighbour(service.guest, datagram)
+        said = "neighbour_advertisement" if reply else None
+        return Answer("neighbour_solicitation", said, reply, spare=ours.is_the_nodes(datagram.payload[8:24]))
     return _IGNORED

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ganeti_vif.responder.lease import Code, Lease
+from ganeti_vif.responder.lease import UNASKED, Code, Lease
 from ganeti_vif.responder.options import option4
 from ganeti_vif.responder.packet import ANY4, BROADCAST, EVERYBODY4, Malformed, udp4
 
@@ -17,16 +17,24 @@ _BOOTP = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 _COOKIE = b"\x63\x82\x53\x63"
 _REQUEST, _REPLY, _ETHERNET, _TO_ALL = 1, 2, 1, 0x8000
 _PAD, _END = 0, 255
+_NO_COOKIE = bytes(4)
 _SMALLEST = 300
 """The smallest BOOTP message in bytes (RFC 1542, 2.1): old relays and clients drop smaller ones."""
+_VENDOR_FIELD = 64
+"""Bytes of the field that is all the room for options in a BOOTP message (RFC 951, 3)."""
 _LEAST_SIZE, _MOST_SIZE = 576, 1500
 """Bytes of the IP datagrams that every client accepts (RFC 2131, 2), and that every link carries."""
 
 
 class Type(IntEnum):
-    """Message types (RFC 2132, 9.6)."""
+    """Message types (RFC 2132, 9.6), and BOOTP for a message without a type (RFC 951)."""
 
-    DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
+    BOOTP, DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(9)
+
+
+_MESSAGE_TYPES = {kind: option4(Code.MESSAGE_TYPE, bytes((kind,))) for kind in Type}
+_SERVER_ID = bytes((Code.SERVER_ID, 4))
+"""The beginning of the option, before the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +57,19 @@ class Request:
 
 
 def parse(payload: bytes) -> Request:
-    """The request in a UDP payload. Raises Malformed if it is no DHCP request of an Ethernet card."""
+    """The request in a UDP payload. Raises Malformed if it is no DHCP or BOOTP request of an Ethernet card."""
     if len(payload) < _BOOTP.size:
         raise Malformed("shorter than a DHCP message")
     fields = _BOOTP.unpack_from(payload)
     operation, hardware, length, _, transaction, _, flags, client, _, _, relay, chaddr, sname, file, cookie = fields
     if relay != ANY4:
         raise Malformed("relayed: a tap has one guest, and that needs no relay")
-    if operation != _REQUEST or hardware != _ETHERNET or length != 6 or cookie != _COOKIE:
+    if operation != _REQUEST or hardware != _ETHERNET or length != 6:
         raise Malformed("no DHCP request of an Ethernet card")
+    if cookie == _NO_COOKIE:  # its client knows no options
+        return Request(Type.BOOTP, transaction, flags, client, chaddr[:6], {})
+    if cookie != _COOKIE:
+        raise Malformed("a message with options of another kind")
     found: dict[int, bytes] = {}
     _collect(found, payload[_BOOTP.size :])
     overload = found.get(Code.OVERLOAD, b"\0")
@@ -65,9 +77,11 @@ def parse(payload: bytes) -> Request:
         _collect(found, file)
     if overload[-1:] in (b"\2", b"\3"):
         _collect(found, sname)
-    kind = found.get(Code.MESSAGE_TYPE, b"")
-    if len(kind) != 1:
-        raise Malformed("no message type")
+    kind = found.get(Code.MESSAGE_TYPE)
+    if kind is None:
+        return Request(Type.BOOTP, transaction, flags, client, chaddr[:6], found)
+    if len(kind) != 1 or kind[0] == Type.BOOTP:
+        raise Malformed("a message type that does not exist")
     return Request(kind[0], transaction, flags, client, chaddr[:6], found)
 
 
@@ -95,7 +109,10 @@ def reply(request: Request, lease: Lease) -> Type | None:
         return None  # the client has chosen another server
     match request.type:
         case Type.DISCOVER:
-            return Type.OFFER
+            # There is one server and one address, so it may be leased without a second round (RFC 4039).
+            return Type.ACK if request.options.get(Code.RAPID_COMMIT) == b"" else Type.OFFER
+        case Type.BOOTP:
+            return Type.BOOTP if request.client in (ANY4, lease.address) else None
         case Type.REQUEST:
             # A client in SELECTING or INIT-REBOOT names the address in an option. One in RENEWING or REBINDING uses
             # it as its source (RFC 2131, 4.3.2).
@@ -104,7 +121,8 @@ def reply(request: Request, lease: Lease) -> Type | None:
                 raise Malformed("a request for no address")
             return Type.ACK if wanted == {lease.address} else Type.NAK
         case Type.INFORM:
-            return Type.ACK
+            # The filter drops what a guest sends from any other address.
+            return Type.ACK if request.client in (ANY4, lease.address) else None
         case Type.DECLINE | Type.RELEASE:
             return None
     raise Malformed(f"message type {request.type}")
@@ -114,7 +132,7 @@ def frame(kind: Type, request: Request, lease: Lease, router: bytes) -> bytes:
     """The frame that answers REQUEST with a message of type KIND, from the MAC ROUTER."""
     informs = request.type == Type.INFORM
     target, hardware = _destination(kind, request, lease)
-    options = b"".join(_answered(kind, request, lease))
+    options = b"".join(_of_bootp(lease) if kind is Type.BOOTP else _answered(kind, request, lease))
     payload = _BOOTP.pack(
         _REPLY,
         _ETHERNET,
@@ -123,7 +141,7 @@ def frame(kind: Type, request: Request, lease: Lease, router: bytes) -> bytes:
         request.transaction,
         0,
         request.flags,
-        request.client if kind is Type.ACK else ANY4,
+        request.client if kind is Type.ACK or kind is Type.BOOTP else ANY4,
         ANY4 if informs or kind is Type.NAK else lease.address,
         ANY4,
         ANY4,
@@ -140,8 +158,8 @@ def _destination(kind: Type, request: Request, lease: Lease) -> tuple[bytes, byt
     """The IP and MAC address that the answer goes to (RFC 2131, 4.1)."""
     if kind is Type.NAK:
         return EVERYBODY4, BROADCAST
-    if request.client != ANY4:
-        return request.client, request.hardware
+    if request.client == lease.address:
+        return lease.address, request.hardware
     if request.flags & _TO_ALL or request.type == Type.INFORM:
         return EVERYBODY4, BROADCAST
     return lease.address, request.hardware
@@ -149,8 +167,8 @@ def _destination(kind: Type, request: Request, lease: Lease) -> tuple[bytes, byt
 
 def _answered(kind: Type, request: Request, lease: Lease) -> Iterator[bytes]:
     """The options of the answer, as many as fit into the client's largest message."""
-    yield option4(Code.MESSAGE_TYPE, bytes((kind,)))
-    yield option4(Code.SERVER_ID, lease.server)
+    yield _MESSAGE_TYPES[kind]
+    yield _SERVER_ID + lease.server
     room = _room(request) - 3 - 6
     if (client := request.options.get(Code.CLIENT_ID)) and len(client) <= 255:  # RFC 6842
         yield option4(Code.CLIENT_ID, client)
@@ -160,9 +178,21 @@ def _answered(kind: Type, request: Request, lease: Lease) -> Iterator[bytes]:
     if request.type != Type.INFORM:
         yield lease.times
         room -= len(lease.times)
-    asked = request.options.get(Code.PARAMETERS)
+    if request.type == Type.DISCOVER and kind is Type.ACK:
+        yield option4(Code.RAPID_COMMIT, b"")
+        room -= 2
+    asked = request.options.get(Code.PARAMETERS, UNASKED)
     for code, encoded in lease.options.items():
-        if (asked is None or code in asked) and len(encoded) <= room:
+        if code in asked and len(encoded) <= room:
+            yield encoded
+            room -= len(encoded)
+
+
+def _of_bootp(lease: Lease) -> Iterator[bytes]:
+    """The options of a BOOTP answer, as many as fit into its vendor field. A client takes the address for ever."""
+    room = _VENDOR_FIELD - len(_COOKIE) - 1
+    for code, encoded in lease.options.items():
+        if code in UNASKED and len(encoded) <= room:
             yield encoded
             room -= len(encoded)
 

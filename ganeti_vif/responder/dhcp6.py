@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""DHCPv6 (RFC 8415) for one guest: name servers on request, and the guest's one address if stateful."""
+"""DHCPv6 (RFC 8415) for one guest: name servers on request, and the guest's one address if it gets it by DHCPv6."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv6Address
 
 from ganeti_vif.config.model import Dhcpv6, Told
 from ganeti_vif.responder.options import names, option6
 from ganeti_vif.responder.packet import Malformed
-from ganeti_vif.responder.router import own_address
+from ganeti_vif.responder.reach import reached
+from ganeti_vif.responder.router import dhcpv6, has_router, own_address
 from nfdhcpd_bridge.reading import Reading
 
 CLIENT_PORT, SERVER_PORT = 546, 547
@@ -27,16 +27,17 @@ class Type(IntEnum):
 
 
 class Code(IntEnum):
-    """Options (RFC 8415, 21; 23 and 24: RFC 3646)."""
+    """Options (RFC 8415, 21; 23 and 24: RFC 3646; 39: RFC 4704)."""
 
     CLIENT_ID, SERVER_ID, IA_NA, IA_TA, IA_ADDRESS, ASKED = 1, 2, 3, 4, 5, 6
-    STATUS, RAPID_COMMIT, NAMESERVERS, SEARCH, IA_PD, REFRESH = 13, 14, 23, 24, 25, 32
+    STATUS, RAPID_COMMIT, VENDOR_CLASS, NAMESERVERS, SEARCH, IA_PD, REFRESH = 13, 14, 16, 23, 24, 25, 32
+    CLIENT_NAME = 39
 
 
 class Status(IntEnum):
     """Status codes (RFC 8415, 21.13)."""
 
-    SUCCESS, NO_ADDRESS, NOT_ON_LINK, NO_PREFIX = 0, 2, 4, 6
+    SUCCESS, NO_ADDRESS, NO_BINDING, NOT_ON_LINK, NO_PREFIX = 0, 2, 3, 4, 6
 
 
 _TO_US = {Type.REQUEST, Type.RENEW, Type.RELEASE, Type.DECLINE}
@@ -68,16 +69,17 @@ class Server:
     information: Mapping[int, bytes]
 
 
-def server(binding: Reading, told: Told, mac: bytes) -> Server | None:
+def server(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Server | None:
     """The server for the guest of BINDING. Its identifier is made from MAC. None without DHCPv6 or an IPv6 prefix.
 
     The MAC of a routed tap is the same on every node, so the guest can renew its lease with any node.
     """
-    if told.dhcpv6 is Dhcpv6.OFF or binding.subnet6 is None:
+    mode = dhcpv6(binding, told)
+    if mode is Dhcpv6.OFF or binding.subnet6 is None:
         return None
-    own = own_address(binding) if told.dhcpv6 is Dhcpv6.STATEFUL else None
-    servers = b"".join(one.packed for one in told.nameservers if isinstance(one, IPv6Address))
-    information = {Code.NAMESERVERS: servers, Code.SEARCH: names(told.search)}
+    own = own_address(binding) if mode is Dhcpv6.STATEFUL else None
+    servers = reached(told.nameservers, binding.subnet6, routed=has_router(binding, routed=routed))
+    information = {Code.NAMESERVERS: b"".join(servers), Code.SEARCH: names(told.search)}
     return Server(
         identifier=struct.pack("!HH", 3, 1) + mac,  # DUID-LL, Ethernet (RFC 8415, 11.4)
         address=own.packed if own else None,
@@ -132,14 +134,43 @@ def reply(request: Request, ours: Server) -> tuple[Type, bytes] | None:
     # A server discards a message without a client, and one that names a server where it must not (RFC 8415, 16).
     if client is None or (chosen is None) == (request.type in _TO_US):
         raise Malformed("an identifier too few or too many")
-    if ours.address is None or chosen not in (None, ours.identifier):
+    if chosen not in (None, ours.identifier):
         return None
     if request.type == Type.CONFIRM and not _wanted(request):
         return None
+    if ours.address is None:
+        return _without_address(request, ours)
     kind = Type.REPLY
     if request.type == Type.SOLICIT and Code.RAPID_COMMIT not in request.options:
         kind = Type.ADVERTISE
     return kind, _message(kind, request, ours, _identities(request, ours, ours.address))
+
+
+def _without_address(request: Request, ours: Server) -> tuple[Type, bytes] | None:
+    """The answer of a server that has no address to give. It says so: without an answer a client asks again and again
+    (RFC 8415, 18.3.9, 18.3.2, 18.3.4). Other clients' addresses are not its business."""
+    match request.type:
+        case Type.SOLICIT:
+            return Type.ADVERTISE, _message(Type.ADVERTISE, request, ours, _refusals(request))
+        case Type.REQUEST:
+            return Type.REPLY, _message(Type.REPLY, request, ours, _refusals(request))
+        case Type.RENEW:
+            unknown = [_refused(*one[:2], Status.NO_BINDING) for one in request.identities]
+            return Type.REPLY, _message(Type.REPLY, request, ours, unknown)
+        case Type.RELEASE | Type.DECLINE:
+            return Type.REPLY, _message(Type.REPLY, request, ours, [_status(Status.SUCCESS)])
+    return None
+
+
+def _refusals(request: Request) -> list[bytes]:
+    return [_refused(code, identity) for code, identity, _ in request.identities]
+
+
+def _refused(code: int, identity: bytes, why: Status | None = None) -> bytes:
+    """The identity association CODE without address or prefix, and the reason."""
+    why = why or (Status.NO_PREFIX if code == Code.IA_PD else Status.NO_ADDRESS)
+    times = b"" if code == Code.IA_TA else bytes(8)
+    return option6(code, identity + times + _status(why))
 
 
 def _identities(request: Request, ours: Server, address: bytes) -> Iterator[bytes]:
@@ -152,9 +183,7 @@ def _identities(request: Request, ours: Server, address: bytes) -> Iterator[byte
                 yield option6(code, identity + struct.pack("!II", *ours.times[:2]) + new + old)
                 given = True
             else:
-                missing = Status.NO_PREFIX if code == Code.IA_PD else Status.NO_ADDRESS
-                times = b"" if code == Code.IA_TA else bytes(8)
-                yield option6(code, identity + times + _status(missing))
+                yield _refused(code, identity)
         if request.type == Type.SOLICIT and Code.RAPID_COMMIT in request.options:
             yield option6(Code.RAPID_COMMIT, b"")
     elif request.type == Type.CONFIRM:

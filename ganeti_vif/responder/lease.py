@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 from ganeti_vif.config.model import Told
 from ganeti_vif.responder.options import names, option4
+from ganeti_vif.responder.reach import reached
 from nfdhcpd_bridge.reading import Reading
 
 SERVER = IPv4Address("169.254.86.73")
@@ -19,20 +20,25 @@ It is the same on every node, so a guest can renew its lease after a migration. 
 
 
 class Code(IntEnum):
-    """Options (RFC 2132; 119: RFC 3397; 121: RFC 3442)."""
+    """Options (RFC 2132; 80: RFC 4039; 108: RFC 8925; 119: RFC 3397; 121: RFC 3442; 249: Windows' name of 121)."""
 
     NETMASK, ROUTER, NAMESERVERS, HOSTNAME, DOMAIN = 1, 3, 6, 12, 15
     MTU, BROADCAST, REQUESTED, LEASE_TIME, OVERLOAD, MESSAGE_TYPE = 26, 28, 50, 51, 52, 53
     SERVER_ID, PARAMETERS, MAX_SIZE, RENEWAL, REBINDING = 54, 55, 57, 58, 59
-    CLIENT_ID, SEARCH, ROUTES = 61, 119, 121
+    VENDOR_CLASS, CLIENT_ID, RAPID_COMMIT, CLIENT_NAME = 60, 61, 80, 81
+    IPV6_ONLY, SEARCH, ROUTES, OLD_ROUTES = 108, 119, 121, 249
+
+
+UNASKED = bytes({*range(256)} - {Code.IPV6_ONLY, Code.OLD_ROUTES})
+"""The options for a client that asks for none in particular. RFC 8925, 3.3, forbids 108 to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """The guest's address, and the encoded options for it, the most important first.
 
-    Every lease has TIMES; OPTIONS are sent if the guest asks for them. OWN_SERVER: only we have the server's address,
-    so we answer ARP requests for it.
+    Every lease has TIMES; OPTIONS are sent if the guest asks for them, or for none in particular. OWN_SERVER: only we
+    have the server's address, so we answer ARP requests for it.
     """
 
     address: bytes
@@ -69,7 +75,7 @@ def _options(
         yield Code.ROUTES, routes
     if gateway:
         yield Code.ROUTER, gateway.packed
-    if servers := [server.packed for server in told.nameservers if isinstance(server, IPv4Address)]:
+    if servers := reached(told.nameservers, subnet, routed=gateway is not None):
         yield Code.NAMESERVERS, b"".join(servers)
     if binding.mtu:
         yield Code.MTU, binding.mtu.to_bytes(2, "big")
@@ -82,6 +88,10 @@ def _options(
         yield Code.BROADCAST, subnet.broadcast_address.packed
     if told.search:
         yield Code.SEARCH, names(told.search)
+    if routes:
+        yield Code.OLD_ROUTES, routes
+    if told.ipv6_only and binding.subnet6 and binding.gateway6:  # without an IPv6 router the guest would be cut off
+        yield Code.IPV6_ONLY, struct.pack("!I", told.ipv6_only)
 
 
 def _routes(gateway: IPv4Address | None, subnet: IPv4Network) -> Iterator[bytes]:

@@ -9,7 +9,6 @@ node routes nothing: it advertises prefix and name servers, is no default router
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
@@ -17,13 +16,19 @@ from ganeti_vif.config.model import Dhcpv6, Told
 from ganeti_vif.nic.nic import eui64
 from ganeti_vif.responder.options import names, option_nd
 from ganeti_vif.responder.packet import ALL_NODES6, ANY6, ND_HOPS, Datagram, Malformed, icmp6, multicast6
+from ganeti_vif.responder.reach import reached
 from nfdhcpd_bridge.reading import Reading
 
 SOLICIT_ROUTER, ADVERTISE_ROUTER, SOLICIT_NEIGHBOUR, ADVERTISE_NEIGHBOUR = 133, 134, 135, 136
 _SOURCE_MAC, _TARGET_MAC, _PREFIX, _MTU, _RDNSS, _DNSSL = 1, 2, 3, 5, 25, 31
 _MANAGED, _OTHER = 0x80, 0x40
+_FLAGS = {Dhcpv6.OFF: 0, Dhcpv6.STATELESS: _OTHER, Dhcpv6.STATEFUL: _MANAGED | _OTHER}
 _ON_LINK, _AUTONOMOUS = 0x80, 0x40
 _ROUTER, _SOLICITED, _OVERRIDE = 0x80, 0x40, 0x20
+_LIFETIMES = {_PREFIX: 8, _RDNSS: 4, _DNSSL: 4}
+"""Bytes of the lifetimes in these options, which begin at the fourth byte (RFC 4861, 4.6.2; RFC 8106, 5)."""
+_HEAD = 16
+"""Bytes of an advertisement before its options (RFC 4861, 4.2)."""
 _LEAST_MTU = 1280
 """The smallest MTU of IPv6, in bytes (RFC 8200, 5)."""
 _LIVES = 3
@@ -32,7 +37,7 @@ _LIVES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Router:
-    """The router of the guest of one tap. ADVERTISEMENT and FAREWELL (the last one) are whole ICMPv6 messages.
+    """The router of the guest of one tap. ADVERTISEMENT is a whole ICMPv6 message.
 
     ADDRESS is link-local and made from MAC. ADDRESSES are all of the router's addresses. The router also answers for
     all of PREFIX, if there is one, except OWN, the guest's address.
@@ -44,7 +49,6 @@ class Router:
     own: bytes | None
     prefix: IPv6Network | None
     advertisement: bytes
-    farewell: bytes
 
     def solicited(self, guest: bytes, request: Datagram) -> bytes:
         """The answer to a router solicitation of the MAC GUEST. Raises Malformed if RFC 4861 forbids the request."""
@@ -53,9 +57,42 @@ class Router:
             return icmp6((self.mac, guest), (self.address, request.source), self.advertisement)
         return self.advertised()
 
-    def advertised(self, *, last: bool = False) -> bytes:
-        """An unsolicited advertisement, or with LAST the farewell."""
-        message = self.farewell if last else self.advertisement
+    def advertised(self) -> bytes:
+        """An unsolicited advertisement."""
+        return self._to_all(self.advertisement)
+
+    def farewell(self, *, prefix: bool) -> bytes:
+        """The last advertisement: router and name servers are gone, and with PREFIX the prefix, too.
+
+        A prefix that is gone gets lifetimes of zero (RFC 9096, 3.5). The guest then uses its old address for no new
+        connection, and forgets it after two hours (RFC 4862, 5.5.3).
+        """
+        gone = [one for one in self._withdrawals() if prefix or one[0] != _PREFIX]
+        return self._to_all(_head(0, 0) + option_nd(_SOURCE_MAC, self.mac) + b"".join(gone))
+
+    def changed(self, after: Router | None) -> bytes | None:
+        """The advertisement that takes back what AFTER, the guest's next router, does not tell. None if all stays."""
+        if after is None:
+            return self.farewell(prefix=True)
+        told = after._withdrawals()
+        gone = [one for one in self._withdrawals() if one not in told]
+        if after.address != self.address:
+            return self.farewell(prefix=any(one[0] == _PREFIX for one in gone))
+        head, options = after.advertisement[:_HEAD], after.advertisement[_HEAD:]
+        return self._to_all(head + b"".join(gone) + options) if gone else None
+
+    def _withdrawals(self) -> list[bytes]:
+        """The options of the advertisement that have lifetimes, each with zero instead."""
+        found, at = [], _HEAD
+        while at < len(self.advertisement):
+            end = at + 8 * self.advertisement[at + 1]
+            option = self.advertisement[at:end]
+            if lifetimes := _LIFETIMES.get(option[0]):
+                found.append(option[:4] + bytes(lifetimes) + option[4 + lifetimes :])
+            at = end
+        return found
+
+    def _to_all(self, message: bytes) -> bytes:
         return icmp6((self.mac, multicast6(ALL_NODES6)), (self.address, ALL_NODES6), message)
 
     def neighbour(self, guest: bytes, request: Datagram) -> bytes | None:
@@ -75,6 +112,10 @@ class Router:
     def may_be_claimed(self, address: bytes) -> bool:
         """Whether the guest may have claimed ADDRESS."""
         return self.prefix is not None and address not in self.addresses and IPv6Address(address) in self.prefix
+
+    def is_the_nodes(self, target: bytes) -> bool:
+        """Whether the node's kernel has the address TARGET on a routed tap: its own link-local address."""
+        return self.prefix is not None and target == self.address
 
     def _plays(self, target: bytes) -> bool:
         if target in self.addresses:
@@ -106,9 +147,18 @@ def link_local(mac: bytes) -> bytes:
 
 def own_address(binding: Reading) -> IPv6Address | None:
     """The guest's IPv6 address: that of BINDING, or the one that SLAAC makes from prefix and MAC."""
-    if binding.address6 or not binding.subnet6 or binding.subnet6.prefixlen != 64:
-        return binding.address6
-    return eui64(binding.subnet6, binding.mac.hex(":"))
+    return binding.address6 or _slaac(binding)
+
+
+def dhcpv6(binding: Reading, told: Told) -> Dhcpv6:
+    """What DHCPv6 does for the guest of BINDING. It gives every guest its address that SLAAC cannot make."""
+    made = binding.address6 is None or binding.address6 == _slaac(binding)
+    return told.dhcpv6 if made else Dhcpv6.STATEFUL
+
+
+def has_router(binding: Reading, *, routed: bool) -> bool:
+    """Whether the guest of BINDING has an IPv6 router: the node, or in a bridge the gateway of its network."""
+    return routed or binding.gateway6 is not None
 
 
 def router(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Router | None:
@@ -118,45 +168,57 @@ def router(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Router 
     address = link_local(mac)
     gateway = {binding.gateway6.packed} if binding.gateway6 and routed else set()
     own = own_address(binding)
+    servers = reached(told.nameservers, binding.subnet6, routed=has_router(binding, routed=routed))
+    lifetime = _LIVES * told.ra_period
+    # The prefix lives as long as a lease, so addresses survive a pause of the responder.
+    prefix_lifetime = max(told.lease_time, lifetime)
+    mode, flags = dhcpv6(binding, told), _prefix_flags(binding, told, routed=routed)
     return Router(
         mac=mac,
         address=address,
         addresses=frozenset({address, *gateway}),
         own=own.packed if own else None,
         prefix=binding.subnet6 if routed else None,
-        advertisement=_advertisement(binding, told, mac, routed=routed, lives=_LIVES),
-        farewell=_advertisement(binding, told, mac, routed=routed, lives=0),
+        advertisement=_head(_FLAGS[mode], lifetime if routed else 0)
+        + option_nd(_SOURCE_MAC, mac)
+        + _mtu(binding)
+        + _prefix(binding.subnet6, flags, prefix_lifetime)
+        + _names(servers, told, lifetime),
     )
 
 
-def _advertisement(binding: Reading, told: Told, mac: bytes, *, routed: bool, lives: int) -> bytes:
-    lifetime = lives * told.ra_period
-    flags = {Dhcpv6.OFF: 0, Dhcpv6.STATELESS: _OTHER, Dhcpv6.STATEFUL: _MANAGED | _OTHER}[told.dhcpv6]
-    head = struct.pack("!BBHBBHII", ADVERTISE_ROUTER, 0, 0, 64, flags if lives else 0, lifetime if routed else 0, 0, 0)
-    return head + b"".join(_options(binding, told, mac, lifetime, routed=routed))
+def _head(flags: int, lifetime: int) -> bytes:
+    return struct.pack("!BBHBBHII", ADVERTISE_ROUTER, 0, 0, 64, flags, lifetime, 0, 0)
 
 
-def _options(binding: Reading, told: Told, mac: bytes, lifetime: int, *, routed: bool) -> Iterator[bytes]:
-    yield option_nd(_SOURCE_MAC, mac)
-    if lifetime and binding.mtu and binding.mtu >= _LEAST_MTU:
-        yield option_nd(_MTU, struct.pack("!HI", 0, binding.mtu))
-    if lifetime and binding.subnet6:
-        yield option_nd(_PREFIX, _prefix(binding, binding.subnet6, told, routed=routed))
-    if servers := [server.packed for server in told.nameservers if isinstance(server, IPv6Address)]:
-        yield option_nd(_RDNSS, struct.pack("!HI", 0, lifetime) + b"".join(servers))
+def _mtu(binding: Reading) -> bytes:
+    usable = binding.mtu and binding.mtu >= _LEAST_MTU
+    return option_nd(_MTU, struct.pack("!HI", 0, binding.mtu)) if usable else b""
+
+
+def _prefix(prefix: IPv6Network, flags: int, lifetime: int) -> bytes:
+    value = struct.pack("!BBIII", prefix.prefixlen, flags, lifetime, lifetime, 0) + prefix.network_address.packed
+    return option_nd(_PREFIX, value)
+
+
+def _prefix_flags(binding: Reading, told: Told, *, routed: bool) -> int:
+    on_link = 0 if routed else _ON_LINK
+    # If the guest was given another address than SLAAC's, it must use that one, and make none by SLAAC.
+    by_slaac = _slaac(binding) is not None and dhcpv6(binding, told) is not Dhcpv6.STATEFUL
+    return on_link | (_AUTONOMOUS if by_slaac else 0)
+
+
+def _names(servers: list[bytes], told: Told, lifetime: int) -> bytes:
+    found = b""
+    if servers:
+        found += option_nd(_RDNSS, struct.pack("!HI", 0, lifetime) + b"".join(servers))
     if told.search:
-        yield option_nd(_DNSSL, struct.pack("!HI", 0, lifetime) + names(told.search))
-
-
-def _prefix(binding: Reading, prefix: IPv6Network, told: Told, *, routed: bool) -> bytes:
-    """The prefix option. The prefix lives as long as a lease, so addresses survive a pause of the responder."""
-    flags = 0 if routed else _ON_LINK
-    # The filter accepts one address only. If that is not SLAAC's, the guest must not make one by SLAAC.
-    if prefix.prefixlen == 64 and told.dhcpv6 is not Dhcpv6.STATEFUL and binding.address6 in (None, _slaac(binding)):
-        flags |= _AUTONOMOUS
-    lifetime = max(told.lease_time, _LIVES * told.ra_period)
-    return struct.pack("!BBIII", prefix.prefixlen, flags, lifetime, lifetime, 0) + prefix.network_address.packed
+        found += option_nd(_DNSSL, struct.pack("!HI", 0, lifetime) + names(told.search))
+    return found
 
 
 def _slaac(binding: Reading) -> IPv6Address | None:
-    return eui64(binding.subnet6, binding.mac.hex(":")) if binding.subnet6 else None
+    """The address that SLAAC makes from prefix and MAC; None if it makes none."""
+    if binding.subnet6 is None or binding.subnet6.prefixlen != 64:
+        return None
+    return eui64(binding.subnet6, binding.mac.hex(":"))

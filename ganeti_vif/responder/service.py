@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from ganeti_vif.config.model import Config, Told
 from ganeti_vif.responder import dhcp6, lease, router
@@ -15,8 +16,10 @@ from nfdhcpd_bridge.reading import Reading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """GUEST is the guest's MAC, ROUTER is ours. A part is None without data for it. RA_PERIOD is in seconds."""
+    """GUEST is the guest's MAC and NAME its host name, ROUTER is our MAC. A part is None without data for it. RA_PERIOD
+    is in seconds."""
 
+    name: str | None
     guest: bytes
     router: bytes
     lease: Lease | None
@@ -24,15 +27,22 @@ class Service:
     server6: Server | None
     ra_period: int
 
+    def address(self, version: int) -> str | None:
+        """The guest's address by the IP version VERSION."""
+        if version == 4:
+            return str(IPv4Address(self.lease.address)) if self.lease else None
+        return str(IPv6Address(self.router6.own)) if self.router6 and self.router6.own else None
+
 
 def service(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Service:
     """The service for BINDING. MAC is that of the tap if ROUTED, else of its bridge."""
     return Service(
+        name=binding.hostname,
         guest=binding.mac,
         router=mac,
         lease=lease.lease(binding, told),
         router6=router.router(binding, told, mac, routed=routed),
-        server6=dhcp6.server(binding, told, mac),
+        server6=dhcp6.server(binding, told, mac, routed=routed),
         ra_period=told.ra_period,
     )
 

@@ -71,10 +71,10 @@ class TestLeases:
 
     def test_a_guest_of_isc_dhclient(self, ready: Node, plug: Plug) -> None:
         guest = plug(ready, "tap5", 5)
-        attach(ready, bridged("tap5"))
+        attach(ready, routed("tap5"))
         command = ["dhclient", "-1", "-d", "-q", "-sf", script(guest), "-lf", "/run/leases", "-pf", "/run/pid", "eth0"]
         guest.popen(command)
-        until(lambda: private(5) in addresses(guest), "an address")
+        until(lambda: public(5) in addresses(guest), "an address")
         told = next(lease for lease in leases(guest) if lease["event"] == "BOUND")
         assert told["new_host_name"] == "vm5"
         assert told["new_domain_name"] == "guests.example.org"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import dpkt
@@ -16,7 +17,7 @@ from ganeti_vif.responder.answer import answer
 from ganeti_vif.responder.packet import Malformed
 from ganeti_vif.responder.service import Service
 
-DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
+BOOTP, DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(9)
 SERVER = "192.0.2.1"
 OWN_SERVER = "169.254.86.73"
 
@@ -39,7 +40,7 @@ class Told:
         self.options: dict[int, bytes] = {}
         for code, value in self.message.opts:
             self.options[code] = self.options.get(code, b"") + value
-        self.type = self.options[53][0]
+        self.type = self.options.get(53, bytes([BOOTP]))[0]
         self.destination = self.ip.dst
 
 
@@ -138,6 +139,91 @@ def test_an_inform_is_told_what_goes_without_a_lease() -> None:
     assert found.options[6] == packed("192.0.2.53") + packed("192.0.2.54")
 
 
+@pytest.mark.parametrize("kind", [INFORM, DISCOVER])
+def test_nothing_goes_to_an_address_that_is_not_the_guests(kind: int) -> None:
+    found = told(dhcp(kind, client="192.0.2.99", source="192.0.2.99"))
+    assert found is None or found.destination == packed("192.0.2.5")
+    assert (kind, found is None) in ((INFORM, True), (DISCOVER, False))
+
+
+def test_a_guest_that_asks_for_it_has_its_lease_after_one_round() -> None:
+    found = answered(dhcp(DISCOVER, [(80, b""), (55, ASKED)]))
+    assert (found.type, found.options[80], found.options[51]) == (ACK, b"", (604800).to_bytes(4, "big"))
+    assert found.message.yiaddr == int.from_bytes(packed("192.0.2.5"), "big")
+    assert answered(dhcp(DISCOVER, [(80, b"\0"), (55, ASKED)])).type == OFFER
+    assert 80 not in answered(dhcp(REQUEST, [(80, b""), (50, packed("192.0.2.5"))])).options
+
+
+def test_windows_older_name_of_the_routes() -> None:
+    service = serving(SUBNET="192.0.2.5/32")
+    found = answered(dhcp(DISCOVER, [(55, bytes([1, 3, 249]))]), service)
+    assert found.options[249] == b"\x20" + packed(SERVER) + bytes(4) + b"\0" + packed(SERVER)
+    assert 249 not in answered(dhcp(DISCOVER, []), service).options
+
+
+@pytest.mark.parametrize(
+    ("options", "changes", "expected"),
+    [
+        ([(55, bytes([1, 108]))], {}, (1800).to_bytes(4, "big")),
+        ([(55, bytes([1]))], {}, None),
+        ([], {}, None),
+        ([(55, bytes([1, 108]))], {"SUBNET6": None, "GATEWAY6": None}, None),
+        ([(55, bytes([1, 108]))], {"GATEWAY6": None}, None),
+    ],
+    ids=["asked", "not asked", "no list", "no IPv6", "no IPv6 router"],
+)
+def test_a_guest_that_can_do_without_ipv4_is_told_so(
+    options: list[tuple[int, bytes]], changes: dict[str, None], expected: bytes | None
+) -> None:
+    service = serving(told=replace(TOLD, ipv6_only=1800), **changes)  # type: ignore[arg-type]
+    assert answered(dhcp(DISCOVER, options), service).options.get(108) == expected
+    assert 108 not in answered(dhcp(DISCOVER, [(55, bytes([1, 108]))])).options
+
+
+def bootp(*, cookie: bool = True, client: str = "0.0.0.0", flags: int = 0) -> bytes:
+    message = bytes(dpkt.dhcp.DHCP(op=1, xid=7, flags=flags, ciaddr=int(IPv4Address(client)), chaddr=GUEST, opts=[]))
+    message = (message if cookie else message[:236]).ljust(300, b"\0")
+    return udp(message, "0.0.0.0", "255.255.255.255")
+
+
+@pytest.mark.parametrize("cookie", [True, False])
+def test_a_client_of_plain_bootp_has_its_address(cookie: bool) -> None:
+    found = answer(bootp(cookie=cookie), serving())
+    assert (found.heard, found.said) == ("bootp_request", "bootp_reply")
+    assert found.frame
+    reply = Told(found.frame)
+    assert (reply.message.op, reply.message.xid) == (2, 7)
+    assert (reply.message.yiaddr, reply.destination) == (int(IPv4Address("192.0.2.5")), packed("192.0.2.5"))
+    assert reply.options[1] == packed("255.255.255.0") and reply.options[3] == packed(SERVER)
+    assert not {51, 53, 54, 58, 59, 249} & set(reply.options)
+    assert len(reply.ip.data.data) == 300
+
+
+def test_a_client_of_plain_bootp_with_an_address() -> None:
+    assert answered(bootp(flags=0x8000)).destination == b"\xff" * 4
+    assert answered(bootp(client="192.0.2.5")).message.ciaddr == int(IPv4Address("192.0.2.5"))
+    assert told(bootp(client="192.0.2.99")) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["192.0.2.53", "192.0.2.54", "198.51.100.1"]),
+        ({"GATEWAY": None}, ["192.0.2.53", "192.0.2.54"]),
+        ({"PRIVATE": "yes"}, ["192.0.2.53", "192.0.2.54"]),
+        ({"GATEWAY": None, "IP": "10.0.0.5", "SUBNET": "10.0.0.0/24"}, []),
+        ({"SUBNET": "192.0.2.5/32"}, ["192.0.2.53", "192.0.2.54", "198.51.100.1"]),
+    ],
+    ids=["gateway", "none", "private", "elsewhere", "gateway on the link"],
+)
+def test_no_name_server_is_told_where_it_cannot_be_reached(changes: dict[str, str | None], expected: list[str]) -> None:
+    servers = (*TOLD.nameservers, IPv4Address("198.51.100.1"))
+    service = serving(told=replace(TOLD, nameservers=servers), **changes)  # type: ignore[arg-type]
+    options = answered(dhcp(DISCOVER), service).options
+    assert options.get(6, b"") == b"".join(packed(one) for one in expected)
+    assert options[119]
+
+
 @pytest.mark.parametrize("kind", [DECLINE, RELEASE])
 def test_a_release_and_a_decline_are_heard_and_not_answered(kind: int) -> None:
     found = answer(dhcp(kind, [(54, packed(SERVER))], client="192.0.2.5"), serving())
@@ -209,7 +295,7 @@ def test_a_guest_without_an_ipv4_address_is_not_answered() -> None:
     "frame", [dhcp(DISCOVER, sender=b"\xaa\0\0\0\0\6"), dhcp(DISCOVER, hardware=b"\xaa\0\0\0\0\6")]
 )
 def test_somebody_elses_address_in_it_is_spoofed(frame: bytes) -> None:
-    assert answer(frame, serving()) == ("spoofed", None, None)
+    assert answer(frame, serving()) == ("spoofed", None, None, None, False)
 
 
 def flawed() -> dict[str, bytes]:
@@ -239,8 +325,8 @@ def flawed() -> dict[str, bytes]:
         "cookie": changed(at + 236, 0),
         "option past the end": changed(at + 240, 55, 255),
         "relayed": dhcp(DISCOVER, relay="10.0.0.1"),
-        "no type": udp(bytes(dpkt.dhcp.DHCP(op=1, chaddr=GUEST, opts=[(55, b"\1")])), "0.0.0.0", "255.255.255.255"),
         "type of no length": dhcp(DISCOVER, [])[: at + 240] + b"\x35\0\xff",
+        "type 0": dhcp(0),
         "type 99": dhcp(99),
         "short address": dhcp(REQUEST, [(50, b"\1\2")]),
         "short server": dhcp(DISCOVER, [(54, b"")]),
@@ -278,4 +364,4 @@ def test_whatever_comes_is_answered_or_refused(at: list[tuple[int, int]], cut: i
     except Malformed:
         return
     if found.frame:
-        assert Told(found.frame).type in (OFFER, ACK, NAK)
+        assert Told(found.frame).type in (BOOTP, OFFER, ACK, NAK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from ipaddress import IPv6Address
 
 import dpkt
 import pytest
@@ -152,13 +153,67 @@ def test_what_is_meant_for_another_server_is_left_alone(frame: bytes) -> None:
     assert told(frame) is None
 
 
-def test_without_addresses_to_give_a_solicit_is_left_alone() -> None:
-    assert told(dhcp6(SOLICIT, CLIENT, IA), STATELESS) is None
+@pytest.mark.parametrize(
+    ("frame", "expected", "statuses"),
+    [
+        (dhcp6(SOLICIT, CLIENT, IA), ADVERTISE, {3: 2}),
+        (dhcp6(SOLICIT, CLIENT, IA, (14, b"")), ADVERTISE, {3: 2}),
+        (dhcp6(SOLICIT, CLIENT, IA, (25, IA[1])), ADVERTISE, {3: 2, 25: 6}),
+        (dhcp6(SOLICIT, CLIENT, (4, b"\0\0\0\7")), ADVERTISE, {4: 2}),
+        (dhcp6(REQUEST, CLIENT, SERVER, IA), REPLY, {3: 2}),
+        (dhcp6(RENEW, CLIENT, SERVER, with_address(OWN)), REPLY, {3: 3}),
+        (dhcp6(RELEASE, CLIENT, SERVER, with_address(OWN)), REPLY, {}),
+    ],
+)
+def test_without_addresses_to_give_that_is_said(frame: bytes, expected: int, statuses: dict[int, int]) -> None:
+    found = told(frame, STATELESS)
+    assert found
+    assert (found[0], found[1][1]) == (expected, CLIENT[1])
+    assert 14 not in found[1]
+    for code in (3, 4, 25):
+        assert (code in found[1]) == (code in statuses)
+        if code in statuses:
+            head = 4 if code == 4 else 12
+            assert found[1][code][:4] == IA[1][:4]
+            assert options(found[1][code][head:]) == [(13, struct.pack("!H", statuses[code]))]
+    assert found[1][23] == packed("2001:db8::53")
+
+
+@pytest.mark.parametrize("kind", [CONFIRM, REBIND])
+def test_without_addresses_nobody_is_told_to_give_up_one(kind: int) -> None:
+    assert told(dhcp6(kind, CLIENT, with_address(OWN)), STATELESS) is None
+
+
+@pytest.mark.parametrize("mode", list(Dhcpv6))
+def test_an_address_that_slaac_does_not_make_is_given_in_each_mode(mode: Dhcpv6) -> None:
+    service = serving(told=replace(TOLD, dhcpv6=mode), IP6="2001:db8::77")
+    found = told(dhcp6(SOLICIT, CLIENT, IA), service)
+    assert found and options(found[1][3][12:])[0] == (5, packed("2001:db8::77") + struct.pack("!II", 604800, 604800))
+
+
+@pytest.mark.parametrize(
+    ("routed", "changes", "expected"),
+    [
+        (True, {}, ["2001:db8::53", "2001:db8:ffff::53"]),
+        (True, {"GATEWAY6": None}, ["2001:db8::53", "2001:db8:ffff::53"]),
+        (False, {}, ["2001:db8::53", "2001:db8:ffff::53"]),
+        (False, {"GATEWAY6": None}, ["2001:db8::53"]),
+        (False, {"GATEWAY6": None, "SUBNET6": "fd00::/64"}, []),
+    ],
+)
+def test_no_name_server_is_told_where_it_cannot_be_reached(
+    routed: bool, changes: dict[str, str | None], expected: list[str]
+) -> None:
+    settings = replace(TOLD, nameservers=(*TOLD.nameservers, IPv6Address("2001:db8:ffff::53")))
+    service = serving(told=settings, routed=routed, **changes)  # type: ignore[arg-type]
+    found = told(dhcp6(INFORMATION_REQUEST, CLIENT), service)
+    assert found and found[1].get(23, b"") == b"".join(packed(one) for one in expected)
+    assert service.router6 and (packed("2001:db8:ffff::53") in service.router6.advertisement) == (len(expected) == 2)
 
 
 def test_switched_off_nothing_is_answered() -> None:
     service = serving(told=replace(TOLD, dhcpv6=Dhcpv6.OFF))
-    assert answer(dhcp6(INFORMATION_REQUEST, CLIENT), service) == ("ignored", None, None)
+    assert answer(dhcp6(INFORMATION_REQUEST, CLIENT), service) == ("ignored", None, None, None, False)
 
 
 @pytest.mark.parametrize(

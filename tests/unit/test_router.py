@@ -9,6 +9,7 @@ from dataclasses import replace
 import dpkt
 import pytest
 from guest_frames import (
+    BINDING,
     GUEST,
     LINK_LOCAL,
     ROUTER,
@@ -25,7 +26,8 @@ from hypothesis import strategies as st
 from ganeti_vif.config.model import Dhcpv6, Told
 from ganeti_vif.responder.answer import answer
 from ganeti_vif.responder.packet import Malformed
-from ganeti_vif.responder.service import Service
+from ganeti_vif.responder.service import Service, service
+from nfdhcpd_bridge.reading import reading
 
 OWN = "2001:db8::a800:ff:fe00:5"
 
@@ -89,7 +91,8 @@ def test_in_a_bridge_we_are_no_router_and_neighbours_are_on_link() -> None:
         (Dhcpv6.OFF, None, 0, True),
         (Dhcpv6.STATELESS, None, 0x40, True),
         (Dhcpv6.STATEFUL, None, 0xC0, False),
-        (Dhcpv6.STATELESS, "2001:db8::5", 0x40, False),
+        (Dhcpv6.STATELESS, "2001:db8::5", 0xC0, False),
+        (Dhcpv6.OFF, "2001:db8::5", 0xC0, False),
         (Dhcpv6.STATELESS, OWN, 0x40, True),
     ],
 )
@@ -116,12 +119,64 @@ def test_without_name_servers_none_are_told() -> None:
 def test_the_last_advertisement_takes_back_router_and_name_servers() -> None:
     router = serving().router6
     assert router
-    last = Message(router.advertised(last=True))
+    last = Message(router.farewell(prefix=False))
     assert last.destination == packed("ff02::1") and last.destination_mac == bytes.fromhex("333300000001")
     assert struct.unpack_from("!H", last.payload, 6) == (0,)
     options = last.options(16)
     assert options[25][:6] == options[31][:6] == bytes(6)
     assert 3 not in options
+
+
+def withdrawn(before: Service, after: Service | None) -> Message | None:
+    assert before.router6
+    frame = before.router6.changed(after.router6 if after else None)
+    return Message(frame) if frame else None
+
+
+OLD_PREFIX = struct.pack("!BBIII", 64, 0x40, 0, 0, 0) + packed("2001:db8::")
+
+
+@pytest.mark.parametrize("after", [None, serving(SUBNET6=None, GATEWAY6=None)], ids=["gone", "without IPv6"])
+def test_the_prefix_of_a_binding_that_is_gone_is_withdrawn(after: Service | None) -> None:
+    found = withdrawn(serving(), after)
+    assert found
+    assert (found.destination, found.source) == (packed("ff02::1"), packed(ROUTER))
+    assert struct.unpack_from("!H", found.payload, 6) == (0,)
+    options = found.options(16)
+    assert options[3] == OLD_PREFIX
+    assert options[25][:6] == options[31][:6] == bytes(6)
+
+
+def test_another_prefix_withdraws_the_old_one_and_keeps_the_router() -> None:
+    found = withdrawn(serving(), serving(SUBNET6="2001:db8:77::/64"))
+    assert found
+    assert struct.unpack_from("!H", found.payload, 6) == (900,)
+    assert found.payload.index(OLD_PREFIX) < found.payload.index(packed("2001:db8:77::"))
+
+
+def test_another_router_with_the_same_prefix_withdraws_no_prefix() -> None:
+    other = service(reading(BINDING), TOLD, bytes.fromhex("020000000001"), routed=True)
+    found = withdrawn(serving(), other)
+    assert found
+    assert struct.unpack_from("!H", found.payload, 6) == (0,)
+    assert 3 not in found.options(16)
+
+
+def test_name_servers_that_are_told_no_longer_are_withdrawn() -> None:
+    found = withdrawn(serving(), serving(told=replace(TOLD, nameservers=())))
+    assert found
+    assert found.options(16)[25] == struct.pack("!HI", 0, 0) + packed("2001:db8::53")
+    assert found.options(16)[3] != OLD_PREFIX
+
+
+def test_an_address_by_slaac_is_withdrawn_when_the_guest_is_given_another() -> None:
+    found = withdrawn(serving(), serving(IP6="2001:db8::77"))
+    assert found and OLD_PREFIX in found.payload
+
+
+@pytest.mark.parametrize("after", [serving(), serving(IP="192.0.2.6"), serving(MTU="1400")], ids=["all", "IP", "MTU"])
+def test_nothing_is_withdrawn_that_is_still_told(after: Service) -> None:
+    assert withdrawn(serving(), after) is None
 
 
 @pytest.mark.parametrize("source", ["fe80::1", "fe80::f00:ba5e", LINK_LOCAL])
@@ -143,6 +198,12 @@ def test_on_a_routed_tap_the_router_is_everybody(source: str, target: str, flags
     assert (found.source, found.destination, found.destination_mac) == (packed(target), packed(source), GUEST)
     assert (found.payload[0], found.payload[4], found.payload[8:24]) == (136, flags, packed(target))
     assert found.options(24) == {2: TAP}
+
+
+def test_what_the_node_answers_itself_is_left_to_it_unless_the_guest_repeats_its_question() -> None:
+    assert answer(neighbour_solicitation(ROUTER), serving()).spare
+    assert not answer(neighbour_solicitation("2001:db8::1"), serving()).spare
+    assert not answer(neighbour_solicitation(ROUTER), serving(routed=False)).spare
 
 
 @pytest.mark.parametrize("target", [OWN, LINK_LOCAL, "fe80::77", "2001:db8:1::1"])

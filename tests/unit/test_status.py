@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
 from samples import BRIDGED, PUBLIC, ROUTED, assert_golden, nic_of
 
-from ganeti_vif.cli.status import ranges, status, table
+from ganeti_vif.cli.status import of_instance, ranges, status, table
 from ganeti_vif.config.model import Config, Private, VlanUplink, VxlanUplink
 from ganeti_vif.engine.difference import Make, Remove
 from ganeti_vif.engine.failure import Failure
@@ -156,3 +157,36 @@ def test_a_node_without_anything_shows_that_it_has_no_daemon() -> None:
 )
 def test_numbers_are_shown_as_ranges(numbers: tuple[int, ...], text: str) -> None:
     assert ranges(numbers) == text
+
+
+def responder(**past: object) -> dict[str, object]:
+    """The state of a responder that the guest of tap0 asked."""
+    known = {"asked": 86400, "leased": None, "declined": None, "vendor_class": None, "hostname": None}
+    return {"taps": {"tap0": {"guest": {"ipv4": known | past}}}}
+
+
+def rows(shown: dict[str, object]) -> list[str]:
+    """The rows of the table of requests."""
+    return [line for line in table(shown) if " ipv4 " in line]
+
+
+def test_when_a_guest_had_its_lease_and_by_which_client() -> None:
+    shown = status(CONFIG, survey(), None, responder(leased=86401, vendor_class="udhcp 1.35.0", hostname="web"))
+    (row,) = rows(shown)
+    asked, leased = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when)) for when in (86400, 86401))
+    expected = f"i1.example.com eth0 ipv4 {asked} {leased} udhcp 1.35.0 web"
+    assert row.split() == expected.split()
+    assert shown["nics"][0]["guest"]["ipv4"]["leased"] == 86401
+    assert rows(status(CONFIG, survey(), None, responder()))[0].split()[-3:] == ["-", "-", "-"]
+    assert "declined" in rows(status(CONFIG, survey(), None, responder(declined=86402)))[0].split()
+    assert rows(status(CONFIG, survey())) == []
+
+
+def test_the_status_of_one_instance() -> None:
+    shown = of_instance(status(CONFIG, survey(), None, responder()), "i1.example.com")
+    assert [nic["tap"] for nic in shown["nics"]] == ["tap0", "tap1", "tap2"]
+    assert len(rows(shown)) == 1
+    assert [one["what"] for one in shown["trouble"]] == ["i1.example.com NIC 1 (tap2): the bridge pvn1 is closed"]
+    assert "PRIVATE" not in "".join(table(shown))
+    with pytest.raises(Failure, match=r"the instance i9\.example\.com has no NIC"):
+        of_instance(shown, "i9.example.com")

@@ -16,7 +16,9 @@ from ganeti_vif.kernel.guest_socket import GuestSocket, interesting
 from ganeti_vif.kernel.netlink.link_events import Links, ServedDevice
 from ganeti_vif.responder.lease import SERVER
 from ganeti_vif.responder.limit import Bucket
+from ganeti_vif.responder.server.history import History
 from ganeti_vif.responder.service import Service, service, told
+from ganeti_vif.responder.visit import Visit
 from nfdhcpd_bridge import files
 from nfdhcpd_bridge.reading import Invalid, Reading, reading
 
@@ -25,6 +27,9 @@ CLAIM_RATE, CLAIM_BURST = 5.0, 32
 """How often the daemon is told of addresses that one guest chose: times a second, and times at once."""
 BURST = 2
 """A guest may send this many seconds of its rate at once."""
+AGAIN = 3.0
+"""Seconds in which a second solicitation for one address is a repetition: hosts repeat it each second, twice (RFC 4861,
+10: RETRANS_TIMER, MAX_MULTICAST_SOLICIT)."""
 CLOSERS = 64
 """Threads that close sockets. They mostly wait. All are busy only when thousands of sockets close at once."""
 
@@ -33,9 +38,11 @@ class Guest:
     """The guest of the tap NAME with this INDEX, its socket and its counters. Raises Gone, Failure as GuestSocket."""
 
     __slots__ = (
+        "_asked",
         "advertisements",
         "bucket",
         "claims",
+        "history",
         "index",
         "name",
         "next_advertisement",
@@ -53,22 +60,41 @@ class Guest:
         self.claims = Bucket(CLAIM_RATE, CLAIM_BURST)
         self.told: dict[bytes, float] = {}
         self.tally: Counter[str] = Counter()
+        self.history: History | None = None
         self.next_advertisement = 0.0
+        self._asked = float("-inf")
         self.advertisements = 0
 
     def send(self, frame: bytes, what: str) -> None:
         self.tally[what if self.socket.send(frame) else "unsent"] += 1
 
+    def note(self, visit: Visit, now: float) -> None:
+        """Take note of VISIT at NOW. The memory of most guests is empty for a long time, so it takes no memory."""
+        if self.history is None:
+            self.history = History(self.name)
+        self.history.note(visit, self.service, now)
+
+    def asks_again(self, now: float) -> bool:
+        """Whether the guest asked for its router's address within the last AGAIN seconds before NOW."""
+        again = now - self._asked < AGAIN
+        self._asked = now
+        return again
+
     def serve(self, given: Service) -> None:
-        """Serve by GIVEN from now on. If the router's address changes, the former router sends its farewell."""
-        old, new = self.service.router6, given.router6
-        if old and (new is None or new.address != old.address):
-            self.part()
+        """Serve by GIVEN from now on. What the router told the guest and tells no longer is taken back."""
+        router = self.service.router6
+        if router and (frame := router.changed(given.router6)):
+            self.send(frame, "router_advertisement")
+        if self.history:
+            self.history.forget(
+                *(version for version in (4, 6) if given.address(version) != self.service.address(version))
+            )
         self.service = given
 
-    def part(self) -> None:
-        if self.service.router6:
-            self.send(self.service.router6.advertised(last=True), "router_advertisement")
+    def part(self, *, withdraw: bool) -> None:
+        """Tell the guest that its router is gone. With WITHDRAW its prefix is gone, too."""
+        if router := self.service.router6:
+            self.send(router.farewell(prefix=withdraw), "router_advertisement")
 
 
 class Guests:
@@ -183,6 +209,10 @@ class Guests:
 
     def _end(self, guest: Guest) -> None:
         del self.served[guest.name]
+        if guest.index in self._links.by_index:
+            # If we merely stop to serve, or cannot read the binding, the guest's prefix is as good as before.
+            gone = self._config.responds and guest.name not in self._readings and guest.name not in self.invalid
+            guest.part(withdraw=gone)
         self._left(guest)
         # In a thread: closing waits for all CPUs, and other guests must not wait for it.
         self._closers.submit(guest.socket.close)

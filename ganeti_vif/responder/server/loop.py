@@ -27,6 +27,7 @@ from ganeti_vif.responder.server.advertising import Advertisements
 from ganeti_vif.responder.server.claims import PAUSE, Claims
 from ganeti_vif.responder.server.complaints import Complaints
 from ganeti_vif.responder.server.guests import Guest, Guests
+from ganeti_vif.responder.visit import Event
 from ganeti_vif.system import log, systemd
 from ganeti_vif.system.inotify import Watch
 from ganeti_vif.system.state_socket import Askers
@@ -37,7 +38,6 @@ AGAIN = 300.0
 """Seconds between two reads of the whole directory, for changes without an event."""
 SETTLED = 1.0
 """Seconds until an invalid binding is logged: it may have been read while it was written."""
-DECLINED = ("dhcp4_decline", "dhcp6_decline")
 
 
 class Orders(Protocol):
@@ -55,6 +55,7 @@ class Serving:
 
     def __init__(self, config: Config, signals: socket.socket) -> None:
         self._config, self._signals = config, signals
+        log.verbose = config.verbose
         guest_socket.probe()
         self._epoll, self._control = select.epoll(), select.epoll()
         self._epoll.register(self._control, select.EPOLLIN)
@@ -156,6 +157,7 @@ class Serving:
             self._watch = watch
             self._control.register(watch, select.EPOLLIN)
         self._config = config
+        log.verbose = config.verbose
         self._guests.configure(config)
         self._complain_at = time.monotonic() + SETTLED
 
@@ -179,8 +181,6 @@ class Serving:
     def _left(self, guest: Guest) -> None:
         if self._by_descriptor.pop(guest.socket.fileno(), None):
             self._stop_hearing(guest)
-        if guest.index in self._links.by_index:
-            guest.part()
         self._past.update(guest.tally)
 
     def _stop_hearing(self, guest: Guest) -> None:
@@ -204,7 +204,7 @@ class Serving:
                 return
             try:
                 self._claims.hear(guest, frame, now)
-                heard, said, out = answer(frame, guest.service)
+                heard, said, out, visit, spare = answer(frame, guest.service)
             except Malformed:
                 tally["malformed"] += 1
                 continue
@@ -214,9 +214,11 @@ class Serving:
                 self._complaints.caused(guest.name, what)
                 continue
             tally[heard] += 1
-            if heard in DECLINED:
-                self._complaints.caused(guest.name, "its guest declined the address, for somebody else uses it")
-            if out is not None:
+            if visit is not None:
+                guest.note(visit, now)
+                if visit.event is Event.DECLINED:
+                    self._complaints.caused(guest.name, "its guest declined the address, for somebody else uses it")
+            if out is not None and (not spare or guest.asks_again(now)):
                 guest.send(out, said or "")
 
     def _resume(self, now: float) -> None:
@@ -269,11 +271,11 @@ class Serving:
 
 
 def _told_of(guest: Guest) -> dict[str, Any]:
-    lease, router = guest.service.lease, guest.service.router6
     return {
         "index": guest.index,
         "mac": guest.service.guest.hex(":"),
-        "address": socket.inet_ntoa(lease.address) if lease else None,
-        "address6": socket.inet_ntop(socket.AF_INET6, router.own) if router and router.own else None,
+        "address": guest.service.address(4),
+        "address6": guest.service.address(6),
         "counts": guest.tally,
+        "guest": guest.history.shown() if guest.history else {},
     }
