@@ -52,7 +52,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "table": values.integer(1, 0xFFFFFFFF),
     "uplink": values.device,
     "subnets": values.subnets,
-    "gateways": values.addresses,
+    "gateways": values.gateways,
     "arp-source": values.ipv4,
     **_TOLD,
     "link-local": values.one_of(LinkLocal),

@@ -14,6 +14,7 @@ from ganeti_vif.engine.state import Object, state
 from ganeti_vif.guard import connections, profile
 from ganeti_vif.nic.nic import Mode, Nic, eui64
 from ganeti_vif.nic.record import record_of
+from ganeti_vif.nic.tags import LEASES
 from host_setup import public
 from nfdhcpd_bridge import binding
 
@@ -69,7 +70,7 @@ def only_here(nic: Nic, thing: Object) -> bool:
 
 def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
     wanted = {
-        For.TAGGED: "nfdhcpd" in nic.network_tags,
+        For.TAGGED: LEASES in nic.network_tags,
         For.ROUTED: nic.mode is Mode.ROUTED,
         For.ALL: True,
     }
