@@ -27,6 +27,7 @@ def status(config: Config, found: Survey, daemon: dict[str, Any] | None = None) 
         "left_over": [{"instance": nic.instance, "tap": nic.tap, "uuid": nic.uuid} for nic in found.dead],
         "differences": len(found.changes),
         "trouble": [{"what": failure.what, "do": failure.do} for failure in found.trouble],
+        "notes": [{"what": note.what, "do": note.do} for note in found.notes],
     }
 
 
@@ -150,8 +151,16 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
     for trouble in shown["trouble"]:
         yield f"trouble: {trouble['what']}"
         yield f"  {remedy(trouble['do'])}"
+    for note in shown["notes"]:
+        yield from noted(note["what"], note["do"])
     if shown["differences"]:
         yield f"{_count(shown['differences'])}: ganeti-vif check lists them, ganeti-vif reconcile mends them"
+
+
+def noted(what: str, do: str) -> Iterator[str]:
+    """A note as lines of text."""
+    yield f"note: {what}"
+    yield f"  {remedy(do).removeprefix('note: ')}"
 
 
 def _shown_state(state: str, life: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
 
 from ganeti_vif.config.model import MOST_CONNECTIONS, Config, Consumer, For
 from ganeti_vif.desired import bridged, openvswitch, routed
@@ -84,8 +85,9 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
     address6 = None
     if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
         # A binding cannot tell NFDHCPD any other IPv6 address than the one that SLAAC makes.
-        if config.responds and nic.address6 and nic.address6 in subnet6:
-            address6 = nic.address6
+        given = nic.address6 or _granted6(nic, subnet6)
+        if config.responds and given and given in subnet6:
+            address6 = given
         else:
             subnet6 = None
     lower = context.uplink if nic.mode is Mode.ROUTED else context.bridge
@@ -107,3 +109,9 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             address6=address6,
         ),
     )
+
+
+def _granted6(nic: Nic, prefix: IPv6Network) -> IPv6Address | None:
+    """The first address in PREFIX that a tag grants NIC. Where SLAAC makes none, DHCPv6 gives the guest this one."""
+    mine = (one.network_address for one in nic.networks(6) if one.num_addresses == 1)
+    return next((one for one in mine if isinstance(one, IPv6Address) and one in prefix), None)

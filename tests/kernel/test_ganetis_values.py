@@ -119,3 +119,23 @@ def modified(number: int, tags: str) -> dict[str, str]:
         "GANETI_INSTANCE_TAGS": tags,
         **{f"GANETI_INSTANCE_NIC0_{name}": value for name, value in nic.items()},
     }
+
+
+def test_a_prefix_of_which_guests_make_no_address_is_told(ready: Node, tap: MakeTap) -> None:
+    """Ganeti accepts any network6, and nobody sees that guests have no IPv6."""
+    way, private = tap(ready), tap(ready)
+    attach(ready, routed(way.name, 5, NETWORK_SUBNET6="2001:db8:0:0:f6::/80", NETWORK_GATEWAY6=LINK_LOCAL))
+    attach(ready, bridged(private.name, 6, NETWORK_SUBNET6="fd00:1:0:0:f6::/80"))
+    for verb in ("status", "check"):
+        said = manage(ready, verb)
+        assert said.count("gets no IPv6 address") == 2
+        assert "2001:db8:0:0:f6::/80" in said and "fd00:1:0:0:f6::/80" in said
+    assert [(one["what"][:3], one["do"][:4]) for one in answer(ready, "check")["notes"]] == [
+        ("vm5", "note"),
+        ("vm6", "note"),
+    ]
+    assert "gets no IPv6 address" in manage(ready, "explain", way.name)
+    assert "no IPv6 address" in ready.path("/var/log/ganeti/vif.log").read_text()
+    given = routed(way.name, 5, NETWORK_SUBNET6="2001:db8:0:0:f6::/80", NETWORK_GATEWAY6=LINK_LOCAL)
+    attach(ready, given | {"TAGS": "vif:0:address:2001:db8:0:0:f6::5"})
+    assert manage(ready, "check").count("gets no IPv6 address") == 1

@@ -35,6 +35,7 @@ from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.record import record_of
 from host_setup import public
 from nfdhcpd_bridge.binding import parse
+from nfdhcpd_bridge.reading import reading
 
 NFDHCPD = Config(public=(PUBLIC,), bindings=Bindings(consumer=Consumer.NFDHCPD))
 WEB = Profile(name="web", rules=(("tcp dport 80 accept", "web.nft:1"),))
@@ -229,6 +230,16 @@ def test_a_binding_says_where_its_nic_is_and_what_it_has() -> None:
         "SUBNET6": "2001:db8:77::/64",
         "GATEWAY6": "2001:db8:77::1",
     }
+
+
+@pytest.mark.parametrize(
+    ("instance", "host"),
+    [("vm-", "vm"), ("a..b", "a.b"), ("x" * 64 + ".y", "x" * 63 + ".y"), ("_", "_"), ("-".join("ab"), "a-b")],
+)
+def test_an_instance_with_a_name_that_no_host_can_have_is_served_with_another(instance: str, host: str) -> None:
+    nic = nic_of(BRIDGED, INSTANCE=instance)
+    (text,) = (thing.text for thing in needs(nic, CONFIG, context(nic)).own.values() if isinstance(thing, Binding))
+    assert reading(text).hostname == host
 
 
 def test_a_binding_lies_in_the_directory_of_the_configuration_under_the_name_of_the_tap() -> None:
