@@ -90,6 +90,10 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             address6 = given
         else:
             subnet6 = None
+    gateway6 = routed.gateway_of(nic, context.public, 6)
+    if isinstance(gateway6, IPv6Address) and gateway6.is_link_local and not config.responds:
+        # NFDHCPD advertises the gateway as the prefix, and no guest makes an address of a link-local one.
+        gateway6 = None
     lower = context.uplink if nic.mode is Mode.ROUTED else context.bridge
     mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None
     yield Binding(
@@ -104,7 +108,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             subnet=subnet,
             gateway=routed.gateway_of(nic, context.public, 4),
             subnet6=subnet6,
-            gateway6=routed.gateway_of(nic, context.public, 6),
+            gateway6=gateway6,
             mtu=mtu,
             address6=address6,
         ),

@@ -300,6 +300,17 @@ def test_a_network_without_a_gateway_for_ipv6_has_the_links() -> None:
     assert binding(needs(nic, CONFIG, context(nic)))["GATEWAY6"] == "2001:db8:77::1"
 
 
+def test_nfdhcpd_is_told_of_no_link_local_gateway() -> None:
+    """It would advertise that as the prefix, and its guests would have no address."""
+    nic = nic_of(ROUTED, NETWORK_GATEWAY6="fe80::1")
+    assert binding(needs(nic, CONFIG, context(nic)))["GATEWAY6"] == "fe80::1"
+    told = binding(needs(nic, NFDHCPD, context(nic)))
+    assert "GATEWAY6" not in told
+    assert told["SUBNET6"] == "2001:db8:77::/64"
+    other = nic_of(ROUTED)
+    assert binding(needs(other, NFDHCPD, context(other)))["GATEWAY6"] == "2001:db8:77::1"
+
+
 def test_a_family_of_private_networks_is_needed_by_none_of_its_nics() -> None:
     """Its bridges are there before them: setup makes them."""
     nic = nic_of(BRIDGED)
