@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from ipaddress import ip_address
 
 import pytest
 
@@ -26,7 +27,7 @@ from .environment import (
     routed,
     uuid,
 )
-from .responder_lab import RESPONDS, responding
+from .responder_lab import RESPONDS, responding, until
 
 LINK_LOCAL = "fe80::1"
 
@@ -139,3 +140,17 @@ def test_a_prefix_of_which_guests_make_no_address_is_told(ready: Node, tap: Make
     given = routed(way.name, 5, NETWORK_SUBNET6="2001:db8:0:0:f6::/80", NETWORK_GATEWAY6=LINK_LOCAL)
     attach(ready, given | {"TAGS": "vif:0:address:2001:db8:0:0:f6::5"})
     assert manage(ready, "check").count("gets no IPv6 address") == 1
+
+
+def test_a_guest_of_such_a_prefix_gets_the_address_that_a_tag_grants(ready: Node, plug: Plug) -> None:
+    """As the note says; its router is the one that advertises, whatever the gateway of the network is."""
+    apply(ready, RESPONDS.replace("[responder]", "[responder]\ndhcpv6 = stateful"))
+    guest = plug(ready, "tap5", 5)
+    address = "2001:db8:0:0:f6::5"
+    prefix: dict[str, str | None] = {"NETWORK_SUBNET6": "2001:db8:0:0:f6::/80", "NETWORK_GATEWAY6": LINK_LOCAL}
+    attach(ready, routed("tap5", TAGS=f"vif:0:address:{address}", **prefix))
+    with responding(ready):
+        guest.run(["dhclient", "-6", "-1", "-q", "-lf", "/run/leases6", "-pf", "/run/pid6", "eth0"])
+        assert str(ip_address(address)) in guest.run(["ip", "-6", "addr", "show", "dev", "eth0"]).stdout
+        until(lambda: "default" in guest.run(["ip", "-6", "route"]).stdout, "the router")
+        ping(guest, BEYOND6)
