@@ -117,5 +117,6 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
 
 def _granted6(nic: Nic, prefix: IPv6Network) -> IPv6Address | None:
     """The first address in PREFIX that a tag grants NIC. Where SLAAC makes none, DHCPv6 gives the guest this one."""
-    mine = (one.network_address for one in nic.networks(6) if one.num_addresses == 1)
+    granted = (one for one in nic.networks(6) if one in nic.grants.addresses)
+    mine = (one.network_address for one in granted if one.num_addresses == 1)
     return next((one for one in mine if isinstance(one, IPv6Address) and one in prefix), None)

@@ -147,8 +147,8 @@ def test_a_guest_of_such_a_prefix_gets_the_address_that_a_tag_grants(ready: Node
     apply(ready, RESPONDS.replace("[responder]", "[responder]\ndhcpv6 = stateful"))
     guest = plug(ready, "tap5", 5)
     address = "2001:db8:0:0:f6::5"
-    prefix: dict[str, str | None] = {"NETWORK_SUBNET6": "2001:db8:0:0:f6::/80", "NETWORK_GATEWAY6": LINK_LOCAL}
-    attach(ready, routed("tap5", TAGS=f"vif:0:address:{address}", **prefix))
+    prefix = {"NETWORK_SUBNET6": "2001:db8:0:0:f6::/80", "NETWORK_GATEWAY6": LINK_LOCAL}
+    attach(ready, routed("tap5") | prefix | {"TAGS": f"vif:0:address:{address}"})
     with responding(ready):
         guest.run(["dhclient", "-6", "-1", "-q", "-lf", "/run/leases6", "-pf", "/run/pid6", "eth0"])
         assert str(ip_address(address)) in guest.run(["ip", "-6", "addr", "show", "dev", "eth0"]).stdout

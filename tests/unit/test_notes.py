@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import IPv6Address
+
 import pytest
 from samples import BRIDGED, CONFIG, ROUTED, context, nic_of, proper
 
@@ -61,6 +64,13 @@ def test_what_the_note_says_gives_the_guest_its_address_by_dhcpv6() -> None:
 )
 def test_a_prefix_and_an_address_of_elsewhere_are_no_address_to_tell(tag: str) -> None:
     assert "SUBNET6" not in told(ROUTED, LONG | {"TAGS": tag})
+
+
+def test_a_claimed_address_is_the_guests_own_affair() -> None:
+    nic = replace(nic_of(ROUTED, **LONG), claims=(IPv6Address("2001:db8:77:0:f6::7"),))
+    (text,) = (thing.text for thing in needs(nic, CONFIG, context(nic)).own.values() if isinstance(thing, Binding))
+    assert "IP6" not in parse(text)
+    assert list(notes(nic)) == []
 
 
 def test_nfdhcpd_cannot_be_told() -> None:
