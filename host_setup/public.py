@@ -26,8 +26,14 @@ LAST = 0xFFFFFFFF
 """The metric of the route that the kernel uses if there is no other."""
 
 
-def obstacle(public: Public, links: Mapping[str, Link], advertised: Collection[str]) -> Failure | None:
-    """Why PUBLIC cannot be set up on a node with these LINKS. None if it can.
+NO_IPV6 = "the kernel of this node has no IPv6"
+WITH_IPV6 = "take ipv6.disable=1 out of /etc/default/grub, then: update-grub && reboot"
+
+
+def obstacle(
+    public: Public, links: Mapping[str, Link], advertised: Collection[str], *, ipv6: bool = True
+) -> Failure | None:
+    """Why PUBLIC cannot be set up on a node with these LINKS. None if it can. IPV6: whether its kernel has IPv6.
 
     ADVERTISED are the devices that have their IPv6 default route from router advertisements. They would lose it if the
     whole node forwarded IPv6, unless accept_ra is 2: a forwarding node ignores them (kernel doc ip-sysctl, accept_ra).
@@ -36,6 +42,12 @@ def obstacle(public: Public, links: Mapping[str, Link], advertised: Collection[s
         return Failure(
             f"public link {public.name}: the uplink {public.uplink} does not exist",
             f"note: make it first, or mend the uplink of [public {public.name}]: ip link shows what there is",
+        )
+    if 6 in public.versions and not ipv6:
+        subnet = next(subnet for subnet in public.subnets if subnet.version == 6)
+        return Failure(
+            f"public link {public.name}: it has the IPv6 subnet {subnet}, and {NO_IPV6}",
+            f"note: {WITH_IPV6}; or take IPv6 out of [public {public.name}], then: ganeti-vif setup",
         )
     if 6 in public.versions and (others := sorted(set(advertised) - {public.uplink})):
         switch = dotted(f"net/ipv6/conf/{others[0]}/accept_ra")

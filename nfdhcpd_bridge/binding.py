@@ -35,7 +35,7 @@ def text(
         MARK: uuid,
         "INDEV": device,
         "MAC": mac,
-        "HOSTNAME": hostname,
+        "HOSTNAME": _hostname(hostname),
         "IP": address if subnet else None,
         "SUBNET": subnet if address else None,
         "GATEWAY": gateway if address and subnet else None,
@@ -45,6 +45,12 @@ def text(
         "MTU": mtu,
     }
     return "".join(f"{key}={value}\n" for key, value in values.items() if value is not None)
+
+
+def _hostname(instance: str) -> str:
+    """The name of INSTANCE as that of a host (RFC 1123, 2.1): Ganeti accepts other names, too. NFDHCPD needs one."""
+    labels = (label[:63].strip("-") for label in instance.split("."))
+    return ".".join(label for label in labels if label)[:253].rstrip(".-") or "guest"
 
 
 def parse(text: str) -> dict[str, str]:

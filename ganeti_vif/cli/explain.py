@@ -10,6 +10,7 @@ from typing import Any
 from ganeti_vif.config.model import Config
 from ganeti_vif.desired.context import Context
 from ganeti_vif.desired.needs import needs
+from ganeti_vif.desired.notes import notes
 from ganeti_vif.desired.obstacle import obstacle
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.failure import Failure
@@ -66,6 +67,7 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
         "offload": _offload(own, node),
         "profile": nic.grants.profile,
         "trouble": failure.what if failure else None,
+        "notes": [note.what for note in notes(nic)],
         "chains": [_chain(chain, node) for chain in chains],
         "packet": _verdict(nic, packet, context) if packet else None,
     }
@@ -121,6 +123,8 @@ def told(shown: Row) -> Iterator[str]:
             yield f"  profile     {nic['profile']}"
         if nic["trouble"]:
             yield f"  trouble     {nic['trouble']}"
+        for note in nic["notes"]:
+            yield f"  note        {note}"
         if nic["packet"]:
             found = nic["packet"]
             yield f"  packet      {found['described']}"

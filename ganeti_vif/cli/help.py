@@ -78,7 +78,7 @@ HELP: Mapping[str, Help] = {
     "check": Help(
         text="Lists what is not as it should be, a line each. Changes nothing, and is meant for monitoring. While a "
         "guest starts or stops, or the daemon repairs, it may find what is gone a second later.",
-        statuses={0: "all is as it should be, and nothing is printed", 1: "something is not"},
+        statuses={0: "all is as it should be: nothing is printed, or notes", 1: "something is not"},
         examples={"ganeti-vif check": "is all as it should be?", "ganeti-vif check --json": "the same for a program"},
     ),
     "reconcile": Help(

@@ -35,6 +35,7 @@ def status(
         "differences": len(found.changes),
         "trouble": [{"what": failure.what, "do": failure.do} for failure in found.trouble],
         "responder": responder,
+        "notes": [{"what": note.what, "do": note.do} for note in found.notes],
     }
 
 
@@ -171,6 +172,8 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
     for trouble in shown["trouble"]:
         yield f"trouble: {trouble['what']}"
         yield f"  {remedy(trouble['do'])}"
+    for note in shown["notes"]:
+        yield from noted(note["what"], note["do"])
     if shown["differences"]:
         yield f"{_count(shown['differences'])}: ganeti-vif check lists them, ganeti-vif reconcile mends them"
 
@@ -186,6 +189,12 @@ def _asked(nic: Row) -> Iterator[tuple[str, ...]]:
 def _time(when: int | None) -> str:
     """The time WHEN, in seconds since the epoch, by the clock of this node's time zone."""
     return "-" if when is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+
+
+def noted(what: str, do: str) -> Iterator[str]:
+    """A note as lines of text."""
+    yield f"note: {what}"
+    yield f"  {remedy(do).removeprefix('note: ')}"
 
 
 def _shown_state(state: str, life: str) -> str:

@@ -170,17 +170,20 @@ def explain_nics(given: argparse.Namespace, _: Mapping[str, str]) -> int:
 
 
 def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
-    """List each difference between desired and actual state; status 1 if there is one."""
+    """List each difference between desired and actual state; status 1 if there is one. Notes do not count."""
     config = in_force(given.config).config
     with Node() as node:
         found = whole.survey(config, node)
     found.trouble = services.trouble(config, given.config) + found.trouble
     if given.json:
         trouble = [{"what": failure.what, "do": failure.do} for failure in found.trouble]
-        print(json.dumps({"differences": found.findings, "trouble": trouble}, indent=2))
+        notes = [{"what": note.what, "do": note.do} for note in found.notes]
+        print(json.dumps({"differences": found.findings, "trouble": trouble, "notes": notes}, indent=2))
     else:
         fixes = {failure.what: f"  {remedy(failure.do)}\n" for failure in found.trouble}
         sys.stdout.writelines(f"{line}\n{fixes.get(line, '')}" for line in found.findings)
+        for note in found.notes:
+            sys.stdout.writelines(f"{line}\n" for line in status.noted(note.what, note.do))
     return 1 if found.findings else 0
 
 

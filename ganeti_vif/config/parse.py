@@ -53,7 +53,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "table": values.integer(1, 0xFFFFFFFF),
     "uplink": values.device,
     "subnets": values.subnets,
-    "gateways": values.addresses,
+    "gateways": values.gateways,
     "arp-source": values.ipv4,
     **_TOLD,
     "link-local": values.one_of(LinkLocal),

@@ -109,15 +109,27 @@ def addresses(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
     return tuple(address(word) for word in _words(text))
 
 
-def address(text: str) -> IPv4Address | IPv6Address:
-    """An address that a host can have, without a zone (fe80::1%eth0): a zone may hold any text."""
+def gateways(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
+    """Addresses of routers, separated by blanks or commas."""
+    return tuple(on_link(word) for word in _words(text))
+
+
+def on_link(text: str) -> IPv4Address | IPv6Address:
+    """An address that a host or a router can have on its link, without a zone (fe80::1%eth0): a zone may hold any text.
+    It may be link-local."""
     found = ip_address(text)
     if isinstance(found, IPv6Address) and found.scope_id is not None:
         raise ValueError(f"'{text}' has a zone")
-    if isinstance(found, IPv6Address) and found.is_link_local:
-        raise ValueError(f"'{text}' is a link-local address")
     if found.is_multicast or found.is_unspecified or found.is_loopback or found == IPv4Address("255.255.255.255"):
         raise ValueError(f"'{text}' is no address that a host can have")
+    return found
+
+
+def address(text: str) -> IPv4Address | IPv6Address:
+    """An address that a host can have beyond its link, without a zone."""
+    found = on_link(text)
+    if isinstance(found, IPv6Address) and found.is_link_local:
+        raise ValueError(f"'{text}' is a link-local address")
     return found
 
 

@@ -31,3 +31,5 @@ class Context:
     following: Following = Following()
     force_forwarding: bool = False
     advertised: frozenset[str] = frozenset()
+    ipv6: bool = True
+    """Whether the node's kernel has IPv6."""

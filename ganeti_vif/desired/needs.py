@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network
 
 from ganeti_vif.config.model import MOST_CONNECTIONS, Config, Consumer, For
 from ganeti_vif.desired import bridged, openvswitch, routed
@@ -14,6 +15,7 @@ from ganeti_vif.engine.state import Object, state
 from ganeti_vif.guard import connections, profile
 from ganeti_vif.nic.nic import Mode, Nic, eui64
 from ganeti_vif.nic.record import record_of
+from ganeti_vif.nic.tags import LEASES
 from host_setup import public
 from nfdhcpd_bridge import binding
 
@@ -69,7 +71,7 @@ def only_here(nic: Nic, thing: Object) -> bool:
 
 def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
     wanted = {
-        For.TAGGED: "nfdhcpd" in nic.network_tags,
+        For.TAGGED: LEASES in nic.network_tags,
         For.ROUTED: nic.mode is Mode.ROUTED,
         For.ALL: True,
     }
@@ -83,10 +85,15 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
     address6 = None
     if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
         # A binding cannot tell NFDHCPD any other IPv6 address than the one that SLAAC makes.
-        if config.responds and nic.address6 and nic.address6 in subnet6:
-            address6 = nic.address6
+        given = nic.address6 or _granted6(nic, subnet6)
+        if config.responds and given and given in subnet6:
+            address6 = given
         else:
             subnet6 = None
+    gateway6 = routed.gateway_of(nic, context.public, 6)
+    if isinstance(gateway6, IPv6Address) and gateway6.is_link_local and not config.responds:
+        # NFDHCPD advertises the gateway as the prefix, and no guest makes an address of a link-local one.
+        gateway6 = None
     lower = context.uplink if nic.mode is Mode.ROUTED else context.bridge
     mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None
     yield Binding(
@@ -101,8 +108,15 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             subnet=subnet,
             gateway=routed.gateway_of(nic, context.public, 4),
             subnet6=subnet6,
-            gateway6=routed.gateway_of(nic, context.public, 6),
+            gateway6=gateway6,
             mtu=mtu,
             address6=address6,
         ),
     )
+
+
+def _granted6(nic: Nic, prefix: IPv6Network) -> IPv6Address | None:
+    """The first address in PREFIX that a tag grants NIC. Where SLAAC makes none, DHCPv6 gives the guest this one."""
+    granted = (one for one in nic.networks(6) if one in nic.grants.addresses)
+    mine = (one.network_address for one in granted if one.num_addresses == 1)
+    return next((one for one in mine if isinstance(one, IPv6Address) and one in prefix), None)

@@ -66,10 +66,15 @@ def _routed(nic: Nic, context: Context) -> Failure | None:
         return failure
     if context.public:
         links = {context.uplink.name: context.uplink} if context.uplink else {}
-        if failure := public_links.obstacle(context.public, links, context.advertised):
+        if failure := public_links.obstacle(context.public, links, context.advertised, ipv6=context.ipv6):
             return failure
     if context.public and (failure := _addresses(nic, context.public, context.overlapping)):
         return failure
+    if nic.networks(6) and not context.ipv6:
+        return Failure(
+            f"it has the IPv6 address {nic.networks(6)[0].network_address}, and {public_links.NO_IPV6}",
+            f"note: {public_links.WITH_IPV6}, or: gnt-instance add-tags {nic.instance} disable_ipv6",
+        )
     if not nic.networks(4) and not nic.networks(6):
         return Failure(
             "a routed NIC without an address",

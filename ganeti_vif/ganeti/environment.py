@@ -10,23 +10,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TypeVar
 
-from ganeti_vif.config.values import address, integer, network
+from ganeti_vif.config.values import address, integer, network, on_link
 from ganeti_vif.engine.failure import Failure, one_line
 from ganeti_vif.nic.nic import Mode, Network, Nic, Vlans
-from ganeti_vif.nic.tags import grants_of
+from ganeti_vif.nic.tags import LEASES, grants_of
 
 T = TypeVar("T")
 
 _COMMUNICATION = re.compile(r"gnt\.com\.[0-9]+")
-_INSTANCE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,253}[A-Za-z0-9])?")
+_INSTANCE = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,253}[A-Za-z0-9_-])?")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _TAP = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,14}")
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,31}")
-_TAGS = re.compile(r"[\w.+*/:@-]+", re.ASCII)
+_SWITCHED = (Mode.BRIDGED.value, Mode.OPENVSWITCH.value)
+_ZONE = re.compile(r"%[A-Za-z0-9_.-]{1,15}")
 
 
 def is_communication_tap(environment: Mapping[str, str]) -> bool:
@@ -58,9 +59,9 @@ def parse_nic(environment: Mapping[str, str], index_of: Callable[[str], int]) ->
         link=variables.required("LINK", _matching(_LINK, "a bridge or a routing table")),
         number=variables.optional("INTERFACE_INDEX", integer(0, 0xFFFF)),
         name=variables.optional("INTERFACE_NAME", one_line),
-        vlans=variables.optional("VLAN", vlans) or Vlans(),
-        ip=variables.optional("IP", address),
-        tags=variables.optional("TAGS", tags) or frozenset(),
+        vlans=(variables.optional("VLAN", vlans) if mode is not Mode.ROUTED else None) or Vlans(),
+        ip=variables.optional("IP", address if mode is Mode.ROUTED else on_link),
+        tags=tags(environment.get("TAGS", "")),
         network=network_of(environment),
         tap=tap,
         index=_index(tap, index_of, variables),
@@ -84,15 +85,19 @@ def network_of(environment: Mapping[str, str]) -> Network | None:
     if not environment.get("NETWORK_UUID"):
         return None
     variables = _Variables(environment)
+    network_tags = tags(environment.get("NETWORK_TAGS", ""))
+    # A guest on a bridge has to do with subnet and gateways only if it gets a lease.
+    untold = environment.get("MODE") in _SWITCHED and LEASES not in network_tags
+    optional = variables.if_possible if untold else variables.optional
     return Network(
         name=variables.required("NETWORK_NAME", one_line),
         uuid=variables.required("NETWORK_UUID", _matching(_UUID, "a UUID")),
-        tags=variables.optional("NETWORK_TAGS", tags) or frozenset(),
-        subnet=variables.optional("NETWORK_SUBNET", _of(IPv4Network, network)),
-        gateway=variables.optional("NETWORK_GATEWAY", _of(IPv4Address, address)),
-        subnet6=variables.optional("NETWORK_SUBNET6", _of(IPv6Network, network)),
-        gateway6=variables.optional("NETWORK_GATEWAY6", _of(IPv6Address, address)),
-        mac_prefix=variables.optional("NETWORK_MAC_PREFIX", mac_prefix),
+        tags=network_tags,
+        subnet=optional("NETWORK_SUBNET", _of(IPv4Network, _subnet)),
+        gateway=optional("NETWORK_GATEWAY", _of(IPv4Address, on_link)),
+        subnet6=variables.optional("NETWORK_SUBNET6", _subnet6),
+        gateway6=optional("NETWORK_GATEWAY6", _of(IPv6Address, _gateway6)),
+        mac_prefix=variables.if_possible("NETWORK_MAC_PREFIX", mac_prefix),
     )
 
 
@@ -121,6 +126,13 @@ class _Variables:
             reason = str(error) if text in str(error) else f"'{text}': {error}"
             raise Failure(f"{self.whom()}: {name}: {reason}", _remedy(name)) from error
 
+    def if_possible(self, name: str, parser: Callable[[str], T]) -> T | None:
+        """The value of a variable that plays no part for this NIC: None if it is malformed."""
+        try:
+            return self.optional(name, parser)
+        except Failure:
+            return None
+
     def whom(self) -> str:
         """The NIC's name in messages, before there is a NIC."""
         instance = self._environment.get("INSTANCE") or "(unknown instance)"
@@ -130,8 +142,6 @@ class _Variables:
 def _remedy(name: str) -> str:
     if name.startswith("NETWORK_"):
         return "note: see and mend it with: gnt-network info, gnt-network modify"
-    if name == "TAGS":
-        return "note: see and mend it with: gnt-instance list-tags, gnt-instance remove-tags"
     return "see and mend it with: gnt-instance info, gnt-instance modify --net"
 
 
@@ -180,13 +190,35 @@ def mac_prefix(text: str) -> str:
     return text.lower()
 
 
+def _subnet(text: str) -> IPv4Network | IPv6Network:
+    """A prefix with its length. Ganeti's configuration may have one with host bits, of versions before 3.0."""
+    if "%" in text or "/" not in text:
+        return network(text)
+    return network(str(ip_network(text, strict=False)))
+
+
+def _subnet6(text: str) -> IPv6Network:
+    """Any IPv6 prefix, as Ganeti accepts it (lib/network.py:97 at 3.0.2): without a length it is one address."""
+    if "%" in text:
+        raise ValueError(f"'{text}' has a zone")
+    return IPv6Network(text, strict=False)
+
+
+def _gateway6(text: str) -> IPv4Address | IPv6Address:
+    """A gateway, without its zone if it is link-local: the guest's link is meant, whatever the zone says."""
+    found, percent, zone = text.partition("%")
+    link_local = percent and _ZONE.fullmatch(percent + zone) and IPv6Address(found).is_link_local
+    return on_link(found if link_local else text)
+
+
 def tags(text: str) -> frozenset[str]:
-    """Tags, separated by blanks (ganeti lib/objects.py:313: letters, digits and .+*/:@-)."""
-    words = text.split(" ")
-    for word in words:
-        if word and not _TAGS.fullmatch(word):
-            raise ValueError(f"'{word}' is not a tag")
-    return frozenset(words) - {""}
+    """Tags, separated by blanks.
+
+    Ganeti accepts letters of any language (lib/objects.py:313 at 3.0.2), and the environment may have bytes that are no
+    UTF-8. Everything but ASCII is escaped, as in the names of NICs: a tag may contain one. grants_of() examines the
+    tags that are ours.
+    """
+    return frozenset(one_line(word) for word in text.split(" ")) - {""}
 
 
 def vlans(text: str) -> Vlans:

@@ -112,10 +112,9 @@ def _instance(given: Mapping[str, str]) -> InstanceNow:
                 networks[uuid] = network_of(nic)
             except Failure:
                 continue  # reported at the attach; here the NIC keeps the network of its attach
-    try:
-        instance_tags = tags(given["INSTANCE_TAGS"]) if "INSTANCE_TAGS" in given else None
-    except ValueError:
-        instance_tags = None
     return InstanceNow(
-        name=given.get("INSTANCE_NEW_NAME") or name, former_name=name, tags=instance_tags, networks=networks
+        name=given.get("INSTANCE_NEW_NAME") or name,
+        former_name=name,
+        tags=tags(given["INSTANCE_TAGS"]) if "INSTANCE_TAGS" in given else None,
+        networks=networks,
     )

@@ -21,7 +21,7 @@ def read(wanted: Iterable[Sysctl]) -> Iterator[Sysctl]:
     """Those of WANTED that exist, with their actual values. Raises Failure if one cannot be read."""
     for sysctl in wanted:
         value = _read(sysctl.path)
-        if value is None and sysctl.path.startswith("net/ipv6/") and not os.path.isdir(ROOT + "net/ipv6"):
+        if value is None and sysctl.path.startswith("net/ipv6/") and not ipv6():
             value = NO_IPV6.get(sysctl.path.rpartition("/")[2])
         if value is not None:
             yield Sysctl(path=sysctl.path, value=value)
@@ -30,6 +30,11 @@ def read(wanted: Iterable[Sysctl]) -> Iterator[Sysctl]:
 def value(path: str) -> str | None:
     """The value of the sysctl at PATH, or None if there is none. Raises Failure if it cannot be read."""
     return _read(path)
+
+
+def ipv6() -> bool:
+    """Whether this kernel has IPv6 at all. `ipv6.disable=1` in its command line takes it away until the next boot."""
+    return os.path.isdir(ROOT + "net/ipv6")
 
 
 def force_forwarding() -> bool:

@@ -34,6 +34,7 @@ def context_of(nic: Nic, config: Config, node: Node) -> Context:
         table=table,
         switch=nic.mode is Mode.OPENVSWITCH and openvswitch.bridge_exists(nic.link),
         force_forwarding=sysctl.force_forwarding(),
+        ipv6=nic.mode is not Mode.ROUTED or sysctl.ipv6(),
         any_link_local=link_local_of(nic, config) is LinkLocal.ANY,
         overlapping=_overlapping(nic, public, node) if public else (),
         profile=profile,

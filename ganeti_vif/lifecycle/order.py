@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from ganeti_vif.config.model import Config
+from ganeti_vif.desired.notes import notes
 from ganeti_vif.engine.difference import Change
+from ganeti_vif.engine.failure import in_brackets
 from ganeti_vif.ganeti.order import Down
 from ganeti_vif.lifecycle.attach import attach
 from ganeti_vif.lifecycle.detach import forget
@@ -40,6 +42,8 @@ def up(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[
 def say_attached(nic: Nic, changes: tuple[Change, ...]) -> None:
     """Say in the log that NIC was attached by CHANGES."""
     log.say(f"{nic.whom}: attached to {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
+    for note in notes(nic):
+        log.say(f"{nic.whom}: {note.what} {in_brackets(note.do)}", log.Level.WARNING)
 
 
 def down(uuid: str, config: Config, node: Node) -> None:

@@ -101,6 +101,12 @@ class Nic:
         subnet = self.network.subnet6 if self.network else None
         return eui64(subnet, self.mac) if subnet is not None and subnet.prefixlen == 64 else None
 
+    @property
+    def unserved6(self) -> IPv6Network | None:
+        """The IPv6 prefix of its network, if its guest has no address there: SLAAC needs a /64 (RFC 4862, 5.5.3)."""
+        subnet = self.network.subnet6 if self.network else None
+        return subnet if subnet and not self.networks(6) and not self._disabled(6) else None
+
     @cached_property
     def macs(self) -> tuple[str, ...]:
         """Its own MAC, and the MACs that its tags grant."""

@@ -17,6 +17,8 @@ from ganeti_vif.engine.objects import Prefix
 
 PREFIX, SYNNEFO = "vif:", "synnefo:network:"
 UNGUARDED, ANY_LINK_LOCAL = "vif:unguarded", "vif:any-link-local"
+LEASES = "nfdhcpd"
+"""The tag of a network whose guests get a lease, unless the configuration gives leases to all."""
 SYNNEFO_PROFILES = ("protected", "limited", "unprotected")
 MOST = 64
 """The largest number of addresses and MACs by tag: packets pass a rule or two for each, one after the other."""

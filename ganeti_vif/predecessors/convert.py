@@ -34,6 +34,7 @@ def convert(legacy: Legacy, valid: Callable[[str], str | None]) -> tuple[str, li
     for pool in found.pools:
         parts.append(_checked(_pool(pool), pool.place, valid, notes))
     for link in found.links.values():
+        link.gateways = [gateway for gateway in link.gateways if _usable(gateway, link, valid, notes)]
         parts.append(_checked(_public(link, legacy.tables, notes), link.place, valid, notes))
     parts.append(_checked(variables.bindings(legacy.assignments, legacy.nfdhcpd), "[bindings]", valid, notes))
     return "\n\n".join("\n".join(part) for part in parts) + "\n", notes
@@ -45,6 +46,15 @@ def _checked(lines: list[str], place: str, valid: Callable[[str], str | None], n
         return lines
     notes.append(Note(place=place, fate=Fate.LOST, what=f"{lines[0]} is not right: {wrong}"))
     return [f"# {line}" for line in lines]
+
+
+def _usable(gateway: str, link: LegacyLink, valid: Callable[[str], str | None], notes: list[Note]) -> bool:
+    """Whether GATEWAY can be one, whatever else LINK has. If not, the rest of LINK is worth having."""
+    both = "192.0.2.0/24 2001:db8::/64"
+    sample = ["[public sample]", "table = 222", "uplink = eth0", f"subnets = {both}", f"gateways = {gateway}"]
+    if wrong := valid("\n".join(sample)):
+        notes.append(Note(place=link.place, fate=Fate.LOST, what=f"the gateway {gateway} is left out: {wrong}"))
+    return wrong is None
 
 
 def _pool(pool: Pool) -> list[str]:

@@ -116,7 +116,7 @@ def layout(
         result.base = state([*seclusion(), *([shared] if shared.rules else [])])
         result.idle = {} if shared.rules else {shared.key: shared}
     for link in public:
-        if failure := public_links.obstacle(link, links, advertised):
+        if failure := public_links.obstacle(link, links, advertised, ipv6=sysctl.ipv6()):
             result.refused.append(failure)
         else:
             result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ganeti_vif.config.model import Config, Consumer
 from ganeti_vif.desired.needs import needs
+from ganeti_vif.desired.notes import notes
 from ganeti_vif.desired.obstacle import obstacle
 from ganeti_vif.engine.apply import clear
 from ganeti_vif.engine.chains import Chain
@@ -52,6 +53,11 @@ class Survey:
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
     moved: list[Nic] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[Failure]:
+        """What is to be known of the NICs although nothing is wrong here."""
+        return [note.about(nic.whom) for nic in self.nics for note in notes(nic)]
 
     @property
     def findings(self) -> list[str]:

@@ -28,7 +28,7 @@ def test_a_node_without_guests(ready: Node) -> None:
         0,
     )
     assert (shown["nics"], shown["left_over"], shown["trouble"], shown["differences"]) == ([], [], [], 0)
-    assert answer(ready, "check") == {"differences": [], "trouble": []}
+    assert answer(ready, "check") == {"differences": [], "trouble": [], "notes": []}
 
 
 def test_a_routed_and_a_bridged_nic(ready: Node, tap: MakeTap) -> None:

@@ -76,13 +76,13 @@ Start = Callable[..., Machine]
 def start(shared: Path) -> Start:
     """Starts a machine with a Debian suite and with packages besides."""
 
-    def start(suite: str, *more: str) -> Machine:
+    def start(suite: str, *more: str, options: str = "") -> Machine:
         with cost(f"{suite}: its disk"):
             made = disk.ensure(ROOT / "build" / "machines", suite, *more)
         with cost(f"{suite}: looking whether KVM works"):
             how = accelerator(made)
         with cost(f"{suite}: boot of {made.version} by {how.partition(',')[0]}"):
-            return Machine(made, shared, how)
+            return Machine(made, shared, how, options=options)
 
     return start
 

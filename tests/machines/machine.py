@@ -71,10 +71,10 @@ class Job:
 class Machine:
     """It exists from here until close(), the end of the `with` block or the end of this process.
 
-    SHARED: a directory of the host that it sees as /mnt, and cannot change.
+    SHARED: a directory of the host that it sees as /mnt, and cannot change. OPTIONS: more of them for its kernel.
     """
 
-    def __init__(self, disk: Disk, shared: Path, accelerator: str, memory: int = 2048) -> None:
+    def __init__(self, disk: Disk, shared: Path, accelerator: str, memory: int = 2048, options: str = "") -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="machine-")
         self._console = Path(self._directory.name) / "console"
         self._numbers = itertools.count(1)
@@ -83,7 +83,7 @@ class Machine:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair()
         with theirs:
-            command = self._command(disk, shared, accelerator, memory, theirs.fileno())
+            command = self._command(disk, shared, accelerator, memory, theirs.fileno(), f"{KERNEL} {options}")
             # no machine outlives these tests, however they end
             command = ["setpriv", "--pdeathsig", "KILL", *command]
             self._qemu = subprocess.Popen(
@@ -100,10 +100,10 @@ class Machine:
             self.close()
             raise
 
-    def _command(self, disk: Disk, shared: Path, accelerator: str, memory: int, port: int) -> list[str]:
+    def _command(self, disk: Disk, shared: Path, accelerator: str, memory: int, port: int, kernel: str) -> list[str]:
         command = [
             "qemu-system-x86_64", "-machine", "q35", "-accel", accelerator, "-cpu", "max", "-smp", "2", "-m", str(memory),
-            "-nodefaults", "-display", "none", "-kernel", str(disk.kernel), "-initrd", str(disk.initrd), "-append", KERNEL,
+            "-nodefaults", "-display", "none", "-kernel", str(disk.kernel), "-initrd", str(disk.initrd), "-append", kernel,
             "-drive", f"file={disk.image},if=virtio,format=raw,snapshot=on,cache=unsafe", "-device", "virtio-rng-pci",
             "-fsdev", f"local,id=host,path={shared},security_model=none,multidevs=remap,readonly=on",
             "-device", "virtio-9p-pci,fsdev=host,mount_tag=host", "-device", "virtio-serial-pci",

@@ -288,6 +288,7 @@ class MemoryNode(Node):
 def memory_node(directory: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryNode:
     """A node with the uplink eth1 and the bridge br0, and with its files below DIRECTORY."""
     monkeypatch.setattr(records, "DIRECTORY", str(directory / "nics"))
+    (directory / "sys/net/ipv6").mkdir(parents=True, exist_ok=True)
     monkeypatch.setattr(sysctl, "ROOT", f"{directory}/sys/")
     monkeypatch.setattr(tables, "FILES", (str(directory / "rt_tables"),))
     monkeypatch.setattr(openvswitch, "bridge_exists", lambda name: name == "ovs0")

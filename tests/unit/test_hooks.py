@@ -101,4 +101,4 @@ def test_a_network_that_cannot_be_read_is_left_out() -> None:
             "GANETI_INSTANCE_TAGS": "a 'b'",
         }
     )
-    assert hook.instance and (hook.instance.networks, hook.instance.tags) == ({}, None)
+    assert hook.instance and (hook.instance.networks, hook.instance.tags) == ({}, frozenset({"a", "'b'"}))

@@ -37,6 +37,7 @@ LINKS = {"eth1": ETH1}
 @pytest.fixture(autouse=True)
 def sysctls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory instead of /proc/sys. There are no limits for neighbours in it, as in a network namespace."""
+    (tmp_path / "net/ipv6").mkdir(parents=True)
     monkeypatch.setattr(sysctl, "ROOT", f"{tmp_path}/")
     return tmp_path
 

@@ -35,6 +35,7 @@ from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.record import record_of
 from host_setup import public
 from nfdhcpd_bridge.binding import parse
+from nfdhcpd_bridge.reading import reading
 
 NFDHCPD = Config(public=(PUBLIC,), bindings=Bindings(consumer=Consumer.NFDHCPD))
 WEB = Profile(name="web", rules=(("tcp dport 80 accept", "web.nft:1"),))
@@ -231,6 +232,16 @@ def test_a_binding_says_where_its_nic_is_and_what_it_has() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("instance", "host"),
+    [("vm-", "vm"), ("a..b", "a.b"), ("x" * 64 + ".y", "x" * 63 + ".y"), ("_", "_"), ("-".join("ab"), "a-b")],
+)
+def test_an_instance_with_a_name_that_no_host_can_have_is_served_with_another(instance: str, host: str) -> None:
+    nic = nic_of(BRIDGED, INSTANCE=instance)
+    (text,) = (thing.text for thing in needs(nic, CONFIG, context(nic)).own.values() if isinstance(thing, Binding))
+    assert reading(text).hostname == host
+
+
 def test_a_binding_lies_in_the_directory_of_the_configuration_under_the_name_of_the_tap() -> None:
     nic = nic_of(BRIDGED)
     others = replace(CONFIG, bindings=Bindings(directory="/b"))
@@ -287,6 +298,17 @@ def test_without_a_network_the_links_subnet_and_gateways_are_told() -> None:
 def test_a_network_without_a_gateway_for_ipv6_has_the_links() -> None:
     nic = nic_of(ROUTED, NETWORK_GATEWAY6=None)
     assert binding(needs(nic, CONFIG, context(nic)))["GATEWAY6"] == "2001:db8:77::1"
+
+
+def test_nfdhcpd_is_told_of_no_link_local_gateway() -> None:
+    """It would advertise that as the prefix, and its guests would have no address."""
+    nic = nic_of(ROUTED, NETWORK_GATEWAY6="fe80::1")
+    assert binding(needs(nic, CONFIG, context(nic)))["GATEWAY6"] == "fe80::1"
+    told = binding(needs(nic, NFDHCPD, context(nic)))
+    assert "GATEWAY6" not in told
+    assert told["SUBNET6"] == "2001:db8:77::/64"
+    other = nic_of(ROUTED)
+    assert binding(needs(other, NFDHCPD, context(other)))["GATEWAY6"] == "2001:db8:77::1"
 
 
 def test_a_family_of_private_networks_is_needed_by_none_of_its_nics() -> None:

@@ -209,6 +209,20 @@ REFUSED: dict[str, tuple[Nic, Context, str, str]] = {
         "a routed NIC without an address",
         "note: give it one: gnt-instance modify --net N:modify,ip=ADDRESS, or its network a network6",
     ),
+    "a link with IPv6, and a kernel without": (
+        PLAIN,
+        context(PLAIN, ipv6=False),
+        "public link rt_pub: it has the IPv6 subnet 2001:db8:77::/64, and the kernel of this node has no IPv6",
+        "note: take ipv6.disable=1 out of /etc/default/grub, then: update-grub && reboot; "
+        "or take IPv6 out of [public rt_pub], then: ganeti-vif setup",
+    ),
+    "an IPv6 address in a table, and a kernel without": (
+        WAY,
+        context(WAY, public=None, uplink=None, table=99, ipv6=False),
+        "it has the IPv6 address 2001:db8:77:0:a800:9ff:fe09:6336, and the kernel of this node has no IPv6",
+        "note: take ipv6.disable=1 out of /etc/default/grub, then: update-grub && reboot, "
+        "or: gnt-instance add-tags i1.example.com disable_ipv6",
+    ),
     "no switch": (
         OVS,
         context(OVS, switch=False),
@@ -246,6 +260,11 @@ TAKEN: dict[str, tuple[Nic, Context]] = {
     ),
     "IPv6 alone": (nic_of(ROUTED, IP=None), context(WAY)),
     "IPv4 alone": (PLAIN, context(PLAIN)),
+    "IPv4 alone, and a kernel without IPv6": (
+        nic_of(ROUTED, TAGS="disable_ipv6"),
+        context(PLAIN, public=replace(PUBLIC, subnets=PUBLIC.subnets[:1], gateways=PUBLIC.gateways[:1]), ipv6=False),
+    ),
+    "a bridge, and a kernel without IPv6": (BRIDGE, context(BRIDGE, ipv6=False)),
     "its own route": (WAY, context(WAY, overlapping=(route("10.77.1.2/32"),))),
     "the uplink itself is advertised to": (WAY, context(WAY, advertised=frozenset({"eth1"}))),
     "no source of ARP": (

@@ -118,6 +118,21 @@ def test_a_section_that_cannot_be_is_a_comment_and_the_rest_is_valid() -> None:
     assert any("192.0.2.1/24" in note.what for note in notes if note.fate is Fate.LOST)
 
 
+def test_a_link_local_gateway_is_taken() -> None:
+    for text in (VMROUTER.replace("2001:db8::1", "fe80::1"), LINES.replace("2001:db8::1", "fe80::1")):
+        found, notes = imported(text, tables={"snf_public": 222})
+        assert [str(gateway) for gateway in parse.parse(found).public[0].gateways] == ["192.0.2.1", "fe80::1"]
+        assert not [note for note in notes if note.grave]
+
+
+def test_a_gateway_that_cannot_be_is_left_out_with_a_note_and_the_rest_is_taken() -> None:
+    text, notes = imported(VMROUTER.replace("2001:db8::1", "$ROUTER"), tables={"snf_public": 222})
+    (public,) = parse.parse(text).public
+    assert [str(gateway) for gateway in public.gateways] == ["192.0.2.1"]
+    assert len(public.subnets) == 2
+    assert any("$ROUTER" in note.what and note.fate is Fate.LOST for note in notes)
+
+
 def test_variables_are_read_and_never_run() -> None:
     text = (
         "# comment\n"

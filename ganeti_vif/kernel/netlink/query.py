@@ -28,6 +28,10 @@ _RECEIVE = 1 << 18
 """Bytes: more than the 32 KiB that the kernel puts into one datagram of a dump, and more than any single answer."""
 
 
+class NoFamily(Gone):
+    """The kernel has nothing of this address family: it was booted with ipv6.disable=1."""
+
+
 class Query:
     """A socket for reading. It is strict: the kernel applies the filters of a dump, or refuses."""
 
@@ -48,13 +52,16 @@ class Query:
         raise Gone("the kernel gave no answer", "note: run it again")
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
-        """The payloads of all messages of a dump. Repeats a dump during which the tables changed, up to ten times.
+        """The payloads of all messages of a dump: none of a family that the kernel lacks. Repeats a dump during which
+        the tables changed, up to ten times.
 
         Raises Gone if there is no such object, and Failure if the kernel refuses or the tables change each time.
         """
         for attempt in range(10):
             try:
                 return list(self._ask(kind, NLM_F_REQUEST | NLM_F_DUMP, body, single=False))
+            except NoFamily:
+                return []
             except InterruptedError:
                 # 1, 2, 4 ... ms, half a second in all: the program that changes the tables can finish meanwhile.
                 time.sleep(0.001 * 2**attempt)
@@ -93,6 +100,8 @@ def _check(payload: bytes) -> None:
     code = -struct.unpack_from("=i", payload)[0] if len(payload) >= 4 else 0
     if code in (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.ENXIO):
         raise Gone(os.strerror(code), "note: nothing")
+    if code == errno.EAFNOSUPPORT:
+        raise NoFamily(os.strerror(code), "note: nothing")
     if code:
         raise Failure(
             f"the kernel refused to answer: {os.strerror(code)}", "note: run it as root, on Linux 5.0 or newer"

@@ -53,14 +53,14 @@ def routes(query: Query, wanted: Iterable[Route]) -> Iterator[Route]:
 def routes_of_ours(query: Query) -> Iterator[Route]:
     """Every route that carries our protocol number."""
     for family in FAMILIES:
-        for payload in query.dump(RTM_GETROUTE, _RTMSG.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)):
+        for payload in _dump(query, _RTMSG.pack(family, 0, 0, 0, 0, PROTOCOL, 0, 0, 0)):
             if route := _route(payload):
                 yield route
 
 
 def advertised_default_routes(query: Query) -> set[str]:
     """The devices that have an IPv6 default route from router advertisements."""
-    payloads = query.dump(RTM_GETROUTE, _RTMSG.pack(socket.AF_INET6, 0, 0, 0, 0, RTPROT_RA, 0, 0, 0))
+    payloads = _dump(query, _RTMSG.pack(socket.AF_INET6, 0, 0, 0, 0, RTPROT_RA, 0, 0, 0))
     found = (route for payload in payloads if (route := _route(payload)))
     return {route.device for route in found if route.device and route.destination.prefixlen == 0}
 
@@ -103,7 +103,12 @@ def _routes(query: Query, version: int, table: int, device: str | None, kind: st
         except OSError:
             return
     with suppress(Gone):  # a table that does not exist yet
-        yield from (route for payload in query.dump(RTM_GETROUTE, body) if (route := _route(payload)))
+        yield from (route for payload in _dump(query, body) if (route := _route(payload)))
+
+
+def _dump(query: Query, body: bytes) -> Iterator[bytes]:
+    """The routes that BODY asks for. A kernel without IPv6 answers with those of IPv4 (rtnl_dump_all): left out."""
+    return (payload for payload in query.dump(RTM_GETROUTE, body) if payload[0] == body[0])
 
 
 def _route(payload: bytes) -> Route | None:
