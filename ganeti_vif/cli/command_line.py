@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 
-from ganeti_vif.cli import rights, verbs
+from ganeti_vif.cli import network_flags, rights, verbs
 from ganeti_vif.cli.adopt import adopt
 from ganeti_vif.cli.flags import add_common
 from ganeti_vif.cli.help import HELP, INTERRUPTED
@@ -31,10 +31,14 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
     "adopt": (adopt, True, "take over the NICs of running guests that somebody else attached"),
     "doctor": (verbs.examine, False, "find conflicts with what else is on this node, and print what mends each"),
     "import": (verbs.import_settings, True, "turn settings of snf-network or gnt-networking into ours, in a new file"),
+    "network": (verbs.networks, False, "create, destroy and show private networks of the whole cluster, by RAPI"),
     "attach": (verbs.attach_nic, True, "attach a NIC, described by flags or by Ganeti's environment"),
     "detach": (verbs.detach_nic, True, "take away what a NIC was given"),
 }
 """The verbs in the order of the help: function, whether it may change the node, help text."""
+
+ELSEWHERE = (verbs.import_settings, verbs.networks)
+"""The verbs that need no right on this node: one reads and writes plain files, one asks Ganeti's remote API."""
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
@@ -59,7 +63,7 @@ def _run(given: argparse.Namespace, arguments: list[str], environment: Mapping[s
     """Run the GIVEN verb if the caller has the right to. Returns the exit status."""
     verb: Verb = given.verb
     try:
-        if verb is not verbs.import_settings:  # import only reads and writes plain files
+        if verb not in ELSEWHERE:
             rights.require(arguments, changes=given.writes and not given.dry_run, locks=given.writes)
         return verb(given, environment)
     except Failure as failure:
@@ -133,5 +137,7 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
         case "attach":
             for flag, text in verbs.NIC_FLAGS.items():
                 verb.add_argument(f"--{flag}", help=text, choices=verbs.NIC_CHOICES.get(flag))
+        case "network":
+            network_flags.add(verb)
         case "detach":
             verb.add_argument("tap", nargs="?", help="the tap (default: INTERFACE of Ganeti's environment)")

@@ -120,6 +120,23 @@ HELP: Mapping[str, Help] = {
             "ganeti-vif import": "write the configuration beside ours",
         },
     ),
+    "network": Help(
+        text="Creates, destroys and shows private networks of the whole cluster, and connects instances to them, by "
+        "Ganeti's remote API (RAPI): on the master, or anywhere with --rapi. It needs python3-ganeti-rapi. Ganeti has "
+        "all data. A create is done whole or not at all, and two creators at once never get one link. See networks.md.",
+        statuses={
+            0: "done, or shown",
+            1: "it could not be done, and two lines say why; or repair found what only you can mend",
+        },
+        examples={
+            "ganeti-vif network create --subnet 10.0.0.0/24 --dhcp internal": "a network on the lowest free bridge",
+            "ganeti-vif network connect web.example.com internal": "give an instance a NIC in it",
+            "ganeti-vif network show internal": "who is in it, with addresses",
+            "ganeti-vif network disconnect web.example.com internal": "take that NIC away again",
+            "ganeti-vif network destroy internal": "its bridge is free for the next one",
+            "ganeti-vif network free --json": "used and free links, for a program",
+        },
+    ),
     "attach": Help(
         text="Does what Ganeti's script does for a tap: filters it, connects it, writes its binding. All or nothing. "
         "For a NIC that Ganeti attached without us, adopt is simpler.",

@@ -213,6 +213,13 @@ def import_settings(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     return importing.run(given)
 
 
+def networks(given: argparse.Namespace, _: Mapping[str, str]) -> int:
+    """Create, destroy and show private networks of the whole cluster."""
+    from ganeti_vif.cli import network
+
+    return network.run(given)
+
+
 def attach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Attach a NIC, described by flags or by Ganeti's environment."""
     if not _environment_of(given) and not environment.get("INTERFACE"):

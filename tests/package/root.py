@@ -47,6 +47,7 @@ CLUSTER = (
     "iputils-arping",
     "fping",
     "socat",
+    "python3-ganeti-rapi",
 )
 """What a node of a cluster has besides."""
 TESTED = ("busybox-static", "cpio", "python3-pytest", "qemu-system-x86", "util-linux", "xz-utils")

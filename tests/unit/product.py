@@ -43,6 +43,7 @@ ROOMS = (
     "system",
     "lifecycle",
     "reconcile",
+    "cluster",
     "cli",
     "responder/server",
     "hooks",

@@ -21,6 +21,10 @@ PURE = sorted(
     if room(module) in PURE_ROOMS
     or module
     in {
+        "ganeti_vif/cluster/creation.py",
+        "ganeti_vif/cluster/leftovers.py",
+        "ganeti_vif/cluster/links.py",
+        "ganeti_vif/cluster/model.py",
         "ganeti_vif/config/clashes.py",
         "ganeti_vif/config/model.py",
         "ganeti_vif/daemon/tasks.py",
@@ -137,6 +141,11 @@ def test_only_one_module_imports_pyroute2() -> None:
 
 def test_only_one_module_imports_libnftables() -> None:
     assert importers("nftables") == {"ganeti_vif/kernel/nftables/changes.py"}
+
+
+def test_only_one_module_imports_the_client_of_ganetis_remote_api_and_only_the_command_imports_that_room() -> None:
+    assert importers("ganeti") == {"ganeti_vif/cluster/rapi.py"}
+    assert {room(module) for module in importers("ganeti_vif.cluster")} == {"cluster", "cli"}
 
 
 def test_nobody_but_kernel_and_system_runs_programs_or_opens_netlink_packets_or_sysctls() -> None:

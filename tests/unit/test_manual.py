@@ -11,6 +11,7 @@ import pytest
 from samples import ROOT
 
 from ganeti_vif.cli import command_line as cli
+from ganeti_vif.cli import network_flags
 from ganeti_vif.cli.help import HELP
 from ganeti_vif.config import parse
 from ganeti_vif.system import records
@@ -63,6 +64,15 @@ def test_a_page_has_each_verb_with_its_flags(manual: Path) -> None:
             assert all(f"\\fB{option}\\fR" in part for option in action.option_strings)
 
 
+def test_the_page_has_the_verbs_of_network_with_their_flags(manual: Path) -> None:
+    text = (manual / "ganeti-vif.8").read_text(encoding="utf-8").replace("\\-", "-")
+    part = text.partition(".SS ganeti-vif network\n")[2].partition("\n.SS ")[0]
+    for name in network_flags.VERBS:
+        assert f"\nganeti-vif network {name} " in part.replace("\\fBganeti-vif\\fR", "ganeti-vif")
+    for flag in ("--subnet6", "--isolate", "--disconnect", "--reboot", "--nic", "--older", "--rapi", "--credentials"):
+        assert f"\\fB{flag}\\fR" in part
+
+
 def completed(manual: Path, *words: str) -> list[str]:
     """What bash offers for the last of WORDS."""
     line = " ".join(f"'{word}'" for word in words)
@@ -88,6 +98,8 @@ def completed(manual: Path, *words: str) -> list[str]:
         (["ganeti-vif", "attach", "--mode", ""], ["bridged", "routed", "openvswitch"]),
         (["ganeti-vif", "attach", "--mode", "r"], ["routed"]),
         (["ganeti-vif", "--vers"], ["--version"]),
+        (["ganeti-vif", "network", "con"], ["connect"]),
+        (["ganeti-vif", "network", "create", "--subn"], ["--subnet", "--subnet6"]),
     ],
 )
 def test_bash_completes_verbs_and_flags(manual: Path, words: list[str], offered: list[str]) -> None:
