@@ -83,6 +83,7 @@ def set_up(hook: Hook) -> int:
     with lock.held("node"), Node() as node:
         config = in_force().config
         changes, refused = whole_node.set_up(config.private, config, node)
+    whole_node.announce_moved(config)
     if changes:
         log.say(f"{hook.name}: {len(changes)} changes")
     for failure in refused:
@@ -101,7 +102,9 @@ def node_add(hook: Hook) -> int:
 def reconcile(hook: Hook) -> int:
     """Make this node what it should be: after a change without a hook of its own, and at every run of the watcher."""
     with lock.held("node"), lock.held("nics"), Node() as node:
-        found = whole_node.reconcile(in_force().config, node)
+        config = in_force().config
+        found = whole_node.reconcile(config, node)
+    whole_node.announce_moved(config)
     for change in found.changes:
         log.say(f"{hook.name}: {finding(change)}", log.Level.WARNING)
     for failure in found.trouble:

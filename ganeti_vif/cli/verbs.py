@@ -75,6 +75,8 @@ def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         refused += setup.unusable(config.profiles, node)
         if given.private is None:
             refused += whole.stranded(config, node, refused)
+    if given.private is None and not given.dry_run:
+        whole_node.announce_moved(config)
     _log(given, "setup", changes)
     return _report(given, changes, refused)
 
@@ -189,6 +191,7 @@ def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         with lock.held("nics"), Node() as node:
             found = whole.survey(config, node) if given.dry_run else whole_node.reconcile(config, node)
     if not given.dry_run:
+        whole_node.announce_moved(config)
         for change in found.changes:
             log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
     return _report(given, found.changes, found.trouble)

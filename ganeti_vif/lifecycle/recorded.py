@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.nic.nic import Mode, Nic
-from ganeti_vif.nic.record import nic_of
+from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.system import records
 
 
@@ -45,3 +45,15 @@ def is_routed(tap: str) -> bool:
         nic = recorded(tap)
         return nic is not None and nic.mode is Mode.ROUTED
     return False
+
+
+def answering(link: str) -> list[Nic]:
+    """The NICs that are routed by the public link LINK, and that this node answers for: neither pending nor on standby.
+    Damaged records are left out. Raises Failure if the records cannot be read."""
+    nics = []
+    for record in records.read_all():
+        with suppress(Failure):  # reconcile reports it
+            nic = nic_of(record)
+            if nic.link == link and nic.mode is Mode.ROUTED and not nic.standby and not is_pending(record):
+                nics.append(nic)
+    return nics
