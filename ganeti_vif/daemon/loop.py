@@ -12,6 +12,7 @@ from collections import deque
 
 from ganeti_vif.daemon.answers import Answers
 from ganeti_vif.daemon.claims import Claims
+from ganeti_vif.daemon.defence import Defence
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
 from ganeti_vif.daemon.rounds import Rounds
@@ -27,6 +28,7 @@ from ganeti_vif.daemon.tasks import (
     AgeClaims,
     Announce,
     AnnounceAll,
+    Defend,
     Expect,
     Happen,
     Proceed,
@@ -62,6 +64,7 @@ class Loop:
         self._node = node
         self._told = Trouble()
         self._lives = Lives(known.config, node, self._timers)
+        self._defence = Defence(node, self._timers)
         self._rounds = Rounds(self._timers, answering, self._lives.announce)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
         self._claims = Claims(claim_socket, self._lives, node, self._timers)
@@ -84,8 +87,13 @@ class Loop:
     @property
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
-        survey = [self._child.descriptor] if self._child else []
-        return [*survey, *self._migrations.descriptors, *self._claims.descriptors]
+        child = [self._child.descriptor] if self._child else []
+        return [
+            *child,
+            *self._migrations.descriptors,
+            *self._claims.descriptors,
+            *self._defence.descriptors,
+        ]
 
     def patience(self) -> float:
         """Seconds until there is something to do although nothing was heard."""
@@ -134,8 +142,16 @@ class Loop:
         if uplink and uplink.carrier:
             self._rounds.begin(link, _now())
 
+    def _defend(self) -> None:
+        try:
+            self._defence.hear()
+            self._told.over("ARP probes")
+        except Failure as failure:
+            self._told.say("ARP probes", failure)
+
     def _announce_moved(self) -> None:
         """Events may be lost, and nobody hears them while no daemon runs."""
+        self._told.say("the ears for ARP probes", *self._defence.listen(self._known.config))
         try:
             self._node.forget()
             for link in moved_places(self._known.config, self._node):
@@ -171,6 +187,7 @@ class Loop:
         for heard in set(self._migrations.heard()):
             self._timers.at(_now(), heard)
         self._claims.hear()
+        self._defend()
         end = _now() + TURN
         try:
             while self._held <= _now() < end:
@@ -201,6 +218,8 @@ class Loop:
                     self._announce_all(link)
                 case Proceed(link=link):
                     self._rounds.proceed(link, _now())
+                case Defend():
+                    self._defence.resume()
                 case Expect():
                     self._migrations.expect()
                 case SettleClaim(tap=tap, address=address):

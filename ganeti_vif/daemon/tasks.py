@@ -67,6 +67,11 @@ class Proceed:
 
 
 @dataclass(frozen=True, slots=True)
+class Defend:
+    """Answer ARP probes again, of which there were too many."""
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """Make again what all NICs share: the public links, and what keeps private networks away from the node."""
 
@@ -96,7 +101,7 @@ class AgeClaims:
     tap: str = ""
 
 
-Task = Happen | Announce | AnnounceAll | Proceed | Share | Survey | Expect | SettleClaim | AgeClaims
+Task = Happen | Announce | AnnounceAll | Proceed | Defend | Share | Survey | Expect | SettleClaim | AgeClaims
 
 
 def retry_after(attempts: int) -> float:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Record
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.system import records
@@ -50,10 +51,20 @@ def is_routed(tap: str) -> bool:
 def answering(link: str) -> list[Nic]:
     """The NICs that are routed by the public link LINK, and that this node answers for: neither pending nor on standby.
     Damaged records are left out. Raises Failure if the records cannot be read."""
-    nics = []
-    for record in records.read_all():
-        with suppress(Failure):  # reconcile reports it
-            nic = nic_of(record)
-            if nic.link == link and nic.mode is Mode.ROUTED and not nic.standby and not is_pending(record):
-                nics.append(nic)
-    return nics
+    nics = (_answering(record) for record in records.read_all())
+    return [nic for nic in nics if nic and nic.link == link]
+
+
+def answering_nic(tap: str) -> Nic | None:
+    """The NIC of TAP, if it is routed and this node answers for it. A damaged record describes none. Raises Failure if
+    the record cannot be read."""
+    record = records.read_record(tap)
+    return _answering(record) if record else None
+
+
+def _answering(record: Record) -> Nic | None:
+    with suppress(Failure):  # reconcile reports it
+        nic = nic_of(record)
+        if nic.mode is Mode.ROUTED and not nic.standby and not is_pending(record):
+            return nic
+    return None
