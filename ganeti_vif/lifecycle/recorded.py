@@ -48,6 +48,18 @@ def is_routed(tap: str) -> bool:
     return False
 
 
+def namesakes(nic: Nic) -> list[Nic]:
+    """The NICs that have the UUID of NIC and another tap. Damaged records are left out. Raises Failure if the records
+    cannot be read."""
+    found = []
+    for record in records.read_with(nic.uuid):
+        with suppress(Failure):  # reconcile reports it
+            other = nic_of(record)
+            if other.uuid == nic.uuid and other.tap != nic.tap:
+                found.append(other)
+    return found
+
+
 def answering(link: str) -> list[Nic]:
     """The NICs that are routed by the public link LINK, and that this node answers for: neither pending nor on standby.
     Damaged records are left out. Raises Failure if the records cannot be read."""
