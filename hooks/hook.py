@@ -22,6 +22,7 @@ from ganeti_vif.lifecycle.refresh import refresh
 from ganeti_vif.reconcile import connecting, services
 from ganeti_vif.reconcile import reconcile as whole_node
 from ganeti_vif.reconcile import survey as whole
+from ganeti_vif.reconcile.forwarding import forward_drops
 from ganeti_vif.reconcile.in_force import in_force
 from ganeti_vif.system import lock, log
 from ganeti_vif.system.node import Node
@@ -117,6 +118,7 @@ def cluster_verify(hook: Hook) -> int:
     config = in_force().config
     with Node() as node:
         found = whole.survey(config, node)
+        found.trouble += forward_drops(found.nics, config, node)
     found.trouble = services.trouble(config) + found.trouble
     wrong = found.findings
     if not wrong:

@@ -33,6 +33,7 @@ from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.reconcile import reconcile as whole_node
 from ganeti_vif.reconcile import services, setup
 from ganeti_vif.reconcile import survey as whole
+from ganeti_vif.reconcile.forwarding import forward_drops
 from ganeti_vif.reconcile.in_force import in_force, put_down
 from ganeti_vif.system import lock, log
 from ganeti_vif.system.complaint import complain
@@ -174,6 +175,7 @@ def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = in_force(given.config).config
     with Node() as node:
         found = whole.survey(config, node)
+        found.trouble += forward_drops(found.nics, config, node)
     found.trouble = services.trouble(config, given.config) + found.trouble
     if given.json:
         trouble = [{"what": failure.what, "do": failure.do} for failure in found.trouble]

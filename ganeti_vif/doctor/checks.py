@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from ganeti_vif.config.model import Consumer, VlanUplink, VxlanUplink
 from ganeti_vif.doctor import leftovers, services
 from ganeti_vif.doctor.facts import Facts, Finding
+from ganeti_vif.doctor.forward_drops import drops
 from ganeti_vif.doctor.network_programs import (
     ifupdown2_ports,
     network_manager,
@@ -78,6 +79,16 @@ def bridge_netfilter(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def forward_chains(facts: Facts) -> Iterator[Finding]:
+    """A FORWARD chain that drops cuts off routed guests."""
+    for failure in drops(facts.nics, facts.config, facts.forwarding):
+        yield Finding(
+            what=failure.what,
+            do=failure.do,
+            note="write it where that program keeps its rules, too: docs/troubleshooting.md has the places",
+        )
+
+
 def dhcp_servers(facts: Facts) -> Iterator[Finding]:
     """Two DHCP servers give a guest two answers."""
     for process in facts.dhcp:
@@ -145,6 +156,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     kernel_modules,
     strict_reverse_path,
     bridge_netfilter,
+    forward_chains,
     networkd_foreign_routes,
     networkd_devices,
     networkd_uplinks,
