@@ -22,6 +22,7 @@ from ganeti_vif.lifecycle.refresh import refresh
 from ganeti_vif.reconcile import connecting, services
 from ganeti_vif.reconcile import reconcile as whole_node
 from ganeti_vif.reconcile import survey as whole
+from ganeti_vif.reconcile.forwarding import forward_drops
 from ganeti_vif.reconcile.in_force import in_force
 from ganeti_vif.system import lock, log
 from ganeti_vif.system.node import Node
@@ -83,6 +84,7 @@ def set_up(hook: Hook) -> int:
     with lock.held("node"), Node() as node:
         config = in_force().config
         changes, refused = whole_node.set_up(config.private, config, node)
+    whole_node.announce_moved(config)
     if changes:
         log.say(f"{hook.name}: {len(changes)} changes")
     for failure in refused:
@@ -101,7 +103,9 @@ def node_add(hook: Hook) -> int:
 def reconcile(hook: Hook) -> int:
     """Make this node what it should be: after a change without a hook of its own, and at every run of the watcher."""
     with lock.held("node"), lock.held("nics"), Node() as node:
-        found = whole_node.reconcile(in_force().config, node)
+        config = in_force().config
+        found = whole_node.reconcile(config, node)
+    whole_node.announce_moved(config)
     for change in found.changes:
         log.say(f"{hook.name}: {finding(change)}", log.Level.WARNING)
     for failure in found.trouble:
@@ -114,6 +118,7 @@ def cluster_verify(hook: Hook) -> int:
     config = in_force().config
     with Node() as node:
         found = whole.survey(config, node)
+        found.trouble += forward_drops(found.nics, config, node)
     found.trouble = services.trouble(config) + found.trouble
     wrong = found.findings
     if not wrong:

@@ -27,6 +27,7 @@ from ganeti_vif.kernel import modules, sysctl
 from ganeti_vif.lifecycle.recorded import recorded_nics
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.reconcile import responding, services
+from ganeti_vif.reconcile.forwarding import forward_chains
 from ganeti_vif.reconcile.in_force import in_force, unapplied
 from ganeti_vif.system import processes, settings, tables, udev, units, xtables
 from ganeti_vif.system.node import Node
@@ -66,6 +67,7 @@ def facts(config: Config) -> Facts:
         devices = {name: device.index for name, device in node.devices().by_name.items()}
         routes = [route for public in config.public for route in node.routes_on_link(public.uplink)]
         following = node.following()
+        forwarding = forward_chains(node)
         rules = [PolicyRule(version=v, device=d, priority=p) for v, d, p in node.incoming_rules()]
     return Facts(
         config=config,
@@ -79,6 +81,7 @@ def facts(config: Config) -> Facts:
         stanzas=stanzas(),
         xtables=tuple(XtablesRule(program=p, table=t, rule=r) for p, t, r in xtables.rules()),
         rules=tuple(rules),
+        forwarding=tuple(forwarding),
         routes=tuple(routes),
         followers=following.others,
         dhcp=_named(processes.listeners(DHCP_SERVER_PORT)),

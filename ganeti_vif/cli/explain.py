@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from ganeti_vif.config.model import Config
@@ -12,19 +12,25 @@ from ganeti_vif.desired.context import Context
 from ganeti_vif.desired.needs import needs
 from ganeti_vif.desired.notes import notes
 from ganeti_vif.desired.obstacle import obstacle
+from ganeti_vif.doctor.forwarding import Forwarded, Passage, passages
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.objects import OffloadCheck
+from ganeti_vif.engine.objects import Address, OffloadCheck
 from ganeti_vif.engine.state import Object
-from ganeti_vif.guard import guard
-from ganeti_vif.guard.packet import described
-from ganeti_vif.guard.rules import decision
+from ganeti_vif.guard import guard, rules
+from ganeti_vif.guard.guard import IPV4, IPV6
+from ganeti_vif.guard.packet import PROTOCOLS, described, ports_of
+from ganeti_vif.guard.rules import Packet, decision
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.recorded import recorded_nics
-from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.nic import Mode, Nic
+from ganeti_vif.reconcile.forwarding import forward_chains
 from ganeti_vif.system.node import Node
 
 Row = dict[str, Any]
+NUMBERS = {number: name for name, number in PROTOCOLS.items()} | {17: "udp"}
+BROADCAST = IPv4Address("255.255.255.255")
+_IPV6 = (rules.IP6_SOURCE, rules.IP6_DESTINATION)
 
 
 def explained(whom: str, packet: str | None, config: Config, node: Node) -> Row:
@@ -69,7 +75,7 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
         "trouble": failure.what if failure else None,
         "notes": [note.what for note in notes(nic)],
         "chains": [_chain(chain, node) for chain in chains],
-        "packet": _verdict(nic, packet, context) if packet else None,
+        "packet": _verdict(nic, packet, context, node) if packet else None,
     }
 
 
@@ -98,11 +104,67 @@ def _chain(chain: Chain, node: Node) -> Row:
     }
 
 
-def _verdict(nic: Nic, packet: str, context: Context) -> Row:
+def _verdict(nic: Nic, packet: str, context: Context, node: Node) -> Row:
     mark = context.public.mark if context.public else None
-    rules = guard.rules(nic, mark, any_link_local=context.any_link_local)
-    rule = decision(rules, described(packet, nic))
-    return {"described": packet, "verdict": rule.verdict.value, "reason": rule.reason, "rule": rule.text}
+    chain = guard.rules(nic, mark, any_link_local=context.any_link_local)
+    fields = described(packet, nic)
+    rule = decision(chain, fields)
+    shown = {"described": packet, "verdict": rule.verdict.value, "reason": rule.reason, "rule": rule.text}
+    forwarded = _forwarded(nic, packet, fields, context, node) if rule.verdict.value == "accept" else None
+    return shown | {
+        "forward": [_passage(one) for one in passages(forwarded, forward_chains(node, ours=True))] if forwarded else []
+    }
+
+
+def _forwarded(nic: Nic, packet: str, fields: Packet, context: Context, node: Node) -> Forwarded | None:
+    """The packet on its way through this node. None if the node does not forward it: NIC is bridged, or it is no IP, or
+    it is for a group."""
+    version = {IPV4: 4, IPV6: 6}.get(fields.get(rules.PROTOCOL.name, 0))
+    if nic.mode is not Mode.ROUTED or version is None:
+        return None
+    source, destination = (rules.IP_SOURCE, rules.IP_DESTINATION) if version == 4 else _IPV6
+    to = _address(fields[destination.name], version)
+    if to.is_multicast or to == BROADCAST:
+        return None
+    public = context.public
+    ways = node.routes_over([ip_network(to)], public.table, public.mark) if public else []
+    tap = next((one.device for one in ways if one.destination.num_addresses == 1), None)
+    upper = fields.get(rules.UPPER.name)
+    sport, dport = ports_of(packet)
+    outgoing = tap or (public.uplink if public else None)
+    devices = node.devices([nic.tap, *([outgoing] if outgoing else [])])
+    groups = {name: device.link.group for name, device in devices.by_name.items()}
+    return Forwarded(
+        version=version,
+        incoming=nic.tap,
+        outgoing=outgoing,
+        incoming_group=groups.get(nic.tap),
+        outgoing_group=groups.get(outgoing or ""),
+        source=_address(fields[source.name], version),
+        destination=to,
+        protocol=NUMBERS.get(upper, str(upper)) if upper is not None else None,
+        sport=sport,
+        dport=dport,
+        mark=public.mark if public else None,
+    )
+
+
+def _address(number: int, version: int) -> Address:
+    return IPv4Address(number) if version == 4 else IPv6Address(number)
+
+
+def _passage(passage: Passage) -> Row:
+    chain = passage.chain
+    return {
+        "family": chain.family,
+        "table": chain.table,
+        "chain": chain.name,
+        "program": chain.program or "nft",
+        "priority": chain.priority,
+        "verdict": passage.verdict.value,
+        "by": passage.by,
+        "where": chain.where,
+    }
 
 
 def told(shown: Row) -> Iterator[str]:
@@ -130,6 +192,8 @@ def told(shown: Row) -> Iterator[str]:
             yield f"  packet      {found['described']}"
             verb = "passes" if found["verdict"] == "accept" else "is dropped"
             yield f"  {verb:11} {found['reason']}: {found['rule']}"
+            for one in found["forward"]:
+                yield f"  {one['verdict']:11} forwarded, {one['where']}: {one['by']}"
         else:
             yield from _rules(nic)
 

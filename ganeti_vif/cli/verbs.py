@@ -33,6 +33,7 @@ from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.reconcile import reconcile as whole_node
 from ganeti_vif.reconcile import services, setup
 from ganeti_vif.reconcile import survey as whole
+from ganeti_vif.reconcile.forwarding import forward_drops
 from ganeti_vif.reconcile.in_force import in_force, put_down
 from ganeti_vif.system import lock, log
 from ganeti_vif.system.complaint import complain
@@ -75,6 +76,8 @@ def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         refused += setup.unusable(config.profiles, node)
         if given.private is None:
             refused += whole.stranded(config, node, refused)
+    if given.private is None and not given.dry_run:
+        whole_node.announce_moved(config)
     _log(given, "setup", changes)
     return _report(given, changes, refused)
 
@@ -174,6 +177,7 @@ def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     config = in_force(given.config).config
     with Node() as node:
         found = whole.survey(config, node)
+        found.trouble += forward_drops(found.nics, config, node)
     found.trouble = services.trouble(config, given.config) + found.trouble
     if given.json:
         trouble = [{"what": failure.what, "do": failure.do} for failure in found.trouble]
@@ -194,6 +198,7 @@ def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         with lock.held("nics"), Node() as node:
             found = whole.survey(config, node) if given.dry_run else whole_node.reconcile(config, node)
     if not given.dry_run:
+        whole_node.announce_moved(config)
         for change in found.changes:
             log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
     return _report(given, found.changes, found.trouble)

@@ -354,8 +354,9 @@ class Lives:
         """Tell the neighbours where NIC lives, if it is attached by now and its guest has not moved."""
         self._node.forget()
         with suppress(Failure):
-            known = recorded(nic.tap)
-            if known and is_same(nic, known) and not known.standby and has_tap(known, self._node.link(nic.tap)):
+            state, known = _recorded_state(nic.tap)
+            attached = state is State.ATTACHED and known is not None and is_same(nic, known)
+            if known and attached and has_tap(known, self._node.link(nic.tap)):
                 announce(known, self._config, self._node)
 
     def _announce_now(self, _: Life, nic: Nic, node: Node) -> None:

@@ -12,8 +12,10 @@ from collections import deque
 
 from ganeti_vif.daemon.answers import Answers
 from ganeti_vif.daemon.claims import Claims
+from ganeti_vif.daemon.defence import Defence
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
+from ganeti_vif.daemon.rounds import Rounds
 from ganeti_vif.daemon.share import share
 from ganeti_vif.daemon.survey import look
 from ganeti_vif.daemon.tasks import (
@@ -25,8 +27,11 @@ from ganeti_vif.daemon.tasks import (
     TURN,
     AgeClaims,
     Announce,
+    AnnounceAll,
+    Defend,
     Expect,
     Happen,
+    Proceed,
     SettleClaim,
     Share,
     Survey,
@@ -36,9 +41,11 @@ from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.daemon.trouble import Trouble
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.kernel import scheduling
-from ganeti_vif.kernel.netlink.events import Changed, DeviceGone, Unfiltered
+from ganeti_vif.kernel.netlink import links
+from ganeti_vif.kernel.netlink.events import Changed, DeviceGone, Rewired, Unfiltered
 from ganeti_vif.kernel.netlink.events import Event as Heard
-from ganeti_vif.lifecycle.recorded import is_routed
+from ganeti_vif.lifecycle.announce import moved_places
+from ganeti_vif.lifecycle.recorded import answering, is_routed
 from ganeti_vif.nic.life import Event
 from ganeti_vif.reconcile.in_force import InForce
 from ganeti_vif.system import lock, log, records
@@ -57,6 +64,8 @@ class Loop:
         self._node = node
         self._told = Trouble()
         self._lives = Lives(known.config, node, self._timers)
+        self._defence = Defence(node, self._timers)
+        self._rounds = Rounds(self._timers, answering, self._lives.announce)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
         self._claims = Claims(claim_socket, self._lives, node, self._timers)
         self._answers = Answers(self._lives, self._migrations, self._claims, self._told)
@@ -78,8 +87,13 @@ class Loop:
     @property
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
-        survey = [self._child.descriptor] if self._child else []
-        return [*survey, *self._migrations.descriptors, *self._claims.descriptors]
+        child = [self._child.descriptor] if self._child else []
+        return [
+            *child,
+            *self._migrations.descriptors,
+            *self._claims.descriptors,
+            *self._defence.descriptors,
+        ]
 
     def patience(self) -> float:
         """Seconds until there is something to do although nothing was heard."""
@@ -95,6 +109,8 @@ class Loop:
                     self._try_again()
                 if name in self._devices:
                     self._survey_soon()
+            case Rewired(device=name, master=master):
+                self._rewired(name, master)
             case Changed(device=None):
                 self._survey_soon()
             case Changed(device=str(name)):
@@ -111,6 +127,39 @@ class Loop:
         if device in self._devices:
             self._survey_soon()
         self._try_again()
+
+    def _rewired(self, device: str, master: int) -> None:
+        uplinks = {device, links.name_of(master)}
+        for public in self._known.config.public:
+            if public.uplink in uplinks:
+                self._timers.at(_now() + CALM, AnnounceAll(public.name))
+
+    def _announce_all(self, link: str) -> None:
+        """Nobody hears it while the uplink has no carrier; when that comes back, the event comes again."""
+        self._announce_moved()
+        public = self._known.config.public_link(link)
+        uplink = self._node.devices([public.uplink]).by_name.get(public.uplink) if public else None
+        if uplink and uplink.carrier:
+            self._rounds.begin(link, _now())
+
+    def _defend(self) -> None:
+        try:
+            self._defence.hear()
+            self._told.over("ARP probes")
+        except Failure as failure:
+            self._told.say("ARP probes", failure)
+
+    def _announce_moved(self) -> None:
+        """Events may be lost, and nobody hears them while no daemon runs."""
+        self._told.say("the ears for ARP probes", *self._defence.listen(self._known.config))
+        try:
+            self._node.forget()
+            for link in moved_places(self._known.config, self._node):
+                self._rounds.begin(link, _now())
+        except Failure as failure:
+            self._told.say("uplinks", failure)
+        else:
+            self._told.over("uplinks")
 
     def _unfiltered(self, device: str | None) -> None:
         """Somebody most likely flushed the ruleset. That does not wait for calm: guests are cut off by it, or open."""
@@ -138,6 +187,7 @@ class Loop:
         for heard in set(self._migrations.heard()):
             self._timers.at(_now(), heard)
         self._claims.hear()
+        self._defend()
         end = _now() + TURN
         try:
             while self._held <= _now() < end:
@@ -164,6 +214,12 @@ class Loop:
                     self._lives.happen(tap, event, nic)
                 case Announce(nic=nic):
                     self._lives.announce(nic)
+                case AnnounceAll(link=link):
+                    self._announce_all(link)
+                case Proceed(link=link):
+                    self._rounds.proceed(link, _now())
+                case Defend():
+                    self._defence.resume()
                 case Expect():
                     self._migrations.expect()
                 case SettleClaim(tap=tap, address=address):
@@ -187,6 +243,7 @@ class Loop:
         if self._child:
             self._timers.at(_now() + CALM, Survey())
             return
+        self._announce_moved()
         known, first = self._known, self._first
         self._began, self._first = _now(), False
         self._child = Child(lambda: look(known, at_once=first))

@@ -12,6 +12,9 @@ from ganeti_vif.nic.nic import Nic
 AGAIN = (1.0, 2.0)
 """Seconds after an attach at which its announcement is repeated. A neighbour that heard of the address less than a
 second before takes no notice (kernel doc ip-sysctl, neigh/default/locktime), and a frame may be lost."""
+ROUNDS = (0.0, 2.0, 30.0)
+"""Seconds after a change of an uplink at which all its NICs are announced: a frame may be lost, and a switch may take
+30 s until a port that has come up forwards (IEEE 802.1D, twice the forward delay)."""
 PERIOD = 60.0
 """Seconds between two surveys of the whole node when nothing is heard."""
 CALM = 0.2
@@ -50,6 +53,25 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnounceAll:
+    """Tell the neighbours of the public LINK where all its NICs live."""
+
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """Tell the neighbours of the public LINK where the next of its NICs lives."""
+
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class Defend:
+    """Answer ARP probes again, of which there were too many."""
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """Make again what all NICs share: the public links, and what keeps private networks away from the node."""
 
@@ -79,7 +101,7 @@ class AgeClaims:
     tap: str = ""
 
 
-Task = Happen | Announce | Share | Survey | Expect | SettleClaim | AgeClaims
+Task = Happen | Announce | AnnounceAll | Proceed | Defend | Share | Survey | Expect | SettleClaim | AgeClaims
 
 
 def retry_after(attempts: int) -> float:

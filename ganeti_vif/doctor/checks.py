@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from ganeti_vif.config.model import Consumer, VlanUplink, VxlanUplink
 from ganeti_vif.doctor import leftovers, services, shared_tables
 from ganeti_vif.doctor.facts import Facts, Finding
+from ganeti_vif.doctor.forward_drops import drops
 from ganeti_vif.doctor.network_programs import (
     ifupdown2_ports,
     network_manager,
@@ -76,6 +77,16 @@ def bridge_netfilter(facts: Facts) -> Iterator[Finding]:
                 do=f"sysctl -w {switch}=0 && echo '{switch} = 0' > /etc/sysctl.d/ganeti-vif-{name}.conf",
                 note="udev applies such a file whenever br_netfilter is loaded; Docker sets it to 1 when it starts",
             )
+
+
+def forward_chains(facts: Facts) -> Iterator[Finding]:
+    """A FORWARD chain that drops cuts off routed guests."""
+    for failure in drops(facts.nics, facts.config, facts.forwarding):
+        yield Finding(
+            what=failure.what,
+            do=failure.do,
+            note="write it where that program keeps its rules, too: docs/troubleshooting.md has the places",
+        )
 
 
 def dhcp_servers(facts: Facts) -> Iterator[Finding]:
@@ -148,6 +159,7 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     shared_tables.connection_limit,
     shared_tables.followers,
     bridge_netfilter,
+    forward_chains,
     networkd_foreign_routes,
     networkd_devices,
     networkd_uplinks,

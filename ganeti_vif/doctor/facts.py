@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ganeti_vif.config.model import Config
+from ganeti_vif.doctor.forwarding import ForwardChain
 from ganeti_vif.engine.objects import Route
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.predecessors.interfaces import Stanza
@@ -149,6 +150,8 @@ class Facts:
     """Routes in the main table, made by other programs, to destinations on the link of a [public] uplink."""
     followers: tuple[str, ...] = ()
     """Chains of other programs that need the connections of forwarded packets (conntrack)."""
+    forwarding: tuple[ForwardChain, ...] = ()
+    """The base chains of the hook `forward`, whoever made them."""
     dhcp: tuple[Process, ...] = ()
     """Processes that listen on the port of DHCP servers."""
     nfdhcpd: tuple[Process, ...] = ()

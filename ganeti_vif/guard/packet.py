@@ -69,6 +69,14 @@ def described(text: str, nic: Nic) -> Packet:
         ) from error
 
 
+def ports_of(text: str) -> tuple[int | None, int | None]:
+    """The source and destination ports in TEXT, which described() understands; None for one that is not given. The
+    guard knows only UDP's: other programs' rules judge TCP's, too."""
+    said = _Description(_pairs(text.split()))
+    sport, dport = (said.number(key, 0xFFFF, -1) for key in ("sport", "dport"))
+    return (sport if sport >= 0 else None), (dport if dport >= 0 else None)
+
+
 def _pairs(words: list[str]) -> dict[str, str]:
     match words:
         case ["arp", "who-has", target, "tell", sender, *rest]:

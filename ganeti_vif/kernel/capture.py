@@ -7,8 +7,8 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
-from ipaddress import IPv6Address
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Address
 
 from ganeti_vif.engine.failure import Failure
 
@@ -40,6 +40,14 @@ _ADVERTISEMENTS = (
     (0x06, 0, 0, 256),
     (0x06, 0, 0, 0),
 )
+_QUESTION = (
+    (0x28, 0, 0, 20),  # ldh [20]: the operation
+    (0x15, 1, 0, 1),  # jeq a question
+    (0x06, 0, 0, 0),
+    (0x20, 0, 0, 28),  # ld [28]: the sender's protocol address
+    (0x15, 1, 0, 0),  # jeq 0.0.0.0
+    (0x06, 0, 0, 0),
+)
 
 
 def about(address: IPv6Address) -> tuple[tuple[int, int, int, int], ...]:
@@ -58,10 +66,27 @@ def about(address: IPv6Address) -> tuple[tuple[int, int, int, int], ...]:
     return (*lines, (0x30, 0, 0, 54), (0x15, 1, 0, 135), (0x15, 0, 1, 136), (0x06, 0, 0, 256), (0x06, 0, 0, 0))
 
 
-_PROGRAMS = {ETH_P_ARP: _GRATUITOUS, ETH_P_IPV6: _ADVERTISEMENTS}
+_PROGRAMS: Mapping[int, Sequence[tuple[int, int, int, int]]] = {ETH_P_ARP: _GRATUITOUS, ETH_P_IPV6: _ADVERTISEMENTS}
 """The filter for each protocol (kernel doc networking/filter). An uplink carries too many frames to capture all."""
 _ROUNDS = 64
 """Frames in one call: a guest that sends without end must not keep the daemon from its other work."""
+
+
+Program = Sequence[tuple[int, int, int, int]]
+"""A filter: lines of classic BPF."""
+
+
+def probes(subnets: Iterable[IPv4Network]) -> Program:
+    """The filter for ARP probes of addresses in SUBNETS: questions whose sender has no address yet (RFC 5227)."""
+    lines = list(_QUESTION)
+    for subnet in subnets:
+        lines += [
+            (0x20, 0, 0, 38),  # ld [38]: the target's protocol address
+            (0x54, 0, 0, int(subnet.netmask)),  # and
+            (0x15, 0, 1, int(subnet.network_address)),  # jeq
+            (0x06, 0, 0, 256),
+        ]
+    return (*lines, (0x06, 0, 0, 0))
 
 
 class Capture:
@@ -71,9 +96,7 @@ class Capture:
     Raises Failure if the socket cannot be opened or bound.
     """
 
-    def __init__(
-        self, device: str, protocol: int = ETH_P_ALL, program: Sequence[tuple[int, int, int, int]] = ()
-    ) -> None:
+    def __init__(self, device: str, protocol: int = ETH_P_ALL, program: Program = ()) -> None:
         self.device = device
         try:
             # Protocol 0 captures nothing, so no frame of another device gets in before bind().
@@ -116,7 +139,7 @@ class Capture:
                 yield frame
 
 
-def _attach(one: socket.socket, lines: Sequence[tuple[int, int, int, int]]) -> None:
+def _attach(one: socket.socket, lines: Program) -> None:
     code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*line) for line in lines))
     program = struct.pack("HP", len(lines), ctypes.addressof(code))
     one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

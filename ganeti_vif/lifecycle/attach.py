@@ -14,15 +14,15 @@ from ganeti_vif.desired.needs import needs
 from ganeti_vif.desired.obstacle import obstacle
 from ganeti_vif.engine.apply import apply
 from ganeti_vif.engine.chains import Chain
-from ganeti_vif.engine.difference import Change, difference, subject
+from ganeti_vif.engine.difference import Change, Remove, difference, subject
 from ganeti_vif.engine.failure import Failure, Lacking
 from ganeti_vif.engine.objects import Binding, OffloadCheck, Origin
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.lifecycle.context import context_of
-from ganeti_vif.lifecycle.detach import clear_closed, removable
-from ganeti_vif.lifecycle.recorded import former_owner, recorded_nics
+from ganeti_vif.lifecycle.detach import clear_closed, detach, removable
+from ganeti_vif.lifecycle.recorded import former_owner, namesakes, recorded_nics
 from ganeti_vif.nic.claim import has, shares, with_claims_of, without
-from ganeti_vif.nic.identity import has_tap, is_same, is_tap_of
+from ganeti_vif.nic.identity import has_tap, is_same, is_tap_of, outlives
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.origin import before_of, kept, origin_of, places
 from ganeti_vif.nic.record import record_of
@@ -33,11 +33,12 @@ from nfdhcpd_bridge.binding import is_ours
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an attach will do. LEFTOVERS are of a former owner of the tap's name: they go, and stay gone even if
-    the attach fails. CHANGES are all done or all undone."""
+    """What an attach will do. LEFTOVERS are of a former owner of the tap's name, and of OUTLIVED, the same NIC behind
+    older taps: they go, and stay gone even if the attach fails. CHANGES are all done or all undone."""
 
     leftovers: tuple[Change, ...]
     changes: tuple[Change, ...]
+    outlived: tuple[Nic, ...] = ()
 
     @property
     def all(self) -> tuple[Change, ...]:
@@ -66,6 +67,8 @@ def attach(
             plan = attach_plan(nic, config, node, adopted=adopted, claims=claims)
         if not dry_run:
             clear_closed(plan.leftovers, node)
+            for older in plan.outlived:
+                log.say(f"{older.whom}: let go, because {nic.tap} is its newer tap; NIC {nic.uuid}", log.Level.WARNING)
             _apply(plan.changes, nic, node)
         return plan
 
@@ -109,7 +112,10 @@ def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False, 
     former = former_owner(nic.tap)
     if not claims:
         nic = with_claims_of(former if is_same(nic, former) else None, nic)
+    outlived = () if is_same(nic, former) else _outlived(nic, node)
+    older = {one.tap for one in outlived}
     context = context_of(nic, config, node)
+    context = replace(context, overlapping=tuple(one for one in context.overlapping if one.device not in older))
     if failure := obstacle(nic, context):
         raise failure
     wanted = needs(nic, config, context).all
@@ -124,8 +130,22 @@ def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False, 
     actual = node.read([*wanted.values(), *before.values(), *unrecorded.values(), *places(nic.tap)])
     wanted |= _origin(nic, former, wanted, actual, closed=adopted)
     stale = [*before, *(key for key in unrecorded if _ours(actual.get(key)))]
-    leftovers = difference({}, actual, stale)
-    return Plan(leftovers, difference(wanted, {key: actual[key] for key in actual.keys() - set(stale)}))
+    leftovers = [*difference({}, actual, stale)]
+    for one in outlived:
+        leftovers += (gone := detach(one, config, node, dry_run=True))
+        stale += (change.actual.key for change in gone if isinstance(change, Remove))
+    changes = difference(wanted, {key: actual[key] for key in actual.keys() - set(stale)})
+    return Plan(tuple(leftovers), changes, outlived)
+
+
+def _outlived(nic: Nic, node: Node) -> tuple[Nic, ...]:
+    """The same NIC behind older taps that live. Raises Failure if it lives behind a newer tap."""
+    alive = [one for one in namesakes(nic) if has_tap(one, node.link(one.tap))]
+    for one in alive:
+        if outlives(one, nic):
+            what = f"it has a newer tap, {one.tap}, and keeps that; NIC {nic.uuid}"
+            raise Failure(what, "see: ganeti-vif status").about(nic.whom)
+    return tuple(one for one in alive if outlives(nic, one))
 
 
 def _origin(nic: Nic, former: Nic | None, wanted: State, actual: State, *, closed: bool) -> State:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.objects import Record
 from ganeti_vif.nic.nic import Mode, Nic
-from ganeti_vif.nic.record import nic_of
+from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.system import records
 
 
@@ -45,3 +46,37 @@ def is_routed(tap: str) -> bool:
         nic = recorded(tap)
         return nic is not None and nic.mode is Mode.ROUTED
     return False
+
+
+def namesakes(nic: Nic) -> list[Nic]:
+    """The NICs that have the UUID of NIC and another tap. Damaged records are left out. Raises Failure if the records
+    cannot be read."""
+    found = []
+    for record in records.read_with(nic.uuid):
+        with suppress(Failure):  # reconcile reports it
+            other = nic_of(record)
+            if other.uuid == nic.uuid and other.tap != nic.tap:
+                found.append(other)
+    return found
+
+
+def answering(link: str) -> list[Nic]:
+    """The NICs that are routed by the public link LINK, and that this node answers for: neither pending nor on standby.
+    Damaged records are left out. Raises Failure if the records cannot be read."""
+    nics = (_answering(record) for record in records.read_all())
+    return [nic for nic in nics if nic and nic.link == link]
+
+
+def answering_nic(tap: str) -> Nic | None:
+    """The NIC of TAP, if it is routed and this node answers for it. A damaged record describes none. Raises Failure if
+    the record cannot be read."""
+    record = records.read_record(tap)
+    return _answering(record) if record else None
+
+
+def _answering(record: Record) -> Nic | None:
+    with suppress(Failure):  # reconcile reports it
+        nic = nic_of(record)
+        if nic.mode is Mode.ROUTED and not nic.standby and not is_pending(record):
+            return nic
+    return None

@@ -81,6 +81,19 @@ def _reverse(operation: int, frame: bytes) -> str | None:
     return frame[22:28].hex(":")
 
 
+def arp_probe(frame: bytes) -> tuple[IPv4Address, str] | None:
+    """The address of which FRAME asks whether it is free, and the MAC of the asker. None if FRAME is no ARP probe."""
+    if frame[12:22] != b"\x08\x06\0\1\x08\0\6\4\0\1" or len(frame) < 42 or frame[28:32] != bytes(4):
+        return None
+    return IPv4Address(frame[38:42]), frame[22:28].hex(":")
+
+
+def arp_answer(address: IPv4Address, mac: str, asker: str) -> bytes:
+    """The answer to the probe of the MAC ASKER: ADDRESS is at MAC. The kernel answers so for its own addresses."""
+    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, ARP_REPLY) + _octets(mac) + address.packed + _octets(asker) + bytes(4)
+    return _ethernet(_octets(asker), _octets(mac), ETH_P_ARP, arp)
+
+
 def gratuitous_arp(operation: int, address: IPv4Address, hardware: bytes) -> bytes:
     """An ARP frame whose sender and target protocol addresses are both ADDRESS."""
     target = bytes(6) if operation == ARP_REQUEST else hardware

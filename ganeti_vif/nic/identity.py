@@ -32,6 +32,13 @@ def is_same(nic: Nic, other: Nic | None) -> bool:
     return other is not None and identity_of(other) == identity_of(nic)
 
 
+def outlives(nic: Nic, other: Nic) -> bool:
+    """Whether NIC is OTHER behind a newer tap. Then OTHER has no guest: Ganeti opens a second tap for a NIC only if it
+    could not give the first one to QEMU, and leaves that behind (monitor.py: device_add after netdev_add). The taps of
+    both must live: an ifindex of a later one is higher."""
+    return nic.uuid == other.uuid and nic.index > other.index
+
+
 def has_tap(nic: Nic, device: Link | None) -> bool:
     """Whether DEVICE, which has the name of NIC's tap on this node, is NIC's tap. False if DEVICE is None."""
     return device is not None and is_tap_of(nic, device.name, device.index)

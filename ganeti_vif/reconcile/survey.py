@@ -25,7 +25,7 @@ from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Devices
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.detach import removable
-from ganeti_vif.nic.identity import has_tap
+from ganeti_vif.nic.identity import has_tap, outlives
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.reconcile.moves import moved, ready, without_a_gap
@@ -95,6 +95,7 @@ def survey(config: Config, node: Node) -> Survey:
         except Failure as failure:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
+    found.trouble += _outlived(found)
     ours = node.ours(desired, config.bindings.directory)
     ours |= _origins_of_nobody(found)
     found.trouble += _unheard(config, found)
@@ -133,6 +134,16 @@ def stranded(config: Config, node: Node, known: Iterable[Failure]) -> list[Failu
             if failure and not any(one.what in failure.what for one in known):
                 failures.append(failure)
     return failures
+
+
+def _outlived(found: Survey) -> Iterator[Failure]:
+    """Failures for taps that an earlier version kept attached beside a newer tap of the same NIC."""
+    attached = [nic for nic in found.nics if nic.tap not in found.pending]
+    newest = {nic.uuid: nic for nic in attached}
+    for nic in attached:
+        if outlives(newest[nic.uuid], nic):
+            what = f"{nic.whom}: it has a newer tap, {newest[nic.uuid].tap}, and no guest is behind this one"
+            yield Failure(what, f"ganeti-vif detach {nic.tap}")
 
 
 def _origins_of_nobody(found: Survey) -> State:

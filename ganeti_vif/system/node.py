@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from ganeti_vif.engine.chains import Chain, MapElement, Subchain, VerdictMap
 from ganeti_vif.engine.difference import Change, subject
-from ganeti_vif.engine.failure import Failure
+from ganeti_vif.engine.failure import Failure, Gone
 from ganeti_vif.engine.objects import (
     Binding,
     BridgeNetfilter,
@@ -242,6 +242,17 @@ class Node:
     def following(self) -> Following:
         """What makes the kernel follow connections (conntrack)."""
         return others.following(self._netfilter)
+
+    def forwarding_tables(self) -> set[tuple[str, str]]:
+        """Family and name of each nft table with a base chain on the hook `forward`, whoever made it."""
+        return filters.forwarding_tables(self._netfilter)
+
+    def listed(self, family: str, table: str) -> dict[str, Any]:
+        """What `nft -j list table` prints of a table; empty if it is gone."""
+        try:
+            return self._nftables.listed(family, table)
+        except Gone:
+            return {}
 
     def verify(self, chain: Chain) -> None:
         """Try CHAIN without a change. Raises Failure if nftables would refuse it."""

@@ -55,6 +55,17 @@ def read_all() -> Iterator[Record]:
             yield found
 
 
+def read_with(text: str) -> Iterator[Record]:
+    """The records that contain TEXT. Of the others nothing is decoded: a VM waits. Raises Failure if one cannot be
+    read."""
+    with suppress(FileNotFoundError):
+        for file in os.listdir(DIRECTORY):
+            if file.endswith(".json") and not file.startswith("."):
+                record = read_record(file.removesuffix(".json"))
+                if record and text in record.text:
+                    yield record
+
+
 def read_record(tap: str) -> Record | None:
     """The record of the tap with this name, or None. Raises Failure if it cannot be read."""
     text = _text(f"{tap}.json")

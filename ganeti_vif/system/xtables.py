@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 Rule = tuple[str, str, str]
 """Program, table, and `-A FORWARD -i tap0 -j DROP`; or `-N CHAIN` for a chain that is not built in."""
@@ -13,6 +13,11 @@ Rule = tuple[str, str, str]
 SAVING = ("iptables-legacy", "iptables-nft", "ip6tables-legacy", "ip6tables-nft", "arptables-nft", "ebtables-nft")
 """The programs whose PROGRAM-save shows their own rules. Debian's arptables-legacy-save and ebtables-legacy-save do
 not: they call `arptables` and `ebtables`, which are the nft versions."""
+LEGACY: Mapping[str, str] = {
+    "iptables-legacy": "/proc/self/net/ip_tables_names",
+    "ip6tables-legacy": "/proc/self/net/ip6_tables_names",
+}
+"""The programs with rules of their own in the kernel, and their tables that exist in this network namespace."""
 ARP_NAMES = "/proc/self/net/arp_tables_names"
 """The tables of arptables-legacy that exist in this network namespace. To list another table would make it."""
 EBTABLES = ("filter", "nat", "broute")
@@ -27,6 +32,21 @@ def rules() -> Iterator[Rule]:
     for table in EBTABLES:
         if os.path.isdir(f"/sys/module/ebtable_{table}"):
             yield from _ebtables_legacy(table, _said("ebtables-legacy", "-t", table, "-L", "--Lx"))
+
+
+def has_legacy() -> bool:
+    """Whether a table of iptables-legacy or ip6tables-legacy exists."""
+    return any(map(_has_content, LEGACY.values()))
+
+
+def legacy(program: str) -> list[str]:
+    """What PROGRAM-save prints, one of LEGACY. Empty if it has no table: to list one would make it."""
+    return saved(program) if _has_content(LEGACY[program]) else []
+
+
+def saved(program: str) -> list[str]:
+    """The lines that PROGRAM-save prints, chains and policies included. A program that is not installed prints none."""
+    return _said(f"{program}-save")
 
 
 def _said(*command: str) -> list[str]:

@@ -10,7 +10,16 @@ import dpkt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganeti_vif.nic.announcement import announced, announcements, arrival, arrived, departed, departure
+from ganeti_vif.nic.announcement import (
+    announced,
+    announcements,
+    arp_answer,
+    arp_probe,
+    arrival,
+    arrived,
+    departed,
+    departure,
+)
 
 MACS = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
 BROADCAST = b"\xff" * 6
@@ -110,3 +119,28 @@ def test_an_arrival_and_its_answer_name_the_guest_and_claim_no_address(guest: st
     assert {arrived(one) for one in announcements([IPv4Address("192.0.2.5"), IPv6Address("2001:db8::5")], mac)} == {
         None
     }
+
+
+@given(st.ip_addresses(v=4), MACS, MACS, st.integers(0, 41))
+def test_a_probe_is_answered_as_the_kernel_answers_for_its_own(
+    address: IPv4Address, mac: str, asker: str, length: int
+) -> None:
+    arp = dpkt.arp.ARP(op=1, sha=raw(asker), spa=bytes(4), tha=bytes(6), tpa=address.packed)
+    frame = bytes(dpkt.ethernet.Ethernet(dst=BROADCAST, src=raw(asker), type=0x0806, data=arp))
+    assert arp_probe(frame) == (address, asker)
+    assert arp_probe(frame[:length]) is None
+    answer = dpkt.ethernet.Ethernet(arp_answer(address, mac, asker))
+    assert (answer.dst, answer.src) == (raw(asker), raw(mac))
+    found = answer.data
+    assert (found.op, found.sha, found.spa) == (2, raw(mac), address.packed)
+    assert (found.tha, found.tpa) == (raw(asker), bytes(4))
+    assert arp_probe(bytes(answer)) is None
+
+
+@given(st.ip_addresses(v=4), st.ip_addresses(v=4), MACS, st.integers(1, 4))
+def test_only_a_question_without_a_sender_is_a_probe(
+    sender: IPv4Address, target: IPv4Address, mac: str, operation: int
+) -> None:
+    arp = dpkt.arp.ARP(op=operation, sha=raw(mac), spa=sender.packed, tha=bytes(6), tpa=target.packed)
+    frame = bytes(dpkt.ethernet.Ethernet(dst=BROADCAST, src=raw(mac), type=0x0806, data=arp))
+    assert (arp_probe(frame) is not None) == (operation == 1 and int(sender) == 0)

@@ -51,6 +51,7 @@ IMPURE = {
 }
 WRITERS = {
     "ganeti_vif/kernel/sysctl.py",
+    "ganeti_vif/system/announced.py",
     "ganeti_vif/system/child.py",
     "ganeti_vif/system/claim_socket.py",
     "ganeti_vif/system/control.py",

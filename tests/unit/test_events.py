@@ -9,8 +9,17 @@ import pytest
 
 from ganeti_vif.engine.marks import PROTOCOL, TABLE
 from ganeti_vif.kernel.netlink import events
-from ganeti_vif.kernel.netlink.events import Changed, DeviceGone, Event, Events, Unfiltered
-from ganeti_vif.kernel.netlink.links import AF_BRIDGE, IFLA_AF_SPEC, IFLA_IFNAME, IFLA_MASTER, IFLA_MTU
+from ganeti_vif.kernel.netlink.events import Changed, DeviceGone, Event, Events, Rewired, Unfiltered
+from ganeti_vif.kernel.netlink.links import (
+    AF_BRIDGE,
+    IFLA_ADDRESS,
+    IFLA_AF_SPEC,
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    IFLA_MTU,
+)
 from ganeti_vif.kernel.netlink.query import attribute
 from ganeti_vif.kernel.netlink.routing import FRA_PROTOCOL
 from ganeti_vif.kernel.nftables.filters import NFTA_CHAIN_NAME, NFTA_RULE_CHAIN, NFTA_TABLE
@@ -23,14 +32,25 @@ IFLA_STATS = 7
 def heard() -> Events:
     """It decodes, and has no sockets."""
     one = Events.__new__(Events)
-    one._last = {}
+    one._last, one._wires = {}, {}
     return one
 
 
 def link(name: str, index: int = 5, *, up: bool = True, family: int = 0, **found: bytes) -> bytes:
     """A message about a device."""
-    kinds = {"mtu": IFLA_MTU, "master": IFLA_MASTER, "stats": IFLA_STATS, "vlans": IFLA_AF_SPEC}
-    body = struct.pack("=BxHiII", family, 1, index, int(up), 0) + attribute(IFLA_IFNAME, name.encode() + b"\0")
+    kinds = {
+        "mtu": IFLA_MTU,
+        "master": IFLA_MASTER,
+        "stats": IFLA_STATS,
+        "vlans": IFLA_AF_SPEC,
+        "mac": IFLA_ADDRESS,
+        "event": events.IFLA_EVENT,
+        "lower": IFLA_LINKINFO,
+    }
+    carrier = events.IFF_LOWER_UP if up else 0
+    body = struct.pack("=BxHiII", family, 1, index, int(up) | carrier, 0) + attribute(
+        IFLA_IFNAME, name.encode() + b"\0"
+    )
     return body + b"".join(attribute(kinds[kind], value) for kind, value in found.items())
 
 
@@ -67,6 +87,44 @@ def test_a_ports_vlans_are_told_apart_from_the_rest(heard: Events) -> None:
 def test_an_index_that_is_used_again_is_another_device(heard: Events) -> None:
     for event in (NEWLINK, DELLINK, NEWLINK):
         assert heard._route_event(event, link("tap0")) is not None
+
+
+def kind_of(name: str) -> bytes:
+    return attribute(IFLA_INFO_KIND, name.encode() + b"\0")
+
+
+@pytest.mark.parametrize(
+    ("then", "rewired"),
+    [
+        ({}, False),
+        ({"mtu": b"\2\0\0\0"}, False),
+        ({"mac": b"\2\0\0\0\0\2"}, True),
+        ({"up": False}, True),
+        ({"event": b"\3\0\0\0"}, True),
+        ({"event": b"\4\0\0\0"}, True),
+        ({"event": b"\5\0\0\0"}, False),
+    ],
+    ids=["the same", "its MTU", "its MAC", "its carrier", "a bond's failover", "told to announce", "IGMP"],
+)
+def test_a_device_may_get_other_neighbours(heard: Events, then: dict[str, object], rewired: bool) -> None:
+    before: dict[str, object] = {"mac": b"\2\0\0\0\0\1"}
+    assert heard._wire_event(NEWLINK, link("eth1", **before)) == Rewired("eth1", 0)  # type: ignore[arg-type]
+    found = heard._wire_event(NEWLINK, link("eth1", **(before | then)))  # type: ignore[arg-type]
+    assert found == (Rewired("eth1", 0) if rewired else None)
+
+
+def test_the_port_of_a_bridge_leads_to_its_neighbours_unless_it_is_a_guests(heard: Events) -> None:
+    master = b"\3\0\0\0"
+    assert heard._wire_event(NEWLINK, link("eth1", master=master)) == Rewired("eth1", 3)
+    assert heard._wire_event(NEWLINK, link("tap1", 6, lower=kind_of("tun"), master=master)) is None
+    assert heard._wire_event(NEWLINK, link("veth1", 7, lower=kind_of("veth"), master=master)) == Rewired("veth1", 0)
+    assert heard._wire_event(NEWLINK, link("eth2", 8, family=AF_BRIDGE, master=master)) is None
+
+
+def test_a_device_that_comes_again_is_connected_anew(heard: Events) -> None:
+    for kind in (NEWLINK, DELLINK, NEWLINK):
+        heard._route_event(kind, link("eth1"))
+        assert (heard._wire_event(kind, link("eth1")) is not None) == (kind == NEWLINK)
 
 
 @pytest.mark.parametrize(("protocol", "event"), [(PROTOCOL, Changed(None)), (2, None)])

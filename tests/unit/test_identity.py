@@ -9,7 +9,8 @@ import pytest
 from samples import BRIDGED, TAP_INDEX, nic_of
 
 from ganeti_vif.engine.objects import Link
-from ganeti_vif.nic.identity import Identity, has_tap, identity_of, is_same
+from ganeti_vif.nic.identity import Identity, has_tap, identity_of, is_same, outlives
+from ganeti_vif.nic.nic import Nic
 
 NIC = nic_of(BRIDGED)
 OTHER = "2261b892-74ab-4e0a-8f25-e1c0c5a7b202"
@@ -46,3 +47,17 @@ def test_another_tap_or_uuid_is_another_nic(other: object) -> None:
 )
 def test_a_device_is_a_nics_tap_by_its_name_and_its_number(device: Link | None, its: bool) -> None:
     assert has_tap(NIC, device) is its
+
+
+@pytest.mark.parametrize(
+    ("other", "outlived"),
+    [
+        (replace(NIC, tap="tap1", index=NIC.index - 1), True),
+        (replace(NIC, tap="tap1", index=NIC.index + 1), False),
+        (NIC, False),
+        (replace(NIC, tap="tap1", index=NIC.index - 1, uuid=OTHER), False),
+    ],
+    ids=["an older tap", "a newer tap", "itself", "another NIC"],
+)
+def test_of_two_taps_of_a_nic_the_newer_one_is_its_own(other: Nic, outlived: bool) -> None:
+    assert outlives(NIC, other) == outlived

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from samples import CONFIG
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.daemon import loop
-from ganeti_vif.daemon.tasks import AFTER_ROUTED, CALM, Happen, Share, Survey, Task
-from ganeti_vif.kernel.netlink.events import Changed, Event, Unfiltered
+from ganeti_vif.daemon.tasks import AFTER_ROUTED, CALM, AnnounceAll, Happen, Share, Survey, Task
+from ganeti_vif.kernel.netlink.events import Changed, Event, Rewired, Unfiltered
 from ganeti_vif.nic.claim import Claimed
 from ganeti_vif.nic.life import Event as Happening
 from ganeti_vif.reconcile.in_force import InForce
@@ -68,6 +69,25 @@ def test_filters_that_are_gone_do_not_wait_for_calm(
 ) -> None:
     daemon.hear(event)
     assert (due(daemon, NOW), due(daemon, NOW + CALM)) == (first, then)
+
+
+@pytest.mark.parametrize(
+    ("event", "planned"),
+    [
+        (Rewired("eth1", 0), [AnnounceAll("rt_pub")]),
+        (Rewired("eth0", 3), [AnnounceAll("rt_pub")]),
+        (Rewired("eth0", 4), []),
+        (Rewired("eth0", 0), []),
+    ],
+    ids=["the uplink", "a port of it", "a port of another bridge", "another device"],
+)
+def test_all_nics_are_announced_when_their_uplink_is_rewired(
+    daemon: loop.Loop, monkeypatch: pytest.MonkeyPatch, event: Event, planned: list[Task]
+) -> None:
+    daemon._known = InForce(CONFIG, None)
+    monkeypatch.setattr(loop.links, "name_of", lambda index: "eth1" if index == 3 else "br9")
+    daemon.hear(event)
+    assert due(daemon, NOW + CALM) == planned
 
 
 def test_routed_guests_whose_filters_are_gone_come_first(daemon: loop.Loop) -> None:

@@ -31,6 +31,7 @@ from ganeti_vif.kernel.netlink.links import (
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
+    TAP_KIND,
 )
 from ganeti_vif.kernel.netlink.query import SOL_NETLINK, attributes, number, text
 from ganeti_vif.kernel.netlink.routing import FRA_PROTOCOL
@@ -43,7 +44,9 @@ NFNLGRP_NFTABLES = 7
 
 NFT_DELCHAIN, NFT_DELRULE = (10 << 8 | 5, 10 << 8 | 8)
 RTA_OIF, NETCONFA_IFINDEX = 4, 1
-IFF_UP = 1
+IFF_UP, IFF_LOWER_UP = 1, 1 << 16
+IFLA_EVENT, FAILOVER, NOTIFY_PEERS = 44, 3, 4
+"""A bond fails over, or the kernel asks whoever has an address on a device to announce it (linux/if_link.h)."""
 BUFFER = 4 << 20
 """Bytes for events that wait: a node that reboots a thousand VMs makes many of them at once."""
 
@@ -74,13 +77,22 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewired:
+    """What DEVICE is connected to may have changed: its carrier, its MAC, the active port of a bond. It may be a port
+    of another device, which has the index MASTER; 0 if it is none, or if that does not matter to the bridge."""
+
+    device: str
+    master: int
+
+
+@dataclass(frozen=True, slots=True)
 class Unfiltered:
     """A whole filter chain of ours is gone: the chain of DEVICE, or without a device a shared chain."""
 
     device: str | None
 
 
-Event = DeviceGone | Changed | Unfiltered
+Event = DeviceGone | Changed | Rewired | Unfiltered
 
 
 class Events:
@@ -98,6 +110,7 @@ class Events:
         )
         self.sockets = (_listen(socket.NETLINK_ROUTE, route), _listen(NETLINK_NETFILTER, (NFNLGRP_NFTABLES,)))
         self._last: dict[int, tuple[object, ...]] = {}
+        self._wires: dict[int, tuple[int, bytes | None]] = {}
 
     def __enter__(self) -> Events:
         return self
@@ -109,11 +122,11 @@ class Events:
     def read(self) -> list[Event]:
         """All events that wait, in order and each once. Does not wait for more. Lost events become Changed(None)."""
         found: dict[Event, None] = {}
-        for one, decode in zip(self.sockets, (self._route_event, _filter_event), strict=True):
+        decoders = ((self._route_event, self._wire_event), (_filter_event,))
+        for one, decoding in zip(self.sockets, decoders, strict=True):
             while (data := _receive(one)) is not None:
                 for kind, payload in messages(data):
-                    if event := decode(kind, payload):
-                        found[event] = None
+                    found.update((event, None) for decode in decoding if (event := decode(kind, payload)))
                 if not data:
                     found[Changed(None)] = None
         return list(found)
@@ -136,8 +149,28 @@ class Events:
         family, _, index, _, _ = _IFINFO.unpack_from(payload)
         name = text(attributes(payload, _IFINFO.size)[IFLA_IFNAME])
         self._last.pop(-index if family == AF_BRIDGE else index, None)
+        if family != AF_BRIDGE:
+            self._wires.pop(index, None)
         # In the bridge family this message means that a port left its bridge. The device still exists.
         return Changed(name) if family == AF_BRIDGE else DeviceGone(name, index)
+
+    def _wire_event(self, kind: int, payload: bytes) -> Event | None:
+        """None if the device is connected as before, or is a guest's: its neighbours are told by other means."""
+        if kind != _Kind.NEWLINK:
+            return None
+        family, _, index, flags, _ = _IFINFO.unpack_from(payload)
+        found = attributes(payload, _IFINFO.size)
+        lower = text(attributes(found.get(IFLA_LINKINFO, b"")).get(IFLA_INFO_KIND, b""))
+        if family == AF_BRIDGE or lower == TAP_KIND:
+            return None
+        now = (flags & (IFF_UP | IFF_LOWER_UP), found.get(IFLA_ADDRESS))
+        announced = number(found.get(IFLA_EVENT, b"\0")) in (FAILOVER, NOTIFY_PEERS)
+        if self._wires.get(index) == now and not announced:
+            return None
+        self._wires[index] = now
+        # A veth beneath a bridge is a container that starts, and no way to the neighbours.
+        master = 0 if lower == "veth" else number(found.get(IFLA_MASTER, b"\0"))
+        return Rewired(text(found[IFLA_IFNAME]), master)
 
     def _link(self, payload: bytes) -> Event | None:
         """None if nothing changed that matters: the kernel also sends this message for carrier and statistics."""

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import Any
 
 from ganeti_vif.engine.failure import Gone
@@ -17,7 +18,7 @@ from ganeti_vif.kernel.netlink.query import Query, attribute, attributes, nested
 
 RTM_GETLINK = 18
 AF_BRIDGE = 7
-IFF_UP = 1
+IFF_UP, IFF_LOWER_UP = 1, 1 << 16
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 IFLA_AF_SPEC, IFLA_GROUP, IFLA_EXT_MASK = 26, 27, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
@@ -47,12 +48,13 @@ FEW = 32
 @dataclass(frozen=True, slots=True)
 class Device:
     """An actual network device. MASTER is the name of its bridge (or bond). NETFILTER has the br_netfilter settings of
-    a bridge, or is None where the kernel has none."""
+    a bridge, or is None where the kernel has none. CARRIER: it is up and connected."""
 
     link: Link
     up: bool
     master: str | None
     netfilter: BridgeNetfilter | None = None
+    carrier: bool = False
 
     @property
     def name(self) -> str:
@@ -163,7 +165,8 @@ def _device(raw: _Raw, names: Mapping[int, str]) -> Device:
         mtu=number(found[IFLA_MTU]),
         **_details(raw, data, names),
     )
-    return Device(link, bool(raw.flags & IFF_UP), _name(master, names), _netfilter(raw.name, data))
+    up, carrier = (bool(raw.flags & flag) for flag in (IFF_UP, IFF_LOWER_UP))
+    return Device(link, up, name_of(master, names), _netfilter(raw.name, data), carrier)
 
 
 def _netfilter(bridge: str, data: dict[int, bytes]) -> BridgeNetfilter | None:
@@ -184,14 +187,14 @@ def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dic
                 "vlan_filtering": bool(number(data.get(IFLA_BR_VLAN_FILTERING, b"\0"))),
             }
         case "vlan":
-            return {"vlan": number(data[IFLA_VLAN_ID]), "lower": _name(number(raw.attributes[IFLA_LINK]), names)}
+            return {"vlan": number(data[IFLA_VLAN_ID]), "lower": name_of(number(raw.attributes[IFLA_LINK]), names)}
         case "vxlan":
             group = data.get(IFLA_VXLAN_GROUP) or data.get(IFLA_VXLAN_GROUP6)
             return {
                 "vni": number(data[IFLA_VXLAN_ID]),
                 "vxlan_group": ip_address(group) if group else None,
                 "vxlan_port": int.from_bytes(data[IFLA_VXLAN_PORT], "big"),
-                "lower": _name(number(data[IFLA_VXLAN_LINK]) if IFLA_VXLAN_LINK in data else 0, names),
+                "lower": name_of(number(data[IFLA_VXLAN_LINK]) if IFLA_VXLAN_LINK in data else 0, names),
             }
         case "tun":
             # linux drivers/net/tun.c, tun_fill_info(). A device without this attribute is no tap.
@@ -200,7 +203,8 @@ def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dic
     return {}
 
 
-def _name(index: int, names: Mapping[int, str]) -> str | None:
+def name_of(index: int, names: Mapping[int, str] = MappingProxyType({})) -> str | None:
+    """The name of the device with this INDEX, by NAMES or else by the kernel. None if there is none."""
     if index == 0:
         return None
     if index in names:

@@ -6,10 +6,12 @@ Every rule gets a comment. kernel/nftables/filters.py recognises the rule by tha
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import nftables
 
@@ -88,6 +90,21 @@ class Nftables:
         code, _, error = self._tried(chain)
         if code:
             raise self._refused_rule(Make(chain), chain, error)
+
+    def listed(self, family: str, table: str) -> dict[str, Any]:
+        """What `nft -j list table` prints of a table, whoever made it. Raises Gone if there is none, and Failure if it
+        cannot be read."""
+        self._nft.set_json_output(True)
+        try:
+            code, output, error = self._nft.cmd(f"list table {family} {table}")
+        finally:
+            self._nft.set_json_output(False)
+        if code:
+            reason = " ".join(error.split())
+            kind = Gone if "No such file or directory" in error else Failure
+            raise kind(f"the table {family} {table} cannot be read: {reason}", f"see: nft list table {family} {table}")
+        found: dict[str, Any] = json.loads(output)
+        return found
 
     def _tried(self, chain: Chain) -> tuple[int, str, str]:
         self._nft.set_dry_run(True)

@@ -29,6 +29,9 @@ COMMENT = 0
 """The type of a comment in a rule's user data, which is a list of type, length, value (libnftnl udata.h)."""
 
 FAMILIES = {"inet": 1, "arp": 3, "netdev": 5}
+FORWARDING: Mapping[str, int] = {"inet": 1, "ip": 2, "ip6": 10}
+"""The families whose chains a packet passes that is forwarded."""
+FORWARD = 2
 HOOKS: Mapping[str, tuple[str, ...]] = {
     "inet": ("prerouting", "input", "forward", "output", "postrouting"),
     "arp": ("input", "output"),
@@ -96,6 +99,18 @@ def all_chains(query: Query, wanted: Mapping[Key, object]) -> Iterator[Chain]:
             if text(found[NFTA_TABLE]) == table_of(family, name):
                 known = wanted.get(("chain", family, name))
                 yield from _chain(family, chain, comments.get(name, []), known if isinstance(known, Chain) else None)
+
+
+def forwarding_tables(query: Query) -> set[tuple[str, str]]:
+    """Family and name of each table with a base chain on the hook `forward`, whoever made it."""
+    found = set()
+    for family, number in FORWARDING.items():
+        for chain in query.dump(GET_CHAIN, _NFGENMSG.pack(number, 0, 0)):
+            values = attributes(chain, _NFGENMSG.size)
+            hook = attributes(values.get(NFTA_CHAIN_HOOK, b""))
+            if NFTA_HOOK_NUMBER in hook and _signed(hook[NFTA_HOOK_NUMBER]) == FORWARD:
+                found.add((family, text(values[NFTA_TABLE])))
+    return found
 
 
 def _header(family: str) -> bytes:
