@@ -9,10 +9,13 @@ the whole binding is refused: half of an identity is another identity.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
+
+from ganeti_vif.config.told import from_tag
+from nfdhcpd_bridge.binding import NETWORK, TELL
 
 T = TypeVar("T")
 
@@ -37,7 +40,8 @@ class Invalid(Exception):
 class Reading:
     """The guest on a tap. ROUTER is the device of the router's side (INDEV): the tap itself, its bridge, or None.
 
-    PRIVATE: the guest is told of no router.
+    PRIVATE: the guest is told of no router. NETWORK is the name of its network in Ganeti. TOLD has typed values of what
+    tags have it told, by key (config/told.py).
     """
 
     mac: bytes
@@ -51,6 +55,8 @@ class Reading:
     gateway6: IPv6Address | None = None
     mtu: int | None = None
     private: bool = False
+    network: str | None = None
+    told: tuple[tuple[str, object], ...] = ()
 
 
 def reading(text: str) -> Reading:
@@ -71,6 +77,8 @@ def reading(text: str) -> Reading:
         gateway6=given.value("GATEWAY6", _gateway6),
         mtu=given.value("MTU", _mtu),
         private=given.value("PRIVATE", str) is not None,
+        network=given.value(NETWORK, str),
+        told=tuple(given.told()),
     )
     _agrees(found, given.lines)
     return found
@@ -91,6 +99,16 @@ class _Given:
                 if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
                     value = value[1:-1].strip()
                 self._values[key], self.lines[key] = value, number
+
+    def told(self) -> Iterator[tuple[str, object]]:
+        """What tags have the guest told, by key. Raises Invalid if there is no such key, or its value is wrong."""
+        for key, text in self._values.items():
+            if key.startswith(TELL):
+                told = key.removeprefix(TELL).lower().replace("_", "-")
+                try:
+                    yield told, from_tag(told, text)
+                except ValueError as error:
+                    raise Invalid(self.lines[key], f"{key}: {error}") from error
 
     def value(self, key: str, parser: Callable[[str], T]) -> T | None:
         """The value of KEY, or None if there is none. Raises Invalid if PARSER refuses it."""

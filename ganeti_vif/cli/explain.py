@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""One NIC in all detail: its filter rules with their counters, and the verdict on one packet."""
+"""One NIC in all detail: what its guest is told, its filter rules with their counters, the verdict on one packet."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 from ganeti_vif.config.model import Config
+from ganeti_vif.config.told import shown
 from ganeti_vif.desired.context import Context
 from ganeti_vif.desired.needs import needs
 from ganeti_vif.desired.notes import notes
@@ -15,7 +16,7 @@ from ganeti_vif.desired.obstacle import obstacle
 from ganeti_vif.doctor.forwarding import Forwarded, Passage, passages
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.objects import Address, OffloadCheck
+from ganeti_vif.engine.objects import Address, Binding, OffloadCheck
 from ganeti_vif.engine.state import Object
 from ganeti_vif.guard import guard, rules
 from ganeti_vif.guard.guard import IPV4, IPV6
@@ -25,7 +26,10 @@ from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.recorded import recorded_nics
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.reconcile.forwarding import forward_chains
+from ganeti_vif.responder import service
+from ganeti_vif.responder.service import TAG
 from ganeti_vif.system.node import Node
+from nfdhcpd_bridge.reading import Invalid, reading
 
 Row = dict[str, Any]
 NUMBERS = {number: name for name, number in PROTOCOLS.items()} | {17: "udp"}
@@ -72,6 +76,7 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
         "unguarded": nic.grants.unguarded,
         "offload": _offload(own, node),
         "profile": nic.grants.profile,
+        **_told(nic, own, config),
         "trouble": failure.what if failure else None,
         "notes": [note.what for note in notes(nic)],
         "chains": [_chain(chain, node) for chain in chains],
@@ -83,6 +88,21 @@ def _offload(own: Iterable[Object], node: Node) -> bool | None:
     """Whether the offload check is in place; None if the NIC needs none."""
     wanted = [thing for thing in own if isinstance(thing, OffloadCheck)]
     return [*node.read(wanted).values()] == wanted if wanted else None
+
+
+def _told(nic: Nic, own: Iterable[Object], config: Config) -> Row:
+    """What the responder tells the guest of NIC besides its addresses, and the place of each value. If it refuses the
+    binding, `untold` is the reason."""
+    binding = next((thing for thing in own if isinstance(thing, Binding)), None)
+    if binding is None or not config.responds:
+        return {"told": [], "untold": None}
+    try:
+        found = shown(service.told(reading(binding.text), config))
+    except Invalid as invalid:
+        return {"told": [], "untold": invalid.reason}
+    tags = {one.key: one.source for one in nic.grants.told}
+    rows = [{"option": key, "value": text, "source": tags[key] if at == TAG else at} for key, text, at in found]
+    return {"told": rows, "untold": None}
 
 
 def _chain(chain: Chain, node: Node) -> Row:
@@ -167,9 +187,9 @@ def _passage(passage: Passage) -> Row:
     }
 
 
-def told(shown: Row) -> Iterator[str]:
-    """SHOWN as lines of text."""
-    for number, nic in enumerate(shown["nics"]):
+def told(found: Row) -> Iterator[str]:
+    """FOUND, from explained(), as lines of text."""
+    for number, nic in enumerate(found["nics"]):
         yield from [""] * (number > 0)
         which = nic["name"] or (nic["uuid"] if nic["nic"] is None else nic["nic"])
         yield f"{nic['instance']} NIC {which}: {nic['tap']}, {nic['mode']} {nic['link']}"
@@ -183,16 +203,20 @@ def told(shown: Row) -> Iterator[str]:
             yield f"  checksums   {'checked' if nic['offload'] else 'NOT checked: see: ganeti-vif check'}"
         if nic["profile"]:
             yield f"  profile     {nic['profile']}"
+        for number, one in enumerate(nic["told"]):
+            yield f"  {'' if number else 'told':11} {one['option']} {one['value']}  ({one['source']})"
+        if nic["untold"]:
+            yield f"  told        nothing: its binding is refused: {nic['untold']}"
         if nic["trouble"]:
             yield f"  trouble     {nic['trouble']}"
         for note in nic["notes"]:
             yield f"  note        {note}"
         if nic["packet"]:
-            found = nic["packet"]
-            yield f"  packet      {found['described']}"
-            verb = "passes" if found["verdict"] == "accept" else "is dropped"
-            yield f"  {verb:11} {found['reason']}: {found['rule']}"
-            for one in found["forward"]:
+            packet = nic["packet"]
+            yield f"  packet      {packet['described']}"
+            verb = "passes" if packet["verdict"] == "accept" else "is dropped"
+            yield f"  {verb:11} {packet['reason']}: {packet['rule']}"
+            for one in packet["forward"]:
                 yield f"  {one['verdict']:11} forwarded, {one['where']}: {one['by']}"
         else:
             yield from _rules(nic)

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from ganeti_vif.engine.failure import Failure
 
@@ -71,7 +72,12 @@ class Dhcpv6(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What the responder tells guests of a network besides their addresses. Times in seconds."""
+    """What the responder tells guests besides their addresses. Times in seconds, MTU in bytes.
+
+    ROUTES are (destination, next hop). BOOT_FILES are by the name of the boot client, "" for any (config/told.py).
+    OPTIONS are values by (IP version of the protocol, number). SOURCES has for each key its place in the configuration,
+    or its tag; a key without one has its default.
+    """
 
     lease_time: int = 7 * 86400
     renewal_time: int = 3600
@@ -82,6 +88,28 @@ class Told:
     ra_period: int = 300
     dhcpv6: Dhcpv6 = Dhcpv6.STATELESS
     ipv6_only: int | None = None
+    ntp: tuple[IPv4Address | IPv6Address, ...] = ()
+    routes: tuple[tuple[IPv4Network, IPv4Address], ...] = ()
+    mtu: int | None = None
+    next_server: tuple[IPv4Address | IPv6Address, ...] = ()
+    boot_files: tuple[tuple[str, str], ...] = ()
+    boot_parameters: tuple[str, ...] = ()
+    options: tuple[tuple[tuple[int, int], bytes], ...] = ()
+    sources: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+
+
+class Part(NamedTuple):
+    """The networks of a family with these NUMBERS, whose guests are told something of their own."""
+
+    numbers: frozenset[int]
+    told: Told
+
+
+class OfNetwork(NamedTuple):
+    """What the guests of the Ganeti network NAME are told: the values that its section gives, by key."""
+
+    name: str
+    said: tuple[tuple[str, object], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +123,12 @@ class Private:
     told: Told = Told()
     link_local: LinkLocal = LinkLocal.EUI64
     claims: int = CLAIMS
+    parts: tuple[Part, ...] = ()
+
+    def told_on(self, bridge: str) -> Told:
+        """What guests on BRIDGE, one of these bridges, are told."""
+        number = int(bridge.removeprefix(self.prefix))
+        return next((part.told for part in self.parts if number in part.numbers), self.told)
 
     @property
     def bridges(self) -> Iterator[str]:
@@ -232,6 +266,7 @@ class Config:
     bindings: Bindings = Bindings()
     responder: Responder = Responder()
     profiles: tuple[Profile, ...] = ()
+    networks: tuple[OfNetwork, ...] = ()
     verbose: bool = False
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ganeti_vif.config import profiles, values
+from ganeti_vif.config import profiles, told, values
 from ganeti_vif.config.clashes import clashes
 from ganeti_vif.config.model import (
     CLAIMS,
@@ -16,9 +16,10 @@ from ganeti_vif.config.model import (
     Config,
     Conntrack,
     Consumer,
-    Dhcpv6,
     For,
     LinkLocal,
+    OfNetwork,
+    Part,
     Private,
     Public,
     Responder,
@@ -30,17 +31,7 @@ from ganeti_vif.config.source import PATH, Source, read
 
 VLANS, VNIS = range(1, 4095), range(1, 1 << 24)
 
-_TOLD: Mapping[str, Parser] = {
-    "lease-time": values.integer(60, 0xFFFFFFFE),
-    "renewal-time": values.integer(1, 0xFFFFFFFE),
-    "rebinding-time": values.integer(1, 0xFFFFFFFE),
-    "nameservers": values.addresses,
-    "domain": values.domain,
-    "search": values.domains,
-    "ra-period": values.integer(4, 1800),
-    "dhcpv6": values.one_of(Dhcpv6),
-    "ipv6-only": values.integer(300, 0xFFFFFFFF),
-}
+_TOLD: Mapping[str, Parser] = told.FIXED
 _PRIVATE: Mapping[str, Parser] = {
     "bridges": values.numbers,
     "uplink": values.uplink,
@@ -62,6 +53,8 @@ _PUBLIC: Mapping[str, Parser] = {
     "conntrack": values.one_of(Conntrack),
     "connections": values.integer(0, 1000000),
 }
+_PART: Mapping[str, Parser] = _TOLD
+_NETWORK: Mapping[str, Parser] = {**_TOLD, **told.MTU}
 _BINDINGS: Mapping[str, Parser] = {
     "directory": values.directory,
     "for": values.one_of(For),
@@ -87,6 +80,11 @@ EXAMPLES: Mapping[str, str] = {
     "domain": "example.com",
     "search": "a.example.com b.example.com",
     "ra-period": "300",
+    "ntp": "192.0.2.123 2001:db8::123",
+    "routes": "10.0.0.0/8 via 192.0.2.1",
+    "next-server": "192.0.2.69",
+    "boot-file": "pxelinux.0",
+    "boot-parameters": "one two",
     "ipv6-only": "1800",
 }
 """A correct value for each key whose parser does not list the possible values in its error."""
@@ -108,16 +106,68 @@ def parse(text: str, path: str = PATH) -> Config:
     sections = sections_of(text, path)
     responder = next((_responder(s) for s in sections if s.kind == "responder"), Responder())
     config = Config(
-        private=tuple(private_of(s.word, s, responder.told) for s in sections if s.kind == "private"),
+        private=_families([s for s in sections if s.kind == "private"], responder.told),
         public=tuple(_public(s, responder.told) for s in sections if s.kind == "public"),
         bindings=next((_bindings(s) for s in sections if s.kind == "bindings"), Bindings()),
         responder=responder,
+        networks=_networks([s for s in sections if s.kind == "network"]),
         verbose=any(s.values(_DAEMON, EXAMPLES).get("verbose", False) for s in sections if s.kind == "daemon"),
     )
     for clash in clashes(config):
         section = [s for s in sections if (s.kind, s.word) == (clash.kind, clash.word)][-1]
         raise section.failure(clash.key, clash.what, clash.do)
     return config
+
+
+def _families(sections: list[Section], general: Told) -> tuple[Private, ...]:
+    """The families of private networks, each with those parts that have sections of their own."""
+    families = [private_of(s.word, s, general) for s in sections if " " not in s.word]
+    for section in sections:
+        prefix, _, ranges = section.word.partition(" ")
+        if not ranges:
+            continue
+        at = next((at for at, one in enumerate(families) if one.prefix == prefix), None)
+        if at is None:
+            raise section.failure("", f"there is no [private {prefix}] that has a part {ranges}", "add that section")
+        families[at] = replace(families[at], parts=(*families[at].parts, _part(section, families[at], ranges)))
+    return tuple(families)
+
+
+def _part(section: Section, family: Private, ranges: str) -> Part:
+    try:
+        numbers = frozenset(values.numbers(ranges))
+    except ValueError as error:
+        do = f"write numbers of its bridges, as: [private {family.prefix} 7,9-12]"
+        raise section.failure("", str(error), do) from error
+    if outside := sorted(numbers - set(family.numbers)):
+        what = f"{family.prefix}{outside[0]} is no bridge of [private {family.prefix}]"
+        raise section.failure("", what, "leave it out, or add it to 'bridges' there")
+    if twice := sorted(number for part in family.parts for number in part.numbers & numbers):
+        what = f"{family.prefix}{twice[0]} is in two sections for parts of [private {family.prefix}]"
+        raise section.failure("", what, "leave it in one of them")
+    return Part(numbers, _told(section, section.values(_with_options(_PART, section), EXAMPLES), family.told))
+
+
+def _networks(sections: list[Section]) -> tuple[OfNetwork, ...]:
+    found: dict[str, OfNetwork] = {}
+    for section in sections:
+        try:
+            name = values.ganeti_network(section.word)
+        except ValueError as error:
+            raise section.failure("", str(error), "see: gnt-network list") from error
+        if name in found:
+            raise section.failure("", f"[network {name}] comes twice", "leave one of them")
+        given = section.values(_with_options(_NETWORK, section), EXAMPLES)
+        if "lease-time" in given:  # without it, the times are measured by a section that this one overrides
+            _told(section, given, Told())
+        found[name] = OfNetwork(name, tuple(given.items()))
+    return tuple(found.values())
+
+
+def _with_options(parsers: Mapping[str, Parser], section: Section) -> Mapping[str, Parser]:
+    """PARSERS, and those of the options that SECTION gives by number."""
+    numbered = {key: parser for key in section.given if told.is_option(key) and (parser := told.parser_of(key))}
+    return {**parsers, **numbered}
 
 
 def restricted(family: Private | None, prefix: str, ranges: str, uplink: str | None, mtu: str | None) -> Private:
@@ -135,18 +185,18 @@ def restricted(family: Private | None, prefix: str, ranges: str, uplink: str | N
     return kept
 
 
-def private_of(prefix: str, section: Section, told: Told | None = None) -> Private:
-    """The private networks PREFIX by SECTION. TOLD has the values for guests that SECTION does not give.
+def private_of(prefix: str, section: Section, general: Told | None = None) -> Private:
+    """The private networks PREFIX by SECTION. GENERAL has the values for guests that SECTION does not give.
 
     Raises Failure if a value is missing or wrong.
     """
-    given = section.values(_PRIVATE, EXAMPLES, ["bridges"])
+    given = section.values(_with_options(_PRIVATE, section), EXAMPLES, ["bridges"])
     private = Private(
         prefix=prefix,
         numbers=given["bridges"],
         uplink=given.get("uplink"),
         mtu=given.get("mtu"),
-        told=_told(section, given, told or Told()),
+        told=_told(section, given, general or Told()),
         link_local=given.get("link-local", LinkLocal.EUI64),
         claims=given.get("claims", CLAIMS),
     )
@@ -168,8 +218,8 @@ def _verify_devices(private: Private, section: Section) -> None:
             raise section.failure("uplink", f"{what}, which is not in {allowed[0]}-{allowed[-1]}", "mend the offset")
 
 
-def _public(section: Section, told: Told) -> Public:
-    given = section.values(_PUBLIC, EXAMPLES, ["table", "uplink", "subnets"])
+def _public(section: Section, general: Told) -> Public:
+    given = section.values(_with_options(_PUBLIC, section), EXAMPLES, ["table", "uplink", "subnets"])
     try:
         values.link(section.word)
     except ValueError as error:
@@ -181,7 +231,7 @@ def _public(section: Section, told: Told) -> Public:
         subnets=given["subnets"],
         gateways=given.get("gateways", ()),
         arp_source=given.get("arp-source"),
-        told=_told(section, given, told),
+        told=_told(section, given, general),
         link_local=given.get("link-local", LinkLocal.ANY),
         claims=given.get("claims", CLAIMS),
         node_access=given.get("node-access", False),
@@ -208,20 +258,17 @@ def _bindings(section: Section) -> Bindings:
 
 
 def _responder(section: Section) -> Responder:
-    given = section.values(_RESPONDER, EXAMPLES)
+    given = section.values(_with_options(_RESPONDER, section), EXAMPLES)
     own = {key: given[key] for key in ("enabled", "rate") if key in given}
     return Responder(told=_told(section, given, Told()), **own)
 
 
 def _told(section: Section, given: Mapping[str, Any], general: Told) -> Told:
     """GIVEN's values, and GENERAL's for the rest. A lease time in GIVEN also gives renewal and rebinding times."""
-    said = {key.replace("-", "_"): value for key, value in given.items() if key in _TOLD}
-    if "lease_time" in said:
-        lease = said["lease_time"]
-        said = {"renewal_time": min(3600, lease // 2), "rebinding_time": lease * 7 // 8} | said
-    told = replace(general, **said)
-    for key, more in (("renewal-time", told.rebinding_time), ("rebinding-time", told.lease_time)):
-        if getattr(told, key.replace("-", "_")) >= more:
+    said = {key: value for key, value in given.items() if key in _TOLD or told.is_option(key)}
+    found = told.merged(general, said, f"[{section.heading}]")
+    for key, more in (("renewal-time", found.rebinding_time), ("rebinding-time", found.lease_time)):
+        if getattr(found, key.replace("-", "_")) >= more:
             what = f"{key} is not before {'rebinding-time' if key == 'renewal-time' else 'lease-time'}, {more}"
             raise section.failure(key, what, "renewal-time < rebinding-time < lease-time, or leave out the first two")
-    return told
+    return found

@@ -26,8 +26,8 @@ class Section:
         self.heading, self.given, self._path, self._lines = heading, given, path, lines
         self.kind, _, self.word = heading.partition(" ")
         self.word = self.word.strip()
-        if self.kind not in ("private", "public", *ALONE) or (self.kind in ALONE) == bool(self.word):
-            there = "there are [private NAME], [public NAME], [bindings], [responder], [daemon]"
+        if self.kind not in ("private", "public", "network", *ALONE) or (self.kind in ALONE) == bool(self.word):
+            there = "there are [private NAME], [public NAME], [network NAME], [bindings], [responder], [daemon]"
             raise self.failure("", f"unknown section [{heading}]", there)
 
     def values(

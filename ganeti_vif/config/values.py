@@ -18,6 +18,7 @@ MOST_BRIDGES = 16384
 _DEVICE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _LINK = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]{0,31}")
 _DOMAIN = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*", re.IGNORECASE)
+_NETWORK = re.compile(r"[A-Za-z0-9_.+*/:@-]{1,128}")
 _PATH = re.compile(r"(/[A-Za-z0-9_.+-]+)+/*")
 
 
@@ -137,6 +138,13 @@ def link(text: str) -> str:
     """The name of a public link, as a NIC can have it. It must not be a number: that would mean a routing table."""
     if not _LINK.fullmatch(text):
         raise ValueError(f"'{text}' cannot be the link of a NIC")
+    return text
+
+
+def ganeti_network(text: str) -> str:
+    """The name of a network in Ganeti, as far as a binding can carry it: letters, digits and _ . + * / : @ -."""
+    if not _NETWORK.fullmatch(text):
+        raise ValueError(f"'{text}' is no network's name of letters, digits and _ . + * / : @ -")
     return text
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 
+from ganeti_vif.config import values
 from ganeti_vif.config.model import MOST_CONNECTIONS, Config, Consumer, For
 from ganeti_vif.desired import bridged, openvswitch, routed
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.objects import ETHERNET_MTU, Binding, Key, Link, ProxyNeighbour, Route, Rule, Sysctl, TrunkVlan
 from ganeti_vif.engine.state import Object, state
 from ganeti_vif.guard import connections, profile
-from ganeti_vif.nic.nic import Mode, Nic, eui64
+from ganeti_vif.nic.nic import Mode, Network, Nic, eui64
 from ganeti_vif.nic.record import record_of
 from ganeti_vif.nic.tags import LEASES
 from host_setup import public
@@ -96,6 +97,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
         gateway6 = None
     lower = context.uplink if nic.mode is Mode.ROUTED else context.bridge
     mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None
+    ours = config.bindings.consumer is Consumer.RESPONDER  # also if it is not enabled: it may be, without an attach
     yield Binding(
         directory=config.bindings.directory,
         tap=nic.tap,
@@ -111,8 +113,18 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             gateway6=gateway6,
             mtu=mtu,
             address6=address6,
+            network=_told_name(network) if ours else None,
+            told={saying.key: saying.text for saying in nic.grants.told} if ours else None,
         ),
     )
+
+
+def _told_name(network: Network | None) -> str | None:
+    """The name by which [network NAME] can mean NETWORK; None if it cannot have such a section."""
+    try:
+        return values.ganeti_network(network.name) if network else None
+    except ValueError:
+        return None
 
 
 def _granted6(nic: Nic, prefix: IPv6Network) -> IPv6Address | None:

@@ -13,7 +13,7 @@ from typing import Any
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Record
 from ganeti_vif.nic.nic import Mode, Network, Nic, Vlans
-from ganeti_vif.nic.tags import Control, Grants
+from ganeti_vif.nic.tags import Control, Grants, Saying
 
 VERSION = 1
 PENDING = "pending"
@@ -70,6 +70,7 @@ _GRANTS: dict[str, Callable[[Any], Any]] = {
     "addresses": lambda value: tuple(map(ip_network, value)),
     "macs": tuple,
     "control": lambda value: frozenset(map(Control, value)),
+    "told": lambda value: tuple(Saying(*one) for one in value),
 }
 _NETWORK: dict[str, Callable[[Any], Any]] = {
     "tags": frozenset,
@@ -102,8 +103,9 @@ def _plain(value: Any) -> Any:
             left_out = {"grants"} if grants == Grants() else set()
             names = [field.name for field in fields(value) if field.name not in left_out]
             return {STANDBY if name == "standby" else name: _plain(getattr(value, name)) for name in names}
-        case Grants(control=control):
-            names = [one.name for one in fields(value) if one.name != "control" or control]  # as above
+        case Grants():
+            later = ("control", "told")  # as above
+            names = [one.name for one in fields(value) if one.name not in later or getattr(value, one.name)]
             return {name: _plain(getattr(value, name)) for name in names}
         case Network() | Vlans():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What tags grant a NIC besides its own MAC and address: more of both, another profile, or no guard at all. Pure.
+"""What tags grant a NIC besides its own MAC and address: more of both, another profile, or no guard at all. And what
+they have its guest told. Pure.
 
 An instance's tags name the NIC by its index, name or UUID: `vif:0:address:192.0.2.8/29`.
 """
@@ -11,12 +12,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from ipaddress import ip_address, ip_network
+from typing import NamedTuple
 
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Prefix
 
 PREFIX, SYNNEFO = "vif:", "synnefo:network:"
 UNGUARDED, ANY_LINK_LOCAL = "vif:unguarded", "vif:any-link-local"
+TOLD = "dhcp"
+"""The word in tags that say what guests are told: vif:dhcp:KEY:VALUE of a network, vif:NIC:dhcp:KEY:VALUE."""
 LEASES = "nfdhcpd"
 """The tag of a network whose guests get a lease, unless the configuration gives leases to all."""
 SYNNEFO_PROFILES = ("protected", "limited", "unprotected")
@@ -36,9 +40,26 @@ class Control(Enum):
     TIME = "time"
 
 
+class Saying(NamedTuple):
+    """What a guest is told, by a tag of its instance or (OF_NETWORK) of its network: KEY and TEXT as in the tag, both
+    checked (config/told.py)."""
+
+    key: str
+    text: str
+    of_network: bool = False
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, in messages."""
+        return f"tag of the {'network' if self.of_network else 'instance'}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """What a NIC may use besides what Ganeti gave it. ADDRESSES are prefixes; a single address is a /32 or /128."""
+    """What a NIC may use besides what Ganeti gave it. ADDRESSES are prefixes; a single address is a /32 or /128.
+
+    TOLD has what its guest is told, one saying for each key: a tag of the instance overrides one of the network.
+    """
 
     addresses: tuple[Prefix, ...] = ()
     macs: tuple[str, ...] = ()
@@ -46,6 +67,7 @@ class Grants:
     any_link_local: bool = False
     profile: str | None = None
     control: frozenset[Control] = frozenset()
+    told: tuple[Saying, ...] = ()
 
 
 def grants_of(
@@ -61,8 +83,14 @@ def grants_of(
             found = replace(found, unguarded=True)
         elif tag == ANY_LINK_LOCAL:
             found = replace(found, any_link_local=True)
+        elif tag.startswith(f"{PREFIX}{TOLD}:"):
+            try:
+                found = _with_told(found, tag.removeprefix(f"{PREFIX}{TOLD}:"), of_network=True)
+            except ValueError as error:
+                raise _malformed("network", tag, str(error), "gnt-network") from error
         elif tag.startswith(PREFIX):
-            raise _malformed("network", tag, f"there are {UNGUARDED} and {ANY_LINK_LOCAL}", "gnt-network")
+            there = f"there are {UNGUARDED}, {ANY_LINK_LOCAL} and {PREFIX}{TOLD}:OPTION:VALUE"
+            raise _malformed("network", tag, there, "gnt-network")
     names = {str(word) for word in (index, name, uuid) if word is not None and word != ""}
     for tag in sorted(tags):
         try:
@@ -73,7 +101,8 @@ def grants_of(
         raise Failure(
             f"its tags grant more than {MOST} addresses and MACs", "note: grant prefixes instead of addresses"
         )
-    return found
+    own = {saying.key for saying in found.told if not saying.of_network}
+    return replace(found, told=tuple(sorted(one for one in found.told if not (one.of_network and one.key in own))))
 
 
 def _granted(found: Grants, tag: str, names: set[str]) -> Grants:
@@ -90,14 +119,15 @@ def _granted(found: Grants, tag: str, names: set[str]) -> Grants:
     rest = tag.removeprefix(PREFIX)
     mine = next((rest.removeprefix(f"{name}:") for name in names if rest.startswith(f"{name}:")), None)
     if mine is None:
-        if ":" not in rest:
+        if ":" not in rest or rest.startswith(f"{TOLD}:") and _is_told(rest.split(":")[1]):
             raise ValueError(f"it names no NIC, as in vif:0:{rest}")
         return found
     kind, _, value = mine.partition(":")
     if mine == "unguarded":
         return replace(found, unguarded=True)
     if kind not in _KINDS:
-        raise ValueError("after the NIC comes address:PREFIX, mac:MAC, profile:NAME, control:NAME or unguarded")
+        there = "address:PREFIX, mac:MAC, profile:NAME, control:NAME, dhcp:OPTION:VALUE or unguarded"
+        raise ValueError(f"after the NIC comes {there}")
     return _KINDS[kind](found, value)
 
 
@@ -134,11 +164,34 @@ def _with_control(found: Grants, value: str) -> Grants:
     return replace(found, control=found.control | {Control(value)})
 
 
+def _with_told(found: Grants, value: str, *, of_network: bool = False) -> Grants:
+    from ganeti_vif.config.told import from_tag  # an attach that does not need it does not wait for it
+
+    key, separator, text = value.partition(":")
+    if not separator:
+        raise ValueError(f"after {TOLD} comes OPTION:VALUE")
+    from_tag(key, text)
+    for other in found.told:
+        if (other.key, other.of_network) == (key, of_network) and other.text != text:
+            if key != "routes":
+                raise ValueError(f"another tag says {key}:{other.text}")
+            left = tuple(one for one in found.told if one != other)
+            return replace(found, told=(*left, Saying(key, f"{other.text}+{text}", of_network)))
+    return replace(found, told=tuple(dict.fromkeys([*found.told, Saying(key, text, of_network)])))
+
+
+def _is_told(key: str) -> bool:
+    from ganeti_vif.config.told import parser_of  # as above
+
+    return parser_of(key) is not None
+
+
 _KINDS: dict[str, Callable[[Grants, str], Grants]] = {
     "address": _with_address,
     "mac": _with_mac,
     "profile": _with_profile,
     "control": _with_control,
+    TOLD: _with_told,
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from ganeti_vif.responder.boot import NOTHING, Told4
 from ganeti_vif.responder.lease import UNASKED, Code, Lease
 from ganeti_vif.responder.options import option4
 from ganeti_vif.responder.packet import ANY4, BROADCAST, EVERYBODY4, Malformed, udp4
@@ -132,7 +133,8 @@ def frame(kind: Type, request: Request, lease: Lease, router: bytes) -> bytes:
     """The frame that answers REQUEST with a message of type KIND, from the MAC ROUTER."""
     informs = request.type == Type.INFORM
     target, hardware = _destination(kind, request, lease)
-    options = b"".join(_of_bootp(lease) if kind is Type.BOOTP else _answered(kind, request, lease))
+    booting = lease.boot.told4(request.options) if lease.boot and kind is not Type.NAK else NOTHING
+    options = b"".join(_of_bootp(lease) if kind is Type.BOOTP else _answered(kind, request, lease, booting))
     payload = _BOOTP.pack(
         _REPLY,
         _ETHERNET,
@@ -143,11 +145,11 @@ def frame(kind: Type, request: Request, lease: Lease, router: bytes) -> bytes:
         request.flags,
         request.client if kind is Type.ACK or kind is Type.BOOTP else ANY4,
         ANY4 if informs or kind is Type.NAK else lease.address,
-        ANY4,
+        booting.server,
         ANY4,
         request.hardware,
         b"",
-        b"",
+        booting.file,
         _COOKIE,
     )
     payload = (payload + options + b"\xff").ljust(_SMALLEST, b"\0")
@@ -165,7 +167,7 @@ def _destination(kind: Type, request: Request, lease: Lease) -> tuple[bytes, byt
     return lease.address, request.hardware
 
 
-def _answered(kind: Type, request: Request, lease: Lease) -> Iterator[bytes]:
+def _answered(kind: Type, request: Request, lease: Lease, booting: Told4) -> Iterator[bytes]:
     """The options of the answer, as many as fit into the client's largest message."""
     yield _MESSAGE_TYPES[kind]
     yield _SERVER_ID + lease.server
@@ -178,11 +180,13 @@ def _answered(kind: Type, request: Request, lease: Lease) -> Iterator[bytes]:
     if request.type != Type.INFORM:
         yield lease.times
         room -= len(lease.times)
+    yield booting.forced
+    room -= len(booting.forced)
     if request.type == Type.DISCOVER and kind is Type.ACK:
         yield option4(Code.RAPID_COMMIT, b"")
         room -= 2
     asked = request.options.get(Code.PARAMETERS, UNASKED)
-    for code, encoded in lease.options.items():
+    for code, encoded in (*booting.options.items(), *lease.options.items()):
         if code in asked and len(encoded) <= room:
             yield encoded
             room -= len(encoded)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from ganeti_vif.config.model import Dhcpv6, Told
+from ganeti_vif.responder.boot import Boot, boot
 from ganeti_vif.responder.options import names, option6
 from ganeti_vif.responder.packet import Malformed
 from ganeti_vif.responder.reach import reached
@@ -27,11 +28,11 @@ class Type(IntEnum):
 
 
 class Code(IntEnum):
-    """Options (RFC 8415, 21; 23 and 24: RFC 3646; 39: RFC 4704)."""
+    """Options (RFC 8415, 21; 23 and 24: RFC 3646; 31: RFC 4075; 39: RFC 4704; 56: RFC 5908)."""
 
     CLIENT_ID, SERVER_ID, IA_NA, IA_TA, IA_ADDRESS, ASKED = 1, 2, 3, 4, 5, 6
     STATUS, RAPID_COMMIT, VENDOR_CLASS, NAMESERVERS, SEARCH, IA_PD, REFRESH = 13, 14, 16, 23, 24, 25, 32
-    CLIENT_NAME = 39
+    SNTP, CLIENT_NAME, NTP = 31, 39, 56
 
 
 class Status(IntEnum):
@@ -58,7 +59,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """The server that the guest of one tap sees. ADDRESS is None if it gives no address.
+    """The server that the guest of one tap sees. ADDRESS is None if it gives no address. BOOT depends on the request.
 
     TIMES are T1, T2 and the lifetime, in seconds. INFORMATION has encoded options by code.
     """
@@ -67,6 +68,7 @@ class Server:
     address: bytes | None
     times: tuple[int, int, int]
     information: Mapping[int, bytes]
+    boot: Boot | None = None
 
 
 def server(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Server | None:
@@ -78,14 +80,23 @@ def server(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Server 
     if mode is Dhcpv6.OFF or binding.subnet6 is None:
         return None
     own = own_address(binding) if mode is Dhcpv6.STATEFUL else None
-    servers = reached(told.nameservers, binding.subnet6, routed=has_router(binding, routed=routed))
-    information = {Code.NAMESERVERS: b"".join(servers), Code.SEARCH: names(told.search)}
+    with_router = has_router(binding, routed=routed)
+    servers = reached(told.nameservers, binding.subnet6, routed=with_router)
+    information: dict[int, bytes] = {Code.NAMESERVERS: b"".join(servers), Code.SEARCH: names(told.search)}
+    information |= _time_servers(reached(told.ntp, binding.subnet6, routed=with_router))
+    information |= {number: value for (version, number), value in told.options if version == 6}
     return Server(
         identifier=struct.pack("!HH", 3, 1) + mac,  # DUID-LL, Ethernet (RFC 8415, 11.4)
         address=own.packed if own else None,
         times=(told.renewal_time, told.rebinding_time, told.lease_time),
         information={code: option6(code, value) for code, value in information.items() if value},
+        boot=boot(told, 6),
     )
+
+
+def _time_servers(servers: list[bytes]) -> dict[int, bytes]:
+    """Time servers in both forms: RFC 4075, which clients ask for still, and RFC 5908 (each in a suboption 1)."""
+    return {Code.SNTP: b"".join(servers), Code.NTP: b"".join(option6(1, one) for one in servers)}
 
 
 def parse(payload: bytes) -> Request:
@@ -213,6 +224,8 @@ def _message(kind: Type, request: Request, ours: Server, more: Iterator[bytes] |
     listed = request.options.get(Code.ASKED, b"")
     asked = set(struct.unpack(f"!{len(listed) // 2}H", listed[: len(listed) // 2 * 2]))
     parts += [encoded for code, encoded in ours.information.items() if not asked or code in asked]
+    if ours.boot:
+        parts += ours.boot.told6(request.options, asked)
     if request.type == Type.INFORMATION_REQUEST and Code.REFRESH in asked:
         parts.append(option6(Code.REFRESH, struct.pack("!I", max(600, ours.times[0]))))
     return b"".join(parts)

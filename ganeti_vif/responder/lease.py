@@ -10,6 +10,7 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network
 
 from ganeti_vif.config.model import Told
+from ganeti_vif.responder.boot import Boot, boot
 from ganeti_vif.responder.options import names, option4
 from ganeti_vif.responder.reach import reached
 from nfdhcpd_bridge.reading import Reading
@@ -23,7 +24,7 @@ class Code(IntEnum):
     """Options (RFC 2132; 80: RFC 4039; 108: RFC 8925; 119: RFC 3397; 121: RFC 3442; 249: Windows' name of 121)."""
 
     NETMASK, ROUTER, NAMESERVERS, HOSTNAME, DOMAIN = 1, 3, 6, 12, 15
-    MTU, BROADCAST, REQUESTED, LEASE_TIME, OVERLOAD, MESSAGE_TYPE = 26, 28, 50, 51, 52, 53
+    MTU, BROADCAST, NTP, REQUESTED, LEASE_TIME, OVERLOAD, MESSAGE_TYPE = 26, 28, 42, 50, 51, 52, 53
     SERVER_ID, PARAMETERS, MAX_SIZE, RENEWAL, REBINDING = 54, 55, 57, 58, 59
     VENDOR_CLASS, CLIENT_ID, RAPID_COMMIT, CLIENT_NAME = 60, 61, 80, 81
     IPV6_ONLY, SEARCH, ROUTES, OLD_ROUTES = 108, 119, 121, 249
@@ -38,7 +39,7 @@ class Lease:
     """The guest's address, and the encoded options for it, the most important first.
 
     Every lease has TIMES; OPTIONS are sent if the guest asks for them, or for none in particular. OWN_SERVER: only we
-    have the server's address, so we answer ARP requests for it.
+    have the server's address, so we answer ARP requests for it. BOOT depends on the request.
     """
 
     address: bytes
@@ -46,6 +47,7 @@ class Lease:
     own_server: bool
     times: bytes
     options: Mapping[int, bytes]
+    boot: Boot | None = None
 
 
 def lease(binding: Reading, told: Told) -> Lease | None:
@@ -64,6 +66,7 @@ def lease(binding: Reading, told: Told) -> Lease | None:
         own_server=gateway is None,
         times=b"".join(option4(code, struct.pack("!I", seconds)) for code, seconds in times),
         options={code: option4(code, value) for code, value in _options(binding, gateway, told, binding.subnet)},
+        boot=boot(told, 4),
     )
 
 
@@ -71,11 +74,12 @@ def _options(
     binding: Reading, gateway: IPv4Address | None, told: Told, subnet: IPv4Network
 ) -> Iterator[tuple[int, bytes]]:
     yield Code.NETMASK, subnet.netmask.packed
-    if routes := b"".join(_routes(gateway, subnet)):
+    if routes := b"".join(_routes(gateway, subnet, told)):
         yield Code.ROUTES, routes
     if gateway:
         yield Code.ROUTER, gateway.packed
-    if servers := reached(told.nameservers, subnet, routed=gateway is not None):
+    ways = [network for network, _ in told.routes]
+    if servers := reached(told.nameservers, subnet, routed=gateway is not None, routes=ways):
         yield Code.NAMESERVERS, b"".join(servers)
     if binding.mtu:
         yield Code.MTU, binding.mtu.to_bytes(2, "big")
@@ -88,16 +92,26 @@ def _options(
         yield Code.BROADCAST, subnet.broadcast_address.packed
     if told.search:
         yield Code.SEARCH, names(told.search)
+    if servers := reached(told.ntp, subnet, routed=gateway is not None, routes=ways):
+        yield Code.NTP, b"".join(servers)
     if routes:
         yield Code.OLD_ROUTES, routes
     if told.ipv6_only and binding.subnet6 and binding.gateway6:  # without an IPv6 router the guest would be cut off
         yield Code.IPV6_ONLY, struct.pack("!I", told.ipv6_only)
+    yield from ((number, value) for (version, number), value in told.options if version == 4)
 
 
-def _routes(gateway: IPv4Address | None, subnet: IPv4Network) -> Iterator[bytes]:
+def _routes(gateway: IPv4Address | None, subnet: IPv4Network, told: Told) -> Iterator[bytes]:
     """Routes that netmask and router cannot express. A guest that uses them ignores option 3 (RFC 3442)."""
+    for network, hop in told.routes:
+        significant = network.network_address.packed[: (network.prefixlen + 7) // 8]
+        yield bytes((network.prefixlen,)) + significant + hop.packed
+    defaults = any(network.prefixlen == 0 for network, _ in told.routes)
     if gateway is None:
         yield b"\x20" + SERVER.packed + bytes(4)
     elif gateway not in subnet:
         yield b"\x20" + gateway.packed + bytes(4)
+        if not defaults:
+            yield b"\0" + gateway.packed
+    elif told.routes and not defaults:
         yield b"\0" + gateway.packed

@@ -14,11 +14,15 @@ _LINK_LOCAL = (IPv4Network("169.254.0.0/16"), IPv6Network("fe80::/10"))
 
 
 def reached(
-    servers: Iterable[IPv4Address | IPv6Address], network: IPv4Network | IPv6Network, *, routed: bool
+    servers: Iterable[IPv4Address | IPv6Address],
+    network: IPv4Network | IPv6Network,
+    *,
+    routed: bool,
+    routes: Iterable[IPv4Network] = (),
 ) -> list[bytes]:
     """Those of SERVERS with NETWORK's IP version that a guest of NETWORK reaches: all if it is told of a router there
-    (ROUTED), else those of NETWORK and the link-local ones."""
-    near = (network, *_LINK_LOCAL)
+    (ROUTED), else those of NETWORK, of the networks to which it is told ROUTES, and the link-local ones."""
+    near = (network, *_LINK_LOCAL, *routes)
     return [
         server.packed
         for server in servers

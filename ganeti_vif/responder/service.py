@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from ganeti_vif.config.model import Config, Told
+from ganeti_vif.config.told import overlaid
+from ganeti_vif.engine.objects import ETHERNET_MTU
 from ganeti_vif.responder import dhcp6, lease, router
 from ganeti_vif.responder.dhcp6 import Server
 from ganeti_vif.responder.lease import Lease
 from ganeti_vif.responder.router import Router
 from nfdhcpd_bridge.reading import Reading
+
+TAG = "tag"
+"""The source of what tags say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,9 @@ class Service:
 
 def service(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Service:
     """The service for BINDING. MAC is that of the tap if ROUTED, else of its bridge."""
+    if told.mtu:
+        # Never more than the link has: the guest's frames would be lost.
+        binding = replace(binding, mtu=min(told.mtu, binding.mtu or ETHERNET_MTU))
     return Service(
         name=binding.hostname,
         guest=binding.mac,
@@ -48,10 +56,18 @@ def service(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Servic
 
 
 def told(binding: Reading, config: Config) -> Told:
-    """The settings for guests of BINDING's network, which is found by bridge, or by the public link of its address."""
-    for private in config.private:
-        if binding.router and binding.router in private.bridges:
-            return private.told
+    """What the guest of BINDING is told by CONFIG, and over it by its Ganeti network's section and by its tags."""
+    found = _of_link(binding, config)
+    network = next((one for one in config.networks if one.name == binding.network), None)
+    if network:
+        found = overlaid(found, dict(network.said), f"[network {network.name}]")
+    return overlaid(found, dict(binding.told), TAG) if binding.told else found
+
+
+def _of_link(binding: Reading, config: Config) -> Told:
+    """The settings for guests on BINDING's link, which is found by bridge, or by the public link of its address."""
+    if binding.router and (private := config.private_network(binding.router)):
+        return private.told_on(binding.router)
     addresses = [address for address in (binding.address, router.own_address(binding)) if address]
     for public in config.public:
         if any(public.subnet_of(address) for address in addresses):

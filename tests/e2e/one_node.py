@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
-from .cluster import Cluster
+from tests.lab import PATIENCE, Image, Node
+
+from .cluster import ARGS, Cluster
 from .instance import Instance
 from .member import Member
-from .site import BEYOND, GATEWAY, GATEWAY6, NEIGHBOUR
+from .site import BEYOND, CONFIG, GATEWAY, GATEWAY6, NEIGHBOUR
 
+NEW = "new.example.com"
 WEB, DB, STORE = "web.example.com", "db.example.com", "store.example.com"
 """DB is renamed to STORE on the way."""
 PUBLIC = ("--network=192.0.2.0/24", f"--gateway={GATEWAY}", "--network6=2001:db8::/64", f"--gateway6={GATEWAY6}")
@@ -20,6 +28,7 @@ NETWORKS = {
     "blue": (("--network=10.2.0.0/24", "--mac-prefix=aa:00:03", "--tags=private-filtered"), "mode=bridged,link=pvn2"),
 }
 """Options of the network, and of its connection."""
+SERVER = Path(__file__).resolve().parents[1] / "lab" / "tftp_server.py"
 EVERYWHERE = (GATEWAY, BEYOND, GATEWAY6, NEIGHBOUR)
 
 
@@ -73,6 +82,23 @@ def tap_of(instance: Instance, mode: str) -> str:
     """The tap of its only card of that mode."""
     (tap,) = {n["tap"] for n in instance.home.status()["nics"] if (n["instance"], n["mode"]) == (instance.name, mode)}
     return str(tap)
+
+
+@contextmanager
+def boot_server(node: Node, image: Image) -> Iterator[Path]:
+    """A TFTP server on NODE that has IMAGE and a script of iPXE for it. Gives the file with what it was asked for."""
+    directory, asked = node.path("/run/boot-files"), node.path("/run/asked")
+    directory.mkdir()
+    for name, file in (("kernel", image.kernel), ("initrd", image.initrd)):
+        (directory / name).write_bytes(file.read_bytes())
+    (directory / "boot.ipxe").write_text(f"#!ipxe\nkernel kernel {ARGS}\ninitrd initrd\nboot\n")
+    with asked.open("w") as output:
+        server = node.popen([sys.executable, "-I", str(SERVER), "/run/boot-files", BEYOND], stdout=output.fileno())
+    try:
+        yield asked
+    finally:
+        server.kill()
+        server.wait(timeout=PATIENCE)
 
 
 class OneNode:
@@ -149,6 +175,33 @@ class OneNode:
         web.reaches(GATEWAY, NEIGHBOUR)
         assert public6 not in web.says("ip -6 addr")
         cluster.gnt("instance", "remove-tags", WEB, "disable_ipv6")
+
+    def test_an_instance_boots_from_the_network_and_its_guest_is_told_what_tags_say(
+        self, cluster: Cluster, image: Image
+    ) -> None:
+        told = f"[network public]\nnext-server = {BEYOND}\nboot-file-bios = boot.ipxe\n"
+        cluster.master.write("/etc/ganeti-vif/ganeti-vif.conf", f"{CONFIG}\n{told}")
+        cluster.master.do("ganeti-vif", "setup")
+        checks = ["--no-name-check", "--no-ip-check"] if cluster.version < (3, 1) else []
+        cluster.gnt(
+            "instance", "add", "-t", "diskless", "-o", "noop+default", "--no-install", "--no-start", *checks,
+            "-n", cluster.master.name, "--net", "0:network=public,ip=pool", NEW,
+        )  # fmt: skip
+        new = Instance(cluster, NEW)
+        with boot_server(cluster.site.gateway, image) as asked:
+            cluster.gnt("instance", "start", "-H", "kernel_path=,initrd_path=,boot_order=network", NEW)
+            new.attached()
+            new.configure()
+            assert asked.read_text().split() == ["ready", "boot.ipxe", "kernel", "initrd"]
+        new.reaches(GATEWAY, BEYOND)
+        cluster.gnt("instance", "add-tags", NEW, "vif:0:dhcp:domain:tag.example.org")
+        cluster.gnt("instance", "modify", "-B", "maxmem=129", NEW)
+        explained = cluster.master.do("ganeti-vif", "explain", NEW)
+        assert "domain tag.example.org  (tag of the instance)" in explained
+        cluster.gnt("instance", "remove", "-f", "--shutdown-timeout=0", NEW)
+        new.gone()
+        cluster.master.write("/etc/ganeti-vif/ganeti-vif.conf", CONFIG)
+        cluster.master.do("ganeti-vif", "setup")
 
     def test_a_full_reboot_brings_everything_back(self, cluster: Cluster, web: Instance) -> None:
         """Soft and hard ones were above. This guest is told to shut down, and does."""

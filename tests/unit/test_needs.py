@@ -218,6 +218,7 @@ def test_a_binding_says_where_its_nic_is_and_what_it_has() -> None:
         "GATEWAY": "10.9.0.1",
         "SUBNET6": "fd00:9::/64",
         "GATEWAY6": "fd00:9::1",
+        "GANETI_VIF_NETWORK": "net-a",
     }
     assert binding(needs(way, CONFIG, context(way))) == {
         "GANETI_VIF": way.uuid,
@@ -229,6 +230,7 @@ def test_a_binding_says_where_its_nic_is_and_what_it_has() -> None:
         "GATEWAY": "10.77.1.1",
         "SUBNET6": "2001:db8:77::/64",
         "GATEWAY6": "2001:db8:77::1",
+        "GANETI_VIF_NETWORK": "net-a",
     }
 
 
