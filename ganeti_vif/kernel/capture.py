@@ -7,7 +7,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv6Address
 
 from ganeti_vif.engine.failure import Failure
@@ -16,30 +16,37 @@ ETH_P_ALL, ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6 = 3, 0x0806, 0x8035, 0x86DD
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("=HBBI")
+Instruction = tuple[int, int, int, int]
+_ACCEPT, _DROP = (0x06, 0, 0, 256), (0x06, 0, 0, 0)
 _GRATUITOUS = (
     (0x20, 0, 0, 28),  # ld [28]: the sender's protocol address
     (0x07, 0, 0, 0),  # tax
     (0x20, 0, 0, 38),  # ld [38]: the target's
-    (0x1D, 0, 1, 0),  # jeq x
-    (0x06, 0, 0, 256),
-    (0x06, 0, 0, 0),
+    (0x1D, 1, 0, 0),  # jeq x
+    _DROP,
 )
 _ADVERTISEMENTS = (
     (0x28, 0, 0, 12),  # ldh [12]: the EtherType
-    (0x15, 0, 11, ETH_P_IPV6),
+    (0x15, 0, 10, ETH_P_IPV6),
     (0x30, 0, 0, 20),  # ldb [20]: the next header
-    (0x15, 0, 9, 58),
+    (0x15, 0, 8, 58),
     (0x30, 0, 0, 21),  # ldb [21]: the hop limit, which a router would have lowered (RFC 4861, 7.1.2)
-    (0x15, 0, 7, 255),
+    (0x15, 0, 6, 255),
     (0x20, 0, 0, 38),  # ld [38] and [50]: the destination, ff02::1, where nobody asked
-    (0x15, 0, 5, 0xFF020000),
+    (0x15, 0, 4, 0xFF020000),
     (0x20, 0, 0, 50),
-    (0x15, 0, 3, 1),
+    (0x15, 0, 2, 1),
     (0x30, 0, 0, 54),  # ldb [54]: the type of ICMPv6
-    (0x15, 0, 1, 136),
-    (0x06, 0, 0, 256),
-    (0x06, 0, 0, 0),
+    (0x15, 1, 0, 136),
+    _DROP,
 )
+_PROGRAMS: Mapping[int, tuple[Instruction, ...]] = {ETH_P_ARP: _GRATUITOUS, ETH_P_IPV6: _ADVERTISEMENTS}
+"""What each protocol's frames have to be (kernel doc networking/filter): what is not dropped here comes to the end. An
+uplink carries too many frames to capture all."""
+_SUBJECTS = {ETH_P_ARP: 28, ETH_P_RARP: 22, ETH_P_IPV6: 62}
+"""Where a frame of each protocol has the address or the MAC that it is about."""
+_DEVICE = 0xFFFFF000 + 8
+"""SKF_AD_OFF + SKF_AD_IFINDEX (linux/filter.h): the ifindex of the device that a frame came in by."""
 
 
 def about(address: IPv6Address) -> tuple[tuple[int, int, int, int], ...]:
@@ -58,8 +65,6 @@ def about(address: IPv6Address) -> tuple[tuple[int, int, int, int], ...]:
     return (*lines, (0x30, 0, 0, 54), (0x15, 1, 0, 135), (0x15, 0, 1, 136), (0x06, 0, 0, 256), (0x06, 0, 0, 0))
 
 
-_PROGRAMS = {ETH_P_ARP: _GRATUITOUS, ETH_P_IPV6: _ADVERTISEMENTS}
-"""The filter for each protocol (kernel doc networking/filter). An uplink carries too many frames to capture all."""
 _ROUNDS = 64
 """Frames in one call: a guest that sends without end must not keep the daemon from its other work."""
 
@@ -68,11 +73,17 @@ class Capture:
     """A socket that captures incoming frames of DEVICE: gratuitous ARP, RARP, IPv6 neighbour advertisements, or all; or
     what PROGRAM lets pass.
 
+    If SUBJECTS are given, only frames about one of these addresses or MACs (bytes): no other frame wakes who polls it.
     Raises Failure if the socket cannot be opened or bound.
     """
 
     def __init__(
-        self, device: str, protocol: int = ETH_P_ALL, program: Sequence[tuple[int, int, int, int]] = ()
+        self,
+        device: str,
+        protocol: int = ETH_P_ALL,
+        subjects: Collection[bytes] = (),
+        *,
+        program: Sequence[Instruction] = (),
     ) -> None:
         self.device = device
         try:
@@ -81,8 +92,8 @@ class Capture:
                 socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
             )
             self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            if program or protocol in _PROGRAMS:
-                _attach(self._socket, program or _PROGRAMS[protocol])
+            if program or protocol != ETH_P_ALL:
+                _attach(self._socket, program or _program(protocol, subjects, socket.if_nametoindex(device)))
             self._socket.bind((device, protocol))
         except OSError as error:
             what = f"nothing can be heard on {device}: {os.strerror(error.errno or 0)}"
@@ -116,7 +127,25 @@ class Capture:
                 yield frame
 
 
-def _attach(one: socket.socket, lines: Sequence[tuple[int, int, int, int]]) -> None:
+def _program(protocol: int, subjects: Collection[bytes], index: int) -> list[Instruction]:
+    """What the device INDEX itself gets of PROTOCOL, and is about one of SUBJECTS; about anything if there are none."""
+    lines = [(0x20, 0, 0, _DEVICE), (0x15, 1, 0, index), _DROP, *_PROGRAMS.get(protocol, ())]
+    for subject in subjects:
+        lines += _about(subject, _SUBJECTS[protocol])
+    return [*lines, _DROP if subjects else _ACCEPT]
+
+
+def _about(subject: bytes, at: int) -> list[Instruction]:
+    """Accept a frame that has SUBJECT from the byte AT on, and go on if it has not."""
+    parts = [subject[i : i + 4] for i in range(0, len(subject), 4)]
+    lines: list[Instruction] = []
+    for number, part in enumerate(parts):
+        load = 0x20 if len(part) == 4 else 0x28  # ld or ldh
+        lines += [(load, 0, 0, at + 4 * number), (0x15, 0, 2 * (len(parts) - number) - 1, int.from_bytes(part, "big"))]
+    return [*lines, _ACCEPT]
+
+
+def _attach(one: socket.socket, lines: Sequence[Instruction]) -> None:
     code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*line) for line in lines))
     program = struct.pack("HP", len(lines), ctypes.addressof(code))
     one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
