@@ -133,6 +133,15 @@ def test_a_signed_word_is_believed_even_of_a_guest_that_takes_frames(site: Site,
         until(lambda: "its guest is on another node" in said(site.source), "the source's leave")
 
 
+def test_the_target_signs_what_it_says(site: Site, stack: ExitStack) -> None:
+    """Or the source would see that somebody still reads its tap, which no guest does that has left."""
+    before, arrival = moving(site, stack)
+    with reading(before):
+        arrival.speak()
+        until(lambda: "its guest is on another node" in said(site.source), "the source's leave")
+    arrival.die()
+
+
 def test_a_guest_that_was_let_go_and_only_listens_is_answered_for_again(
     site: Site, guest: Tap, stack: ExitStack
 ) -> None:
