@@ -17,14 +17,11 @@ import pytest
 
 from tests.kernel.actions import ip
 from tests.kernel.attacks import Cast
-from tests.lab import Node, PacketSocket
+from tests.lab import PacketSocket
 
 from .conftest import ROWS
 from .site import MODES, NEIGHBOURS, Site, essential, made
 from .tools import KEEPALIVED, TOOLS, Is, Tool
-
-SECONDS = "4"
-"""For which a tool attacks."""
 
 
 @pytest.fixture(scope="module", params=MODES)
@@ -38,10 +35,10 @@ def attacked(site: Site, tool: Tool, ears: dict[str, PacketSocket]) -> Counter[s
     assert site.attacker
     heard: Counter[str] = Counter()
     cast = site.cast
-    command = ["timeout", "-k", "1", SECONDS, *tool.words(cast, site.mode)]
+    command = ["timeout", "-k", "1", str(tool.seconds), *tool.words(cast, site.mode)]
     process = site.attacker.popen(
         command,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={"TERM": "xterm", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -54,6 +51,8 @@ def attacked(site: Site, tool: Tool, ears: dict[str, PacketSocket]) -> Counter[s
         for who, ear in ears.items():
             if ear in ready:
                 heard[who] += _count(ear, tool.answer if who == "answers" else tool.attack, cast)
+    assert process.stdin
+    process.stdin.close()  # until now it was open: yersinia ends when a key is pressed, or could not be any more
     if stirred:
         stirred.communicate(timeout=60)
     return heard
@@ -70,15 +69,25 @@ def _count(ear: PacketSocket, is_attack: Is, cast: Cast) -> int:
     return found
 
 
-def prepared(site: Site) -> Node:
-    """The attacker's machine, which knows where its victim is: some tools do not ask, and some networks do not answer."""
+def prepared(site: Site) -> None:
+    """The attacker knows where its victim is: some tools do not ask, and some networks do not answer."""
     assert site.attacker
     cast = site.cast
     for address in (cast.other, cast.gateway, NEIGHBOURS[site.mode]):
         ip(site.attacker, f"neigh replace {address} lladdr {cast.to} nud permanent dev eth0")
     path = site.attacker.path("/run/keepalived.conf")
     path.write_text(KEEPALIVED.format(neighbour=NEIGHBOURS[site.mode]))
-    return site.attacker
+
+
+def ears_of(site: Site, stack: ExitStack) -> dict[str, PacketSocket]:
+    """Ears where the attack leaves and where it must not come."""
+    assert site.attacker
+    return {
+        "attacker": stack.enter_context(PacketSocket(site.attacker, "eth0", outgoing=True)),
+        "victim": stack.enter_context(PacketSocket(site.victim, "eth0")),
+        "gateway": stack.enter_context(PacketSocket(site.gateway, "eth0")),
+        "answers": stack.enter_context(PacketSocket(site.attacker, "eth0")),
+    }
 
 
 @pytest.mark.parametrize(
@@ -87,16 +96,10 @@ def prepared(site: Site) -> Node:
 def test_a_tool_reaches_nobody(site: Site, tool: Tool, stack: ExitStack) -> None:
     if site.mode not in tool.modes:
         pytest.skip("it does not begin there: it waits for an answer of its victim first")
-    attacker = prepared(site)
+    prepared(site)
     site.forget()
     known, counted, sent = site.knows(), site.counted(), site.sent()
-    ears = {
-        "attacker": stack.enter_context(PacketSocket(attacker, "eth0", outgoing=True)),
-        "victim": stack.enter_context(PacketSocket(site.victim, "eth0")),
-        "gateway": stack.enter_context(PacketSocket(site.gateway, "eth0")),
-        "answers": stack.enter_context(PacketSocket(attacker, "eth0")),
-    }
-    heard = attacked(site, tool, ears)
+    heard = attacked(site, tool, ears_of(site, stack))
     news = site.knows() - known
     dropped = site.counted() - counted
     row = f"{site.mode:16} {tool.name:26} sent {site.sent() - sent} frames, {heard['attacker']} of its attack; the victim heard {heard['victim']}, the gateway {heard['gateway']}; the filter: {essential(dropped)}"
@@ -105,3 +108,18 @@ def test_a_tool_reaches_nobody(site: Site, tool: Tool, stack: ExitStack) -> None
     assert (heard["victim"], heard["gateway"]) == (0, 0), row
     assert heard["answers"] == 0, f"the node answered: {row}"
     assert news == frozenset(), row
+
+
+@pytest.mark.short
+@pytest.mark.parametrize(
+    "tool", [tool for tool in TOOLS if tool.name in ("arpspoof", "fake_router26")], ids=lambda tool: tool.name
+)
+def test_a_victim_hears_and_believes_an_unguarded_attacker(tool: Tool, stack: ExitStack) -> None:
+    """Or the test above could not fail."""
+    site = made(stack, "bridged", program=True, unguarded=True)
+    prepared(site)
+    known = site.knows()
+    assert attacked(site, tool, ears_of(site, stack))["victim"] > 0
+    news = site.knows() - known
+    assert news
+    ROWS.append(f"bridged, unguarded {tool.name}: {'; '.join(sorted(news))}")

@@ -51,14 +51,6 @@ def foreign4(frame: bytes, cast: Cast) -> bool:
     return packet is not None and packet[0] not in honest
 
 
-def foreign6(frame: bytes, cast: Cast) -> bool:
-    """IPv6 with a source that neither the attacker nor the victim has."""
-    packet = ipv6(frame)
-    own = (cast.ip6, cast.link_local, cast.other6, cast.other_link_local, cast.gateway6, "::")
-    # Node and gateway have link-local addresses of their own, made of MACs that begin with a local bit.
-    return packet is not None and packet[0] not in own and not packet[0].startswith("fe80::")
-
-
 def icmp6(*types: int) -> Is:
     """ICMPv6 of one of these TYPES."""
 
@@ -77,6 +69,20 @@ def advertised(frame: bytes, cast: Cast) -> bool:
     macs = {packet[2][26:32].hex(":")} - {cast.other_mac}
     is_own = str(IPv6Address(packet[2][8:24])) in (cast.ip6, cast.link_local)
     return not is_own and bool(macs & {cast.mac, NOBODY})
+
+
+def fragments(frame: bytes, _: Cast) -> bool:
+    """A fragment of an IPv6 packet to a group: what it is cannot be seen."""
+    return frame[12:14] == b"\x86\xdd" and frame[38:39] == b"\xff" and FRAGMENT in _headers(frame)
+
+
+def _headers(frame: bytes) -> set[int]:
+    """The numbers of the IPv6 headers of FRAME, up to the first fragment header."""
+    kind, at, found = frame[20], 54, set[int]()
+    while kind in (HOP_BY_HOP, ROUTING, DESTINATION) and len(frame) > at + 1:
+        found.add(kind)
+        kind, at = frame[at], at + 8 * (frame[at + 1] + 1)
+    return found | {kind}
 
 
 def to_switches(frame: bytes, _: Cast) -> bool:
@@ -136,6 +142,8 @@ class Tool:
     modes: tuple[str, ...] = MODES
     stirred: str = ""
     """What the victim does meanwhile: some tools only answer."""
+    seconds: int = 4
+    """For which it attacks."""
     short: bool = False
     answer: Is = nothing
     """The frames by which the attack would have success with its sender."""
@@ -154,12 +162,15 @@ class Tool:
 NEAR = ("routed", "bridged")
 """Where the victim answers the attacker: some tools ask it for its MAC first."""
 KEEPALIVED = """\
+global_defs {{
+  vrrp_version 3
+}}
 vrrp_instance take {{
   state MASTER
   interface eth0
   virtual_router_id 51
   priority 254
-  advert_int 1
+  advert_int 0.2
   virtual_ipaddress {{
     {neighbour}/32
   }}
@@ -168,17 +179,11 @@ vrrp_instance take {{
 TOOLS = (
     Tool("arpspoof", "arpspoof -i eth0 -t {c.other} {neighbour}", arp_lie, short=True),
     Tool("arpspoof -r", "arpspoof -i eth0 -r -t {c.other} {c.gateway}", arp_lie, NEAR),
-    Tool("macof", "macof -i eth0 -n 2000", foreign4, short=True),
+    Tool("macof", "macof -i eth0 -n 2000", foreign4),
     Tool("ettercap arp", "ettercap -T -q -i eth0 -M arp:remote /{c.other}// /{c.gateway}//", arp_lie, ("routed",)),
     Tool("hping3 -a", "hping3 -q -c 20 -i u20000 -S -p 80 -a {neighbour} {c.other}", foreign4, short=True),
     Tool("hping3 --rand-source", "hping3 -q -c 50 -i u20000 --udp -p 53 --rand-source {c.other}", foreign4),
     Tool("hping3 smurf", "hping3 -q -c 10 -i u20000 -1 -a {neighbour} 255.255.255.255", foreign4),
-    Tool(
-        "nmap -S",
-        "nmap -n -Pn -sS -S {neighbour} -e eth0 -p 80,443 --max-retries 1 --host-timeout 3s {c.other}",
-        either(arp_lie, foreign4),
-        NEAR,
-    ),
     Tool(
         "nmap -D",
         "nmap -n -Pn -sS -D {neighbour} -p 80,443 --max-retries 1 --host-timeout 3s {c.other}",
@@ -196,16 +201,16 @@ TOOLS = (
     Tool("dhcpstarv", "dhcpstarv -i eth0", starves, short=True),
     Tool(
         "keepalived",
-        "keepalived -n -l -D -f /run/keepalived.conf -p /run/k.pid -r /run/v.pid",
+        "keepalived -P -n -l -f /run/keepalived.conf -p /run/k.pid -r /run/v.pid",
         either(arp_lie, protocol(112)),
-        short=True,
+        seconds=12,
     ),
     Tool("yersinia stp", "script -qec yersinia~stp~-attack~2~-interface~eth0 /dev/null", to_switches, short=True),
     Tool("yersinia cdp", "script -qec yersinia~cdp~-attack~1~-interface~eth0 /dev/null", to_switches),
     Tool("yersinia dtp", "script -qec yersinia~dtp~-attack~1~-interface~eth0 /dev/null", to_switches),
     Tool("yersinia dhcp", "script -qec yersinia~dhcp~-attack~1~-interface~eth0 /dev/null", starves),
     Tool("fake_router26", "atk6-fake_router26 -n 3 -i 1 -A 2001:db8:bad::/64 eth0", icmp6(134), short=True),
-    Tool("fake_router26 -E HD", "atk6-fake_router26 -E HD -n 3 -i 1 -A 2001:db8:bad::/64 eth0", icmp6(134)),
+    Tool("fake_router26 -E HD", "atk6-fake_router26 -E HD -n 3 -i 1 -A 2001:db8:bad::/64 eth0", fragments),
     Tool("flood_router26", "atk6-flood_router26 eth0", icmp6(134)),
     Tool("fake_advertise6", "atk6-fake_advertise6 -n 3 -w 1 eth0 {c.gateway6} ff02::1 {c.mac}", advertised, short=True),
     Tool("parasite6", "atk6-parasite6 -l eth0", advertised, ("bridged",), "ping -6 -n -c 2 -i 0.5 -W 1 {c.gateway6}"),
@@ -213,10 +218,4 @@ TOOLS = (
     Tool("fake_mldrouter6", "atk6-fake_mldrouter6 eth0 advertise", icmp6(151), short=True),
     Tool("fake_mldrouter6 terminate", "atk6-fake_mldrouter6 eth0 terminate", icmp6(153)),
     Tool("fake_pim6", "atk6-fake_pim6 eth0 hello", protocol(103)),
-    Tool(
-        "redir6",
-        "atk6-redir6 eth0 {c.other6} 2001:db8:f::99 {c.gateway6} {c.link_local}",
-        either(icmp6(137), foreign6),
-        ("bridged",),
-    ),
 )
