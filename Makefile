@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# demo, test, test-e2e, test-package, test-kernels, lint, mutants, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
+# demo, test, test-attacks, test-e2e, test-package, test-kernels, lint, mutants, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
 PYTHON = /usr/bin/python3
 DESTDIR =
 
@@ -11,9 +11,11 @@ DEB = build-essential debhelper dh-python dpkg-dev fakeroot $(RUN_TIME)
 ROOTS = lintian mmdebstrap
 KERNELS = $(DEB) $(TEST) mmdebstrap e2fsprogs
 E2E = $(TEST) $(DEB) mmdebstrap
+# What attackers use: tests/attacks.
+ATTACKS = $(TEST) thc-ipv6 dsniff yersinia ettercap-text-only hping3 nmap dhcpstarv keepalived
 LINT = python3-venv
 
-.PHONY: demo test test-e2e test-package test-kernels test-kernels-short lint mutants deb bench install clean
+.PHONY: demo test test-attacks test-attacks-short test-e2e test-package test-kernels test-kernels-short lint mutants deb bench install clean
 
 demo:
 	@tools/apt-needs $(DEMO)
@@ -23,6 +25,16 @@ demo:
 test:
 	@tools/apt-needs $(TEST)
 	$(PYTHON) -m pytest -n 2 $(PYTEST)
+
+# Public tools of attackers, and frames from a grammar, against victims' kernels: docs/testing.md. The short form has fewer
+# frames and a tool of each kind.
+test-attacks:
+	@tools/apt-needs $(ATTACKS)
+	$(PYTHON) -m pytest tests/attacks $(PYTEST)
+
+test-attacks-short:
+	@tools/apt-needs $(ATTACKS)
+	FRAMES=10000 $(PYTHON) -m pytest tests/attacks -m short $(PYTEST)
 
 # Real Ganeti and QEMU in namespaces: docs/testing.md. bench/migration needs the same.
 test-e2e:

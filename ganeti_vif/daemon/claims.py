@@ -22,7 +22,7 @@ from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.tasks import AgeClaims, SettleClaim, Task
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.kernel import capture, packets
+from ganeti_vif.kernel import capture_filter, packets
 from ganeti_vif.kernel.capture import Capture
 from ganeti_vif.lifecycle.attach import attach
 from ganeti_vif.lifecycle.context import link_local_of
@@ -190,7 +190,7 @@ class Claims:
             if link is None or not link.mac:
                 return
             try:
-                question.answers, question.mac = Capture(device, program=capture.about(address)), link.mac
+                question.answers, question.mac = Capture(device, program=capture_filter.about(address)), link.mac
                 packets.send(device, [neighbour_solicitation(address, link.mac)])
             except Failure as failure:
                 question.close()

@@ -16,7 +16,7 @@ from ganeti_vif.daemon.tasks import Defend, Task
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.marks import PROTOCOL
-from ganeti_vif.kernel import capture, packets
+from ganeti_vif.kernel import capture_filter, packets
 from ganeti_vif.kernel.capture import Capture
 from ganeti_vif.lifecycle.recorded import answering_nic
 from ganeti_vif.nic.announcement import arp_answer, arp_probe
@@ -63,9 +63,9 @@ class Defence:
         failures = []
         for name in wanted.keys() - self._ears.keys():
             public = wanted[name]
-            program = capture.probes([subnet for subnet in public.subnets if isinstance(subnet, IPv4Network)])
+            program = capture_filter.probes([subnet for subnet in public.subnets if isinstance(subnet, IPv4Network)])
             try:
-                self._ears[name] = _Ears(public, Capture(public.uplink, capture.ETH_P_ARP, program))
+                self._ears[name] = _Ears(public, Capture(public.uplink, capture_filter.ETH_P_ARP, program=program))
             except Failure as failure:
                 failures.append(failure)
         return failures

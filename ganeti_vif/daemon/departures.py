@@ -3,30 +3,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 
 from ganeti_vif.config.model import Config
+from ganeti_vif.daemon.uplink import key_of_the_cluster
 from ganeti_vif.desired import routed
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Address
-from ganeti_vif.kernel import capture
+from ganeti_vif.kernel import capture_filter
 from ganeti_vif.kernel.capture import Capture
 from ganeti_vif.nic.announcement import announced, arrived
 from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.word import SKEW, counts, signed_at
 from ganeti_vif.system import log, records
-
-KINDS = (capture.ETH_P_RARP, capture.ETH_P_ARP, capture.ETH_P_IPV6)
-"""The protocols in which another node says where a guest is."""
 
 
 @dataclass(slots=True)
 class _Leaving:
-    """The taps of one instance by the MACs and addresses of its NICs, what is captured for them, and UNTIL when."""
+    """The NICs of one instance by their MACs and addresses, what is captured for them, and UNTIL when. KEY is the
+    cluster's, if it has one."""
 
-    taps: dict[Address | str, str]
+    nics: dict[Address | str, Nic]
     captures: tuple[Capture, ...]
     until: float
+    key: bytes | None
+
+    @property
+    def taps(self) -> dict[str, Nic]:
+        return {nic.tap: nic for nic in self.nics.values()}
+
+
+@dataclass(slots=True)
+class Words:
+    """The taps of the guests that run on another node, as somebody says: PROVEN by a signature that counts, or not."""
+
+    proven: set[str] = field(default_factory=set)
+    doubtful: dict[str, Nic] = field(default_factory=dict)
 
 
 class Departures:
@@ -34,14 +49,21 @@ class Departures:
 
     def __init__(self) -> None:
         self._leaving: dict[str, _Leaving] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._leaving)
+        self._started = time.time_ns()
+        self._latest: dict[str, int] = {}
+        """When the last signed word about a NIC was signed, by its UUID. It outlives the migration: a word of the last
+        one must not count in the next."""
 
     @property
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
         return [one.fileno() for leaving in self._leaving.values() for one in leaving.captures]
+
+    @property
+    def nics(self) -> Iterator[Nic]:
+        """The NICs whose guests may leave."""
+        for leaving in self._leaving.values():
+            yield from leaving.taps.values()
 
     def begin(self, instance: str, nics: Iterable[Nic], config: Config, until: float) -> bool:
         """The guests behind NICS, which are INSTANCE's, may leave from now on, UNTIL then at most.
@@ -49,16 +71,20 @@ class Departures:
         Returns whether it will be heard that they have left. If not, that is logged.
         """
         self.end(instance)
+        self._latest = {uuid: when for uuid, when in self._latest.items() if when > time.time_ns() - 2 * SKEW}
         nics = list(nics)
-        links = [config.public_link(nic.link) for nic in nics]
-        uplinks = sorted({public.uplink for public in links if public})
+        by_subject = {key: nic for nic in nics for key in (nic.mac, *routed.addresses(nic))}
+        captures: list[Capture] = []
         try:
-            captures = tuple(Capture(name, kind) for name in uplinks for kind in KINDS)
+            for uplink in sorted({public.uplink for nic in nics if (public := config.public_link(nic.link))}):
+                for kind, subjects in _subjects(nics).items():
+                    captures.append(Capture(uplink, kind, subjects))
         except Failure as failure:
+            for one in captures:
+                one.close()
             log.say(f"{instance}: {failure.what}", log.Level.ERROR)
             return False
-        taps = {key: nic.tap for nic in nics for key in (nic.mac, *routed.addresses(nic))}
-        self._leaving[instance] = _Leaving(taps, captures, until)
+        self._leaving[instance] = _Leaving(by_subject, tuple(captures), until, key_of_the_cluster())
         return True
 
     def end(self, instance: str) -> set[str]:
@@ -68,21 +94,45 @@ class Departures:
             return set()
         for one in leaving.captures:
             one.close()
-        return set(leaving.taps.values())
+        return set(leaving.taps)
 
     def over(self, now: float) -> list[str]:
         """The instances that were waited for long enough, or of which nothing is here any more."""
         return [
             instance
             for instance, leaving in self._leaving.items()
-            if now > leaving.until or not any(map(records.exists, leaving.taps.values()))
+            if now > leaving.until or not any(map(records.exists, leaving.taps))
         ]
 
-    def claimed(self) -> set[str]:
-        """The taps of the guests that another node says to have, by the frames that came meanwhile."""
-        taps = set()
+    def words(self) -> Words:
+        """What others say about these guests, by the frames that came meanwhile."""
+        words = Words()
         for leaving in self._leaving.values():
-            frames = [frame for one in leaving.captures for frame in one.frames()]
-            told = {arrived(frame) or announced(frame) for frame in frames}
-            taps |= {leaving.taps[key] for key in told if key in leaving.taps}
-        return taps
+            for frame in (frame for one in leaving.captures for frame in one.frames()):
+                nic = leaving.nics.get(arrived(frame) or announced(frame) or "")
+                if nic and self._is_proven(frame, nic, leaving.key):
+                    words.proven.add(nic.tap)
+                elif nic:
+                    words.doubtful[nic.tap] = nic
+        return words
+
+    def _is_proven(self, frame: bytes, nic: Nic, key: bytes | None) -> bool:
+        when = signed_at(frame, key, nic.uuid) if key else None
+        if when is None or not counts(when, time.time_ns(), self._latest.get(nic.uuid, self._started)):
+            return False
+        self._latest[nic.uuid] = when
+        return True
+
+
+def _subjects(nics: Iterable[Nic]) -> dict[int, set[bytes]]:
+    """The MACs and addresses of NICS, by the protocols in which another node says where their guests are."""
+    found: dict[int, set[bytes]] = {}
+    for nic in nics:
+        found.setdefault(capture_filter.ETH_P_RARP, set()).add(bytes.fromhex(nic.mac.replace(":", "")))
+        for address in routed.addresses(nic):
+            match address:
+                case IPv4Address():
+                    found.setdefault(capture_filter.ETH_P_ARP, set()).add(address.packed)
+                case IPv6Address():
+                    found.setdefault(capture_filter.ETH_P_IPV6, set()).add(address.packed)
+    return found

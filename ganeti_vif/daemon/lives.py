@@ -162,6 +162,11 @@ class Lives:
         """Whether a guest may arrive here at any moment, or has just arrived."""
         return any(self._lives[tap].answer or self._lives[tap].state is State.CLAIMING for tap in self._moving)
 
+    def state(self, tap: str) -> State:
+        """Where the NIC of TAP is in its life, as far as the daemon remembers."""
+        life = self._lives.get(tap)
+        return life.state if life else State.UNKNOWN
+
     def knows(self, tap: str) -> bool:
         """Whether something is captured or planned for the NIC of TAP."""
         return tap in self._moving

@@ -31,6 +31,7 @@ from ganeti_vif.daemon.tasks import (
     Defend,
     Expect,
     Happen,
+    Look,
     Proceed,
     SettleClaim,
     Share,
@@ -226,6 +227,9 @@ class Loop:
                     self._claims.settle(tap, address)
                 case AgeClaims(tap=tap):
                     self._claims.age(tap)
+                case Look():
+                    for happen in self._migrations.look():
+                        self._timers.at(_now(), happen)
                 case Share():
                     share(self._known, self._node)
                 case Survey():

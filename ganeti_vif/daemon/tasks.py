@@ -29,6 +29,15 @@ EXPECTED = 0.1
 """Seconds between two searches for the taps of a guest that is on its way."""
 HANDOVER = 0.1
 """Seconds from a guest's arrival to the answers of this node, if the node that it left does not say that it let go."""
+LOOK = 0.2
+"""Seconds that a running guest has to read what a look sends to its tap: its node may be busy. A target that signs
+nothing waits for HANDOVER only, and both nodes answer for the rest of that time."""
+BRAKE = 1.0
+"""Seconds between two looks at one NIC, at least."""
+PAUSE = 0.01
+"""Seconds for which uplinks are not read after a word that nothing proves."""
+HURRY = 1.0
+"""Seconds of real-time priority after a signed word."""
 TURN = 0.05
 """Seconds of work after which the daemon looks at signals and events again."""
 HELD = 0.01
@@ -101,7 +110,12 @@ class AgeClaims:
     tap: str = ""
 
 
-Task = Happen | Announce | AnnounceAll | Proceed | Defend | Share | Survey | Expect | SettleClaim | AgeClaims
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Go on with the looks at guests of which somebody says that they run elsewhere."""
+
+
+Task = Happen | Announce | AnnounceAll | Proceed | Defend | Share | Survey | Expect | Look | SettleClaim | AgeClaims
 
 
 def retry_after(attempts: int) -> float:

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the two nodes of a migration say to each other on the uplink: that a guest runs here, and that it was let go."""
+"""What the two nodes of a migration say to each other on the uplink: that a guest runs here, and that it was let go.
+
+The first is signed, for it takes a guest from a node. The second takes nothing from anybody.
+"""
 
 from __future__ import annotations
+
+import time
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Link
-from ganeti_vif.kernel import capture, packets
+from ganeti_vif.kernel import capture_filter, packets
 from ganeti_vif.kernel.capture import Capture
 from ganeti_vif.nic.announcement import arrival, departure
 from ganeti_vif.nic.nic import Mode, Nic
-from ganeti_vif.system import log
+from ganeti_vif.nic.word import signed
+from ganeti_vif.system import log, ssconf
 from ganeti_vif.system.node import Node
 
 
@@ -27,12 +33,23 @@ def say_here(nic: Nic, config: Config, node: Node) -> Capture | None:
     uplink = _uplink(nic, config, node)
     if uplink and uplink.mac:
         try:
-            answers = Capture(uplink.name, capture.ETH_P_RARP)
-            packets.send(uplink.name, [arrival(nic.mac, uplink.mac)])
+            answers = Capture(uplink.name, capture_filter.ETH_P_RARP, [bytes.fromhex(nic.mac.replace(":", ""))])
+            word, key = arrival(nic.mac, uplink.mac), key_of_the_cluster()
+            packets.send(uplink.name, [signed(word, key, nic.uuid, time.time_ns()) if key else word])
             return answers
         except Failure as failure:
             log.say(f"{nic.whom}: the node that it left is not told: {failure.what}", log.Level.ERROR)
     return None
+
+
+def key_of_the_cluster() -> bytes | None:
+    """The key with which the nodes of this cluster sign. None if there is none, or if it cannot be read, which is
+    logged: then nothing is signed, and words are believed as docs/architecture.md says."""
+    try:
+        return ssconf.cluster_key()
+    except Failure as failure:
+        log.say(f"nothing is signed in migrations: {failure.what}", log.Level.ERROR)
+        return None
 
 
 def say_released(nic: Nic, config: Config, node: Node) -> None:

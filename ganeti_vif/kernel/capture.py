@@ -7,96 +7,35 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Address
+from collections.abc import Collection, Iterator
 
 from ganeti_vif.engine.failure import Failure
+from ganeti_vif.kernel import capture_filter
+from ganeti_vif.kernel.capture_filter import ETH_P_ALL, Filter
 
-ETH_P_ALL, ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6 = 3, 0x0806, 0x8035, 0x86DD
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("=HBBI")
-_GRATUITOUS = (
-    (0x20, 0, 0, 28),  # ld [28]: the sender's protocol address
-    (0x07, 0, 0, 0),  # tax
-    (0x20, 0, 0, 38),  # ld [38]: the target's
-    (0x1D, 0, 1, 0),  # jeq x
-    (0x06, 0, 0, 256),
-    (0x06, 0, 0, 0),
-)
-_ADVERTISEMENTS = (
-    (0x28, 0, 0, 12),  # ldh [12]: the EtherType
-    (0x15, 0, 11, ETH_P_IPV6),
-    (0x30, 0, 0, 20),  # ldb [20]: the next header
-    (0x15, 0, 9, 58),
-    (0x30, 0, 0, 21),  # ldb [21]: the hop limit, which a router would have lowered (RFC 4861, 7.1.2)
-    (0x15, 0, 7, 255),
-    (0x20, 0, 0, 38),  # ld [38] and [50]: the destination, ff02::1, where nobody asked
-    (0x15, 0, 5, 0xFF020000),
-    (0x20, 0, 0, 50),
-    (0x15, 0, 3, 1),
-    (0x30, 0, 0, 54),  # ldb [54]: the type of ICMPv6
-    (0x15, 0, 1, 136),
-    (0x06, 0, 0, 256),
-    (0x06, 0, 0, 0),
-)
-_QUESTION = (
-    (0x28, 0, 0, 20),  # ldh [20]: the operation
-    (0x15, 1, 0, 1),  # jeq a question
-    (0x06, 0, 0, 0),
-    (0x20, 0, 0, 28),  # ld [28]: the sender's protocol address
-    (0x15, 1, 0, 0),  # jeq 0.0.0.0
-    (0x06, 0, 0, 0),
-)
-
-
-def about(address: IPv6Address) -> tuple[tuple[int, int, int, int], ...]:
-    """The filter for neighbour discovery about ADDRESS: solicitations and advertisements with it as their target."""
-    words = struct.unpack("!4I", address.packed)
-    checks = [
-        (0x28, 12, ETH_P_IPV6),
-        (0x30, 20, 58),
-        (0x30, 21, 255),
-        *((0x20, 62 + 4 * number, word) for number, word in enumerate(words)),
-    ]
-    lines: list[tuple[int, int, int, int]] = []
-    for number, (load, at, value) in enumerate(checks):
-        to_the_end = 2 * (len(checks) - number) + 2
-        lines += [(load, 0, 0, at), (0x15, 0, to_the_end, value)]
-    return (*lines, (0x30, 0, 0, 54), (0x15, 1, 0, 135), (0x15, 0, 1, 136), (0x06, 0, 0, 256), (0x06, 0, 0, 0))
-
-
-_PROGRAMS: Mapping[int, Sequence[tuple[int, int, int, int]]] = {ETH_P_ARP: _GRATUITOUS, ETH_P_IPV6: _ADVERTISEMENTS}
-"""The filter for each protocol (kernel doc networking/filter). An uplink carries too many frames to capture all."""
 _ROUNDS = 64
 """Frames in one call: a guest that sends without end must not keep the daemon from its other work."""
-
-
-Program = Sequence[tuple[int, int, int, int]]
-"""A filter: lines of classic BPF."""
-
-
-def probes(subnets: Iterable[IPv4Network]) -> Program:
-    """The filter for ARP probes of addresses in SUBNETS: questions whose sender has no address yet (RFC 5227)."""
-    lines = list(_QUESTION)
-    for subnet in subnets:
-        lines += [
-            (0x20, 0, 0, 38),  # ld [38]: the target's protocol address
-            (0x54, 0, 0, int(subnet.netmask)),  # and
-            (0x15, 0, 1, int(subnet.network_address)),  # jeq
-            (0x06, 0, 0, 256),
-        ]
-    return (*lines, (0x06, 0, 0, 0))
 
 
 class Capture:
     """A socket that captures incoming frames of DEVICE: gratuitous ARP, RARP, IPv6 neighbour advertisements, or all; or
     what PROGRAM lets pass.
 
+    If SUBJECTS are given, only frames about one of these addresses or MACs (bytes): no other frame wakes who polls it.
     Raises Failure if the socket cannot be opened or bound.
     """
 
-    def __init__(self, device: str, protocol: int = ETH_P_ALL, program: Program = ()) -> None:
+    def __init__(
+        self,
+        device: str,
+        protocol: int = ETH_P_ALL,
+        subjects: Collection[bytes] = (),
+        *,
+        program: Filter = (),
+    ) -> None:
         self.device = device
         try:
             # Protocol 0 captures nothing, so no frame of another device gets in before bind().
@@ -104,8 +43,8 @@ class Capture:
                 socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0
             )
             self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            if program or protocol in _PROGRAMS:
-                _attach(self._socket, program or _PROGRAMS[protocol])
+            if program or protocol != ETH_P_ALL:
+                _attach(self._socket, program or capture_filter.of(protocol, subjects, socket.if_nametoindex(device)))
             self._socket.bind((device, protocol))
         except OSError as error:
             what = f"nothing can be heard on {device}: {os.strerror(error.errno or 0)}"
@@ -139,7 +78,7 @@ class Capture:
                 yield frame
 
 
-def _attach(one: socket.socket, lines: Program) -> None:
+def _attach(one: socket.socket, lines: Filter) -> None:
     code = ctypes.create_string_buffer(b"".join(_INSTRUCTION.pack(*line) for line in lines))
     program = struct.pack("HP", len(lines), ctypes.addressof(code))
     one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)

@@ -40,7 +40,7 @@ from ganeti_vif.engine.objects import (
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
-from ganeti_vif.kernel.netlink import classifiers, links, neighbours, routing
+from ganeti_vif.kernel.netlink import classifiers, links, neighbours, routing, traffic
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters, others, verdict_maps
 from ganeti_vif.system import records
@@ -116,6 +116,10 @@ class Node:
     def taps(self) -> dict[str, int]:
         """The ifindex of every tun device of this node, by its present name."""
         return links.taps(self._query)
+
+    def traffic(self, index: int) -> traffic.Traffic | None:
+        """How many frames went by the tap with this ifindex; None if it is gone."""
+        return traffic.traffic(self._query, index)
 
     def read(self, wanted: Iterable[Object], devices: links.Devices | None = None) -> dict[Key, Object]:
         """The objects that exist with the keys of WANTED, whoever made them. DEVICES saves a reading of devices.

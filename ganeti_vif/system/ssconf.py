@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Ganeti's files about the cluster on every node: /var/lib/ganeti/ssconf_* (ganeti src/Ganeti/WConfd/Ssconf.hs)."""
+"""Ganeti's files about the cluster on every node: /var/lib/ganeti/ssconf_* (ganeti src/Ganeti/WConfd/Ssconf.hs), and
+the key that its nodes share (lib/pathutils.py, CONFD_HMAC_KEY, at 3.0.2)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import os
 from ganeti_vif.system import settings
 
 VM_CAPABLE = "/var/lib/ganeti/ssconf_node_vm_capable"
+KEY = "/var/lib/ganeti/hmac.key"
 
 
 def vm_capable() -> bool:
@@ -19,3 +21,9 @@ def vm_capable() -> bool:
     here = os.uname().nodename.partition(".")[0]
     said = dict(line.partition("=")[::2] for line in (settings.text(VM_CAPABLE) or "").splitlines())
     return not any(name.partition(".")[0] == here and value == "False" for name, value in said.items())
+
+
+def cluster_key() -> bytes | None:
+    """The key that the nodes of this cluster share; None if there is none. Raises Failure if it cannot be read."""
+    found = (settings.text(KEY) or "").strip()
+    return found.encode() or None

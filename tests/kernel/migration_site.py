@@ -87,6 +87,7 @@ def connected(stack: ExitStack) -> Iterator[Site]:
     for number in (1, 2):
         node = installed(quick(stack.enter_context(Node(f"node{number}"))))
         node.run(["useradd", "--system", "--no-create-home", USER], check=False)
+        with_key(node)
         wire(node, "eth1", switch, f"port{number}")
         ip(switch, f"link set port{number} master br0")
         manage(node, "setup")
@@ -100,6 +101,13 @@ def connected(stack: ExitStack) -> Iterator[Site]:
     for daemon in daemons:
         daemon.send_signal(signal.SIGTERM)
         daemon.communicate(timeout=PATIENCE)
+
+
+def with_key(node: Node, key: str = "4a1cc2e0f2e5d8ad0b7a\n") -> None:
+    """NODE is a node of the cluster that has this KEY (ganeti lib/bootstrap.py, GenerateHmacKey)."""
+    path = node.path("/var/lib/ganeti/hmac.key")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(key)
 
 
 def started(node: Node) -> subprocess.Popen[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from ganeti_vif.kernel.capture import ETH_P_IPV6, Capture
-from ganeti_vif.nic.announcement import neighbour_advertisement
+from ganeti_vif.kernel.capture import Capture
+from ganeti_vif.kernel.capture_filter import ETH_P_ARP, ETH_P_IPV6, ETH_P_RARP
+from ganeti_vif.nic.announcement import ARP_REQUEST, arrival, gratuitous_arp, neighbour_advertisement
 from tests.lab import Node, PacketSocket, wire
 
 from .actions import octets
@@ -55,3 +56,47 @@ def test_only_announcements_wake_the_daemon(ends: tuple[Node, PacketSocket], fra
         mouth.send(frame)
         until(lambda: hears(LAST, capture), "the last frame")
     assert (frame in found) == heard
+
+
+MOUTH = octets("0e:00:00:00:00:01")
+SUBJECTS: dict[str, tuple[int, list[bytes], bytes, list[bytes]]] = {
+    "ARP": (
+        ETH_P_ARP,
+        [IPv4Address(f"192.0.2.{number}").packed for number in (4, 5)],
+        gratuitous_arp(ARP_REQUEST, IPv4Address("192.0.2.5"), MOUTH),
+        [gratuitous_arp(ARP_REQUEST, IPv4Address(f"192.0.{part}"), MOUTH) for part in ("2.6", "3.5")],
+    ),
+    "RARP": (
+        ETH_P_RARP,
+        [octets(f"aa:00:00:00:00:{number}") for number in ("04", "05")],
+        arrival("aa:00:00:00:00:05", "0e:00:00:00:00:01"),
+        [arrival(mac, "0e:00:00:00:00:01") for mac in ("aa:00:00:00:00:06", "aa:00:01:00:00:05")],
+    ),
+    "advertisements": (
+        ETH_P_IPV6,
+        [IPv6Address(f"2001:db8::{number}").packed for number in (4, 5)],
+        TOLD,
+        [neighbour_advertisement(IPv6Address(address), MOUTH) for address in ("2001:db8::6", "2001:db9::5")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("protocol", "subjects", "ours", "others"), SUBJECTS.values(), ids=SUBJECTS)
+def test_only_what_is_about_the_guests_that_leave_wakes_the_daemon(
+    ends: tuple[Node, PacketSocket], protocol: int, subjects: list[bytes], ours: bytes, others: list[bytes]
+) -> None:
+    node, mouth = ends
+    found: list[bytes] = []
+
+    def hears(capture: Capture) -> bool:
+        mouth.send(ours)
+        found.extend(capture.frames())
+        return ours in found
+
+    with closing(node.inside(lambda: Capture("eth1", protocol, subjects))) as capture:
+        until(lambda: hears(capture), "a frame by a cable that has just been plugged in")
+        for other in others:
+            mouth.send(other)
+        found.clear()
+        until(lambda: hears(capture), "the last frame")
+    assert set(found) == {ours}

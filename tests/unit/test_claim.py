@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import BRIDGED, ROUTED, nic_of
 
-from ganeti_vif.kernel.capture import about
+from ganeti_vif.kernel.capture_filter import about
 from ganeti_vif.nic import announcement
 from ganeti_vif.nic.claim import has, owner, prefix_of, refusal, shares, with_claims_of, without
 from ganeti_vif.nic.nic import Mode, Nic, Vlans, eui64

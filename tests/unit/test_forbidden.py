@@ -15,7 +15,7 @@ from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Sysctl
 from ganeti_vif.kernel import scheduling, sysctl
 from ganeti_vif.lifecycle import recorded
-from ganeti_vif.system import log, node, processes, records, settings, tables
+from ganeti_vif.system import log, node, processes, records, settings, ssconf, tables
 from ganeti_vif.system.qemu import incoming
 from ganeti_vif.system.qemu import process as qemu_process
 from ganeti_vif.system.qemu import running as qemu
@@ -32,6 +32,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "who listens": lambda path: processes._sockets(1),
     "which instances run": lambda path: qemu.instances(),
     "the pid file of an instance": lambda path: incoming.cards("vm5", {}),
+    "the cluster's key": lambda path: ssconf.cluster_key(),
     "the nic files of an instance": incoming.nic_files,
 }
 
