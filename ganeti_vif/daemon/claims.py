@@ -49,6 +49,8 @@ STRIKES = 3
 """How many times it is asked in vain. A guest that is paused for longer claims the address again."""
 CROWDED = 2.0
 """Seconds that a guest with all its claims has to say which of them it uses, when it claims one more."""
+REPEATED = 2.0
+"""Seconds in which the responder tells once that a guest uses an address."""
 MOST = 256
 """Claims of the whole node that are looked into at one time."""
 
@@ -252,7 +254,7 @@ class Claims:
         since, address = self._crowded[tap]
         nic = recorded(tap) if records.exists(tap) else None
         if nic and not nic.standby:
-            silent = [one for one in nic.claims if self._seen.get((tap, one), 0.0) < since]
+            silent = [one for one in nic.claims if self._seen.get((tap, one), 0.0) < since - REPEATED]
             if silent:
                 self._take_back(nic, silent)
                 self._claimed(Claimed(nic.index, nic.mac, address))

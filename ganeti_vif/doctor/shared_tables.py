@@ -51,7 +51,7 @@ def followers(facts: Facts) -> Iterator[Finding]:
     if facts.followers and links:
         first, *more = facts.followers
         yield Finding(
-            what=f"the connections of all guests of {', '.join(links)} are followed, because rules of others read "
+            what=f"the connections of all guests of {', '.join(links)} are followed, because rules of others may read "
             f"connections ({first}{f' and {len(more)} more' if more else ''}): one guest can fill the table of all",
             do=f"note: if these rules are not for guests: conntrack = profiles in [public {links[0]}], and then: "
             "ganeti-vif setup",

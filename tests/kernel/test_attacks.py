@@ -139,7 +139,7 @@ def routed_lab(stack: ExitStack) -> Lab:
     for number, tap in enumerate(taps, 5):
         attach(node, routed(tap.name, number))
     # Nobody answers for the neighbour and the gateway: they are known.
-    ip(node, f"neigh add {public(6)} lladdr aa:00:00:00:00:06 dev {taps[1].name}")
+    ip(node, f"neigh replace {public(6)} lladdr aa:00:00:00:00:06 dev {taps[1].name}")
     ip(node, f"neigh replace {GATEWAY} lladdr {_mac(outside)} dev eth1")
     ears: list[Ears] = [taps[1], stack.enter_context(PacketSocket(outside, "eth0"))]
     who = cast("aa:00:00", public, lambda mac: public6(int(mac[-2:], 16)), GATEWAY, GATEWAY6, TAP_MAC)

@@ -33,14 +33,14 @@ def findings(node: Node) -> list[str]:
 
 
 def cured(node: Node) -> None:
-    """Do all that the doctor says, in its order: each command works, and then it has nothing more to say."""
+    """Do all that the doctor says, in its order: each command works, and then it has only notes to tell."""
     done = run(node, "doctor")
     fixes = [line[7:] for line in done.stdout.splitlines() if line.startswith("  fix: ") and "ganeti-vifd" not in line]
     assert fixes
     for fix in fixes:
         told = node.run(["bash", "-c", fix], check=False)
         assert (told.returncode, told.stderr) == (0, ""), (fix, told)
-    assert findings(node) == []
+    assert [line for line in findings(node) if not line.startswith("note: ")] == []
 
 
 def test_a_fresh_node_has_no_conflict(fresh: Node) -> None:
@@ -108,7 +108,7 @@ def test_the_older_generations_are_told_apart(fresh: Node, program: str) -> None
     made = fresh.run([program, "-A", "FORWARD", "-i", "tap77", "-j", "DROP"], check=False)
     if made.returncode:
         pytest.skip(f"this kernel has no {program}: {made.stderr.strip()}")
-    (told,) = findings(fresh)
+    (told,) = (line for line in findings(fresh) if line.startswith("conflict: "))
     assert f"{program} has a rule of others for tap77" in told
     cured(fresh)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections import defaultdict
@@ -63,7 +64,11 @@ def perform(requests: Requests, change: Change, index: int) -> None:
         case Make(Neighbours() as wanted):
             _make(requests, wanted, index)
         case Alter(Neighbours() as actual, Neighbours() as wanted):
-            _remove(requests, actual.addresses - wanted.addresses, index)
+            try:
+                _remove(requests, actual.addresses - wanted.addresses, index)
+            except OSError as error:
+                if error.errno != errno.ENOENT:  # with IPv6 off, the kernel has removed its neighbours already
+                    raise
             _make(requests, wanted, index)
         case Remove(Neighbours() as actual):
             _remove(requests, actual.addresses, index)

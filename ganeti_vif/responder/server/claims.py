@@ -44,7 +44,8 @@ class Claims:
             return
         if len(guest.told) >= MOST:
             guest.told.clear()
-        guest.told[address] = now
+        if not first:
+            guest.told[address] = now
         self._waiting.append((guest, address, first))
 
     def tell(self) -> bool:
