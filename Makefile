@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-# demo, test, test-attacks, test-e2e, test-package, test-kernels, lint, mutants, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
+# demo, test, test-long, test-attacks, test-e2e, test-package, test-kernels, lint, mutants, deb, bench, install. Each but install gets what it needs with apt, as root, on Debian 12 or 13.
 PYTHON = /usr/bin/python3
 DESTDIR =
 
@@ -15,7 +15,7 @@ E2E = $(TEST) $(DEB) mmdebstrap
 ATTACKS = $(TEST) thc-ipv6 dsniff yersinia ettercap-text-only hping3 nmap dhcpstarv keepalived
 LINT = python3-venv
 
-.PHONY: demo test test-attacks test-attacks-short test-e2e test-package test-kernels test-kernels-short lint mutants deb bench install clean
+.PHONY: demo test test-long test-attacks test-attacks-short test-e2e test-package test-kernels test-kernels-short lint mutants deb bench install clean
 
 demo:
 	@tools/apt-needs $(DEMO)
@@ -24,7 +24,12 @@ demo:
 # Two at once: most of them wait for the kernel, or for a program that starts.
 test:
 	@tools/apt-needs $(TEST)
-	$(PYTHON) -m pytest -n 2 $(PYTEST)
+	$(PYTHON) -m pytest -n 2 -m "not long" $(PYTEST)
+
+# What takes minutes: UEFI firmware boots from the network.
+test-long:
+	@tools/apt-needs $(TEST)
+	$(PYTHON) -m pytest -m long $(PYTEST)
 
 # Public tools of attackers, and frames from a grammar, against victims' kernels: docs/testing.md. The short form has fewer
 # frames and a tool of each kind.

@@ -243,6 +243,7 @@ class TestBoots:
             assert private(5) in console()
             assert asked.read_text().split() == ["ready", "boot.ipxe", "kernel", "initrd"]
 
+    @pytest.mark.long
     @pytest.mark.skipif(not OVMF.exists(), reason="the Debian package ovmf has UEFI firmware")
     @pytest.mark.parametrize(
         ("address", "told", "way", "shown"),
