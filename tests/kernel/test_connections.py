@@ -185,6 +185,16 @@ def test_rules_of_others_that_read_connections_of_forwarded_packets_get_them(
     assert differences(ready) == []
 
 
+def test_a_rule_of_iptables_legacy_that_reads_connections_gets_them(ready: Node, tap: MakeTap) -> None:
+    attach(ready, routed(tap(ready).name, 5, TAGS=NEEDS_CONNECTIONS))
+    legacy = "iptables-legacy -A FORWARD -m conntrack --ctstate INVALID -j DROP"
+    if ready.run(["sh", "-c", legacy], check=False).returncode:
+        pytest.skip("no iptables-legacy here")
+    manage(ready, "setup")
+    assert not is_unfollowed(ready)
+    assert differences(ready) == []
+
+
 def test_a_rule_for_the_nodes_own_connections_does_not_have_guests_followed(
     ready: Node, gateway: Node, tap: MakeTap
 ) -> None:

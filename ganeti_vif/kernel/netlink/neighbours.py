@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove
@@ -63,12 +64,23 @@ def perform(requests: Requests, change: Change, index: int) -> None:
         case Make(Neighbours() as wanted):
             _make(requests, wanted, index)
         case Alter(Neighbours() as actual, Neighbours() as wanted):
-            _remove(requests, actual.addresses - wanted.addresses, index)
+            with _gone():
+                _remove(requests, actual.addresses - wanted.addresses, index)
             _make(requests, wanted, index)
         case Remove(Neighbours() as actual):
             _remove(requests, actual.addresses, index)
         case _:
             raise NotImplementedError(change)
+
+
+@contextmanager
+def _gone() -> Iterator[None]:
+    """No address that is to go needs to be there: the kernel removes those of IPv6 when the device loses IPv6."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
 
 
 def _make(requests: Requests, wanted: Neighbours, index: int) -> None:
