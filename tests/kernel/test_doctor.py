@@ -27,9 +27,13 @@ def fresh(ready: Node) -> Node:
 
 
 def findings(node: Node) -> list[str]:
-    """What the doctor says, without the daemon, which does not run here and is started by nothing."""
+    """What the doctor says, without the daemon, which does not run here and is started by nothing.
+
+    A table of iptables-legacy counts as one that may read connections, and stays when it is empty.
+    """
     lines = run(node, "doctor").stdout.splitlines()
-    return [line for line in lines if not line.startswith("  ") and "ganeti-vifd does not run" not in line]
+    left_out = "ganeti-vifd does not run", "the connections of all guests"
+    return [line for line in lines if not line.startswith("  ") and not any(words in line for words in left_out)]
 
 
 def cured(node: Node) -> None:

@@ -8,7 +8,7 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address
 
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove
@@ -64,16 +64,23 @@ def perform(requests: Requests, change: Change, index: int) -> None:
         case Make(Neighbours() as wanted):
             _make(requests, wanted, index)
         case Alter(Neighbours() as actual, Neighbours() as wanted):
-            try:
+            with _gone():
                 _remove(requests, actual.addresses - wanted.addresses, index)
-            except OSError as error:
-                if error.errno != errno.ENOENT:  # with IPv6 off, the kernel has removed its neighbours already
-                    raise
             _make(requests, wanted, index)
         case Remove(Neighbours() as actual):
             _remove(requests, actual.addresses, index)
         case _:
             raise NotImplementedError(change)
+
+
+@contextmanager
+def _gone() -> Iterator[None]:
+    """No address that is to go needs to be there: the kernel removes those of IPv6 when the device loses IPv6."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
 
 
 def _make(requests: Requests, wanted: Neighbours, index: int) -> None:
