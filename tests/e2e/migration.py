@@ -87,4 +87,6 @@ def _until_flowing(console: Console, inside: dict[str, FromGuest], outside: dict
     deadline = time.monotonic() + SLOW
     while not (all(p.flowing() for p in outside.values()) and all(p.flowing(console) for p in inside.values())):
         if time.monotonic() > deadline:
-            raise AssertionError("the guest is not reached any more")
+            outer = {mode: one.flowing() for mode, one in outside.items()}
+            inner = [one.condition(console) for one in inside.values()]
+            raise AssertionError(f"the guest is not reached any more: from outside {outer}, from inside {inner}")

@@ -112,6 +112,13 @@ class FromGuest:
         first = int(console.run(count, check=False).output or 0)
         return int(console.run(f"sleep 0.5; {count}", check=False).output or 0) >= first + FLOW
 
+    def condition(self, console: Console) -> str:
+        """Whether it still runs, and what it said last."""
+        runs = console.run(f"kill -0 $(cat {self._log}.pid) && echo runs", check=False).output.strip()
+        return (
+            f"{self._log}: {runs or 'has ended'}: {console.run(f'tail -n 2 {self._log}', check=False).output.strip()}"
+        )
+
     def stop(self, console: Console) -> Loss:
         """End it and count, in the guest's own time: a ping every 10 ms."""
         console.run(f"kill -INT $(cat {self._log}.pid)")
