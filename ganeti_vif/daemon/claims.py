@@ -37,6 +37,7 @@ from ganeti_vif.nic.claim import Claimed, has, owner, prefix_of, refusal, withou
 from ganeti_vif.nic.identity import has_tap, is_same
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending
+from ganeti_vif.responder.limit import Bucket
 from ganeti_vif.system import log, records
 from ganeti_vif.system.claim_socket import ClaimSocket
 from ganeti_vif.system.node import Node
@@ -53,6 +54,10 @@ REPEATED = 2.0
 """Seconds in which the responder tells once that a guest uses an address."""
 MOST = 256
 """Claims of the whole node that are looked into at one time."""
+RATE, BURST = 0.5, 20
+"""How many claims of one guest are looked into, each second and at once: each takes the daemon some milliseconds."""
+IDLE = 64
+"""Captures that are kept for the next questions."""
 
 
 @dataclass(slots=True)
@@ -65,10 +70,6 @@ class _Question:
     mac: str = ""
     taken: bool = False
 
-    def close(self) -> None:
-        if self.answers:
-            self.answers.close()
-
 
 class Claims:
     """Decides about the claims that come in by SOCKET."""
@@ -79,6 +80,8 @@ class Claims:
         self._seen: dict[tuple[str, IPv6Address], float] = {}
         self._strikes: dict[tuple[str, IPv6Address], int] = {}
         self._crowded: dict[str, tuple[float, IPv6Address]] = {}
+        self._budgets: dict[tuple[str, int], Bucket] = {}
+        self._idle: list[Capture] = []
         self.refused: dict[str, str] = {}
         """The last refusal of each tap."""
         timers.at(time.monotonic() + AGE, AgeClaims())
@@ -106,7 +109,7 @@ class Claims:
             self._refuse(question.nic, address, "another machine has it")
         else:
             self._change(question.nic, f"its guest chose {address}", won=address)
-        question.close()
+        self._give_back(question)
         del self._questions[tap, address]
 
     def age(self, tap: str = "") -> None:
@@ -128,6 +131,8 @@ class Claims:
         self._seen = {key: when for key, when in self._seen.items() if key in known}
         self._strikes = {key: count for key, count in self._strikes.items() if key in known}
         self.refused = {tap: why for tap, why in self.refused.items() if records.exists(tap)}
+        taps = {(nic.tap, nic.index) for nic in nics}
+        self._budgets = {tap: bucket for tap, bucket in self._budgets.items() if tap in taps}
 
     # Claims
 
@@ -151,8 +156,11 @@ class Claims:
             self._refuse(nic, address, f"{other.whom} has it")
         elif len(nic.claims) + self._asked_for(nic) >= self._most(nic):
             self._crowd(nic, address)
-        elif len(self._questions) < MOST:
+        elif len(self._questions) < MOST and self._budget(nic).take(time.monotonic()):
             self._ask_neighbours(nic, address)
+
+    def _budget(self, nic: Nic) -> Bucket:
+        return self._budgets.setdefault((nic.tap, nic.index), Bucket(RATE, BURST))
 
     def _nic_of(self, claimed: Claimed) -> Nic | None:
         """The NIC whose guest sent the claim, if the guest is here."""
@@ -192,14 +200,32 @@ class Claims:
             if link is None or not link.mac:
                 return
             try:
-                question.answers, question.mac = Capture(device, program=capture_filter.about(address)), link.mac
+                question.answers, question.mac = self._capture(device, address), link.mac
                 packets.send(device, [neighbour_solicitation(address, link.mac)])
             except Failure as failure:
-                question.close()
+                self._give_back(question)
                 self._refuse(nic, address, failure.what)
                 return
         self._questions[nic.tap, address] = question
         self._timers.at(time.monotonic() + (TENTATIVE if question.answers else 0.0), SettleClaim(nic.tap, address))
+
+    def _capture(self, device: str, address: IPv6Address) -> Capture:
+        """What neighbours on DEVICE say of ADDRESS. Raises Failure if it cannot be heard."""
+        program = capture_filter.about(address)
+        for one in self._idle:
+            if one.device == device and not one.deaf:
+                one.listen_for(program)
+                self._idle.remove(one)
+                return one
+        return Capture(device, program=program)
+
+    def _give_back(self, question: _Question) -> None:
+        """Its capture serves the next question on that device, unless many are kept."""
+        if question.answers:
+            self._idle.append(question.answers)
+        for one in [one for one in self._idle if one.deaf] or self._idle[:-IDLE]:
+            self._idle.remove(one)
+            one.close()
 
     def _segment(self, nic: Nic) -> str | None:
         if nic.mode is Mode.BRIDGED:
@@ -211,7 +237,7 @@ class Claims:
         """Somebody has the address; or somebody else asks for it at this moment, and hears that he comes too late."""
         for frame in question.answers.frames() if question.answers else ():
             found = discovered(frame)
-            if found is None or frame[6:12].hex(":") == question.nic.mac:
+            if found is None or found[1] != question.address or frame[6:12].hex(":") == question.nic.mac:
                 continue
             if found[0] == NEIGHBOUR_ADVERTISEMENT:
                 question.taken = True
@@ -284,7 +310,3 @@ class Claims:
         self.refused.pop(nic.tap, None)
         if won and not won.is_link_local:
             self._lives.announce(wanted)
-
-    def close(self) -> None:
-        for question in self._questions.values():
-            question.close()

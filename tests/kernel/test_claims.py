@@ -18,7 +18,7 @@ from .conftest import MakeTap, apply
 from .environment import BEYOND6, GATEWAY6, bridged, mac, public6, routed
 from .forging import ICMP6, ether, group_mac, icmp6, ip6, solicitation, solicited_node, source_mac, target_mac
 from .migration_site import connected, link_of, moving
-from .responder_lab import RESPONDS, responding, state
+from .responder_lab import RESPONDS, counts, responding, state
 from .vifd import launched, stopped, until
 
 PREFIX, PRIVATE, LINK_LOCAL = IPv6Network("2001:db8::/64"), IPv6Network("fd00:1::/64"), IPv6Network("fe80::/64")
@@ -227,6 +227,20 @@ def test_a_guest_has_as_many_as_it_may_and_the_unused_ones_make_room(serving: No
     assert asked[:6] == octets(mac(5))
     one.send(says_it_has(chosen[2]))
     until(lambda: claims(serving, one.name) == [chosen[2], chosen[16]], "room")
+    assert differences(serving) == []
+
+
+def test_a_flood_of_claims_keeps_nobody_else_from_an_address(serving: Node, tap: MakeTap) -> None:
+    flooder, other = tap(serving), tap(serving)
+    for number, one in ((5, flooder), (6, other)):
+        attach(serving, routed(one.name, number))
+    until(lambda: {flooder.name, other.name} <= set(state(serving)["taps"]), "their service")
+    for number in range(300):
+        flooder.send(looks_for(f"2001:db8::3:{number:x}"))
+    other.send(looks_for(OTHER, 6))
+    until(lambda: claims(serving, other.name) == [OTHER], "the claim of the other")
+    assert len(claims(serving, flooder.name)) <= 16
+    assert counts(serving, flooder.name)["claims_limited"] > 0
     assert differences(serving) == []
 
 
