@@ -24,11 +24,6 @@ from .root import SUITES, TESTED
 
 EXPOSURE = {"ganeti-vif.service": 7.0, "ganeti-vifd.service": 4.0, "ganeti-vif-responder.service": 2.0}
 """The most that `systemd-analyze security` may say of a unit."""
-LEAVING = (
-    "GANETI_HOOKS_PATH=instance-migrate GANETI_HOOKS_PHASE=pre GANETI_INSTANCE_NAME=vm5.example.com "
-    "GANETI_MIGRATE_LIVE=True GANETI_MIGRATE_CLEANUP=False GANETI_NEW_PRIMARY=elsewhere.example.com"
-)
-"""The environment in which Ganeti runs its hooks before it migrates a guest, apart from the node."""
 
 
 @pytest.fixture(params=SUITES)
@@ -96,10 +91,6 @@ def test_the_daemon_does_all_its_work_in_its_cell(node: Machine, stack: ExitStac
     sh(node, "ip link set tap1 nomaster; sysctl -qw net.ipv4.conf.tap0.proxy_arp=0")
     until(lambda: sh(node, "ganeti-vif check", check=False) == "", "the repair of everything")
     reaches(other, "10.0.0.6")
-    # may run before all others while a guest may move
-    assert "SCHED_OTHER" in sh(node, f"chrt --pid {process}")
-    sh(node, f"env {LEAVING} GANETI_OLD_PRIMARY=$(uname -n) /etc/ganeti/hooks/instance-migrate-pre.d/50-ganeti-vif")
-    until(lambda: "SCHED_RR" in sh(node, f"chrt --pid {process}"), "the daemon to be urgent")
     # clears up
     tap = stack.enter_context(Tap(node))
     attach(node, bridged(tap.name, 8))
@@ -127,6 +118,8 @@ def test_the_daemon_takes_a_guest_over_in_its_cell(suite: str, boot: Boot, stack
     Instance(node, "vm5.example.com", [(tap, routed(tap.name))], None, "-incoming", "defer")
     until(lambda: "its guest is on another node" in journal(node), "the readiness for it")
     assert " standby" in sh(node, "ganeti-vif status")
+    # runs before all others while the guest may come at any moment
+    until(lambda: "SCHED_RR" in sh(node, f"chrt --pid {daemon(node)}"), "the daemon to be urgent")
     os.write(mouth, VNET_HEADER + RARP)
     until(lambda: f"({tap.name}): attached to routed public" in journal(node), "the answers for it")
     assert tap.name in sh(node, "ip route show table 222")
