@@ -22,7 +22,7 @@ from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.tasks import AgeClaims, SettleClaim, Task
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.kernel import capture_filter, packets
+from ganeti_vif.kernel import capture_filter, own_addresses, packets
 from ganeti_vif.kernel.capture import Capture
 from ganeti_vif.lifecycle.attach import attach
 from ganeti_vif.lifecycle.context import link_local_of
@@ -33,7 +33,7 @@ from ganeti_vif.nic.announcement import (
     neighbour_advertisement,
     neighbour_solicitation,
 )
-from ganeti_vif.nic.claim import Claimed, has, owner, prefix_of, refusal, without
+from ganeti_vif.nic.claim import Claimed, has, owner, prefix_of, refusal, shares, without
 from ganeti_vif.nic.identity import has_tap, is_same
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending
@@ -82,6 +82,7 @@ class Claims:
         self._crowded: dict[str, tuple[float, IPv6Address]] = {}
         self._budgets: dict[tuple[str, int], Bucket] = {}
         self._idle: list[Capture] = []
+        self._heard = float("-inf")
         self.refused: dict[str, str] = {}
         """The last refusal of each tap."""
         timers.at(time.monotonic() + AGE, AgeClaims())
@@ -95,7 +96,11 @@ class Claims:
     def hear(self) -> None:
         """Take in what came meanwhile: claims, and the answers of neighbours."""
         for claimed in self._socket.read():
-            self._claimed(claimed)
+            self._heard = time.monotonic()
+            try:
+                self._claimed(claimed)
+            except Failure as failure:
+                log.say(failure.what, log.Level.ERROR)
         for question in self._questions.values():
             self._listen(question)
 
@@ -152,12 +157,23 @@ class Claims:
         gateways = [one for one in (public.gateways if public else ()) if isinstance(one, IPv6Address)]
         if why := refusal(nic, address, gateways):
             self._refuse(nic, address, why)
-        elif other := owner(address, nic, recorded_nics()):
-            self._refuse(nic, address, f"{other.whom} has it")
         elif len(nic.claims) + self._asked_for(nic) >= self._most(nic):
             self._crowd(nic, address)
         elif len(self._questions) < MOST and self._budget(nic).take(time.monotonic()):
-            self._ask_neighbours(nic, address)
+            if taken := self._taken(nic, address):
+                self._refuse(nic, address, taken)
+            else:
+                self._ask_neighbours(nic, address)
+
+    def _taken(self, nic: Nic, address: IPv6Address) -> str | None:
+        """Who on this node has ADDRESS, or claims it at this moment: nobody hears the node's own questions here."""
+        if address in own_addresses.ipv6():
+            return "it is the node's own"
+        claimants = (one.nic for one in self._questions.values() if one.address == address)
+        if any(one.uuid != nic.uuid and shares(one, nic) for one in claimants):
+            return "another guest claims it"
+        other = owner(address, nic, recorded_nics())
+        return f"{other.whom} has it" if other else None
 
     def _budget(self, nic: Nic) -> Bucket:
         return self._budgets.setdefault((nic.tap, nic.index), Bucket(RATE, BURST))
@@ -256,6 +272,8 @@ class Claims:
 
     def _is_over(self, nic: Nic, address: IPv6Address) -> bool:
         key = nic.tap, address
+        if time.monotonic() - self._heard > AGE:
+            return False  # the responder tells nothing, so no guest can be heard
         if time.monotonic() - self._seen.setdefault(key, time.monotonic()) < AGE:
             return False
         self._strikes[key] = self._strikes.get(key, 0) + 1
@@ -294,13 +312,16 @@ class Claims:
     def _change(self, nic: Nic, why: str, *, won: IPv6Address | None = None, lost: Iterable[IPv6Address] = ()) -> None:
         """Attach NIC with WON, and without what it LOST. Raises Held. What else cannot be done is logged."""
         with self._lives.locked() as node:
-            now = recorded(nic.tap) if records.exists(nic.tap) else None
-            if now is None or not is_same(nic, now) or now.standby or now.mac != nic.mac:
-                return
-            wanted = without(now, lost)
-            if won and not has(wanted, won):
-                wanted = replace(wanted, claims=(*wanted.claims, won))
             try:
+                now = recorded(nic.tap) if records.exists(nic.tap) else None
+                if now is None or not is_same(nic, now) or now.standby or now.mac != nic.mac:
+                    return
+                wanted = without(now, lost)
+                if won and (other := owner(won, now, recorded_nics())):  # Ganeti gave it to another NIC meanwhile
+                    self._refuse(nic, won, f"{other.whom} has it")
+                    return
+                if won and not has(wanted, won):
+                    wanted = replace(wanted, claims=(*wanted.claims, won))
                 attach(wanted, self._lives.config, node, claims=True)
             except Failure as failure:
                 log.say(failure.what, log.Level.ERROR)

@@ -302,6 +302,32 @@ def test_what_a_guest_claimed_follows_it_to_another_node(stack: ExitStack) -> No
     arrival.die()
 
 
+def test_one_bridge_does_not_give_one_address_to_two_guests(serving: Node, tap: MakeTap) -> None:
+    """The node's question tells all guests of the bridge which address somebody claims."""
+    one, other = tap(serving), tap(serving)
+    for number, each in ((5, one), (6, other)):
+        attach(serving, private6(number) | {"INTERFACE": each.name})
+    until(lambda: {one.name, other.name} <= set(state(serving)["taps"]), "their service")
+    one.send(looks_for("fd00:1::77"))
+    other.expect(
+        lambda frame: frame[54:55] == b"\x87" and frame[62:78] == IPv6Address("fd00:1::77").packed, "a question"
+    )
+    other.send(says_it_has("fd00:1::77", 6))
+    until(lambda: claims(serving, one.name) == ["fd00:1::77"], "the claim of the first")
+    until(lambda: refused(serving, other.name) is not None, "the refusal of the second")
+    assert claims(serving, other.name) == []
+
+
+def test_no_guest_has_an_address_of_the_node_itself(serving: Node, tap: MakeTap) -> None:
+    ip(serving, f"addr add {OTHER}/64 dev eth1 nodad")
+    one = tap(serving)
+    attach(serving, routed(one.name))
+    until(lambda: one.name in state(serving)["taps"], "its service")
+    one.send(looks_for(OTHER))
+    until(lambda: refused(serving, one.name) is not None, "the refusal")
+    assert str(refused(serving, one.name)).endswith(f"{OTHER}: it is the node's own")
+
+
 def test_two_nodes_do_not_give_one_address_to_two_guests(stack: ExitStack) -> None:
     site = stack.enter_context(connected(stack))
     taps = []
