@@ -230,8 +230,12 @@ class Claims:
         program = capture_filter.about(address)
         for one in self._idle:
             if one.device == device and not one.deaf:
-                one.listen_for(program)
                 self._idle.remove(one)
+                try:
+                    one.listen_for(program)
+                except Failure:
+                    one.close()
+                    raise
                 return one
         return Capture(device, program=program)
 

@@ -187,7 +187,7 @@ class Loop:
             self._surveyed(self._child)
         for heard in set(self._migrations.heard()):
             self._timers.at(_now(), heard)
-        self._claims.hear()
+        self._hear_claims()
         self._defend()
         end = _now() + TURN
         try:
@@ -206,6 +206,13 @@ class Loop:
             scheduling.ensure_urgent(urgent=self._migrations.under_way)
         except Failure as failure:
             self._told.say("real time", failure)
+
+    def _hear_claims(self) -> None:
+        """Guests cause what is done there. A bug of ours in it must not cost all NICs their daemon."""
+        try:
+            self._claims.hear()
+        except Exception as error:
+            log.say(f"bug: claims: {error!r}", log.Level.ERROR)
 
     def _do(self, task: Task) -> None:
         """Raises Held; then the task stays to be done."""
