@@ -46,7 +46,9 @@ test-e2e:
 	@tools/apt-needs $(E2E)
 	$(PYTHON) -m pytest tests/e2e $(PYTEST)
 
+# mypy reads the types of what the tests import.
 lint: build/lint/bin/ruff
+	@tools/apt-needs $(TEST)
 	build/lint/bin/ruff check . $(SCRIPTS)
 	build/lint/bin/ruff format --check . $(SCRIPTS)
 	$(MYPY) $(foreach package,$(PACKAGES),$(if $(findstring /,$(package)),,-p $(package))) -p demo

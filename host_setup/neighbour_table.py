@@ -19,7 +19,7 @@ MOST = 65536
 """Entries for one subnet. A scan of 20 000 packets a second does not fill them: that is 60 000 in three seconds."""
 ENTRY = 512
 """Bytes of memory for an entry (struct neighbour in slab kmalloc-512, Linux 6.1 to 6.18)."""
-SHARE = 64
+SHARE = 32
 """The full table takes at most this part of the node's memory, or setup does not raise its limit."""
 
 

@@ -342,6 +342,7 @@ def test_the_kernel_gets_room_for_the_neighbours_of_the_subnets_and_none_is_take
 def test_a_small_node_does_not_give_its_memory_to_neighbours(sysctls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits(sysctls, gc_thresh2=512, gc_thresh3=1024)
     assert raised(1 << 30, monkeypatch) == set()
+    assert len(raised(2 << 30, monkeypatch)) == 4, "34 MB are 1.7 % of its memory"
 
 
 @pytest.mark.parametrize(
