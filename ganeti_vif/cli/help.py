@@ -38,7 +38,24 @@ HELP: Mapping[str, Help] = {
         examples={
             "ganeti-vif setup --dry-run": "the commands that it would take",
             "ganeti-vif setup": "after a change of the configuration",
+            "ganeti-vif setup --try --timeout 120": "the same, and it takes itself back unless you confirm",
         },
+    ),
+    "confirm": Help(
+        text="Keeps the configuration that setup --try applied. Without it the configuration before comes back after "
+        "the time that setup was given, whatever becomes of the terminal, the daemon or the node.",
+        statuses={0: "it stays", 1: "no configuration is on trial: it may have been taken back already"},
+        examples={"ganeti-vif confirm": "after a look at the guests"},
+    ),
+    "revert": Help(
+        text="Takes back at once what setup --try applied: the files, the configuration in force, and the networks "
+        "that only the tried configuration has. A file that is given back leaves its tried text beside it, in a "
+        "file that ends in .tried. A timer of systemd runs this command when nobody confirmed.",
+        statuses={
+            0: "the configuration before the trial is in force again",
+            1: "no configuration is on trial, or a guest uses one of the new networks: it is named",
+        },
+        examples={"ganeti-vif revert": "do not wait for the end of the trial"},
     ),
     "teardown": Help(
         text="Removes the bridges, VLAN and VXLAN devices, routes, policy rules and filters that setup made: all, "
