@@ -98,6 +98,16 @@ HELP: Mapping[str, Help] = {
         statuses={0: "all is as it should be: nothing is printed, or notes", 1: "something is not"},
         examples={"ganeti-vif check": "is all as it should be?", "ganeti-vif check --json": "the same for a program"},
     ),
+    "config": Help(
+        text="Shows the configuration by which this node works, as one file with all defaults, or checks a file. "
+        "Changes nothing, and looks at nothing but these files. Profiles are files of their own: check looks at those "
+        "beside FILE.",
+        statuses={0: "shown, or the file is correct", 1: "the file is not: two lines say where and what"},
+        examples={
+            "ganeti-vif config show": "what counts, also where the file says nothing",
+            "ganeti-vif config check /root/new.conf": "before it replaces the present file",
+        },
+    ),
     "reconcile": Help(
         text="Makes and mends what setup makes and what attached NICs need, and removes what dead NICs left. It "
         "changes only networks of the configuration, taps that it has a record of, and what carries its mark: routes "

@@ -54,7 +54,7 @@ def test_what_nobody_confirms_goes_though_the_daemon_was_killed_and_what_is_conf
     reaches(guests[0], "10.0.0.7")
 
     try_it(machine, 600)
-    assert sh(machine, "ganeti-vif confirm") == "nothing to change\n"
+    assert sh(machine, "ganeti-vif confirm") == "confirmed: the configuration stays\n"
     assert sh(machine, "systemctl list-timers --all --no-legend ganeti-vif-revert.timer") == ""
     assert sh(machine, "ganeti-vif check", check=False) == ""
     assert "no configuration is on trial" in sh(machine, "ganeti-vif revert", check=False)
