@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 
-from ganeti_vif.cli import config, network_flags, on_trial, rights, verbs
+from ganeti_vif.cli import cluster, config, network_flags, on_trial, rights, verbs
 from ganeti_vif.cli.adopt import adopt
 from ganeti_vif.cli.flags import add_common
 from ganeti_vif.cli.help import HELP, INTERRUPTED
@@ -29,6 +29,7 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
     "check": (verbs.check, False, "list each difference between what should be and what is; status 1 if there is one"),
     "confirm": (on_trial.confirm, True, "keep the configuration that setup --try applied"),
     "revert": (on_trial.revert, True, "take the configuration back that setup --try applied"),
+    "cluster": (cluster.run, False, "show, check or reconcile all nodes of the cluster, from the master"),
     "config": (config.run, False, "show the configuration in force, or check a file"),
     "reconcile": (verbs.reconcile, True, "make the node what it should be, leftovers of dead taps included"),
     "adopt": (adopt, True, "take over the NICs of running guests that somebody else attached"),
@@ -43,8 +44,9 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
 WHOLE = ("confirm", "revert")
 """The verbs that change the node and have no --dry-run."""
 
-ELSEWHERE = (verbs.import_settings, verbs.networks, config.run)
-"""The verbs that need no right on this node: they read and write plain files, or ask Ganeti's remote API."""
+ELSEWHERE = (verbs.import_settings, verbs.networks, config.run, cluster.run)
+"""The verbs that do nothing on this node: they read and write plain files, or ask others. The last looks itself for
+the right that it needs."""
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
@@ -164,5 +166,7 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
             network_flags.add(verb)
         case "config":
             config.add(verb)
+        case "cluster":
+            cluster.add(verb)
         case "detach":
             verb.add_argument("tap", nargs="?", help="the tap (default: INTERFACE of Ganeti's environment)")

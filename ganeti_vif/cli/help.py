@@ -98,6 +98,21 @@ HELP: Mapping[str, Help] = {
         statuses={0: "all is as it should be: nothing is printed, or notes", 1: "something is not"},
         examples={"ganeti-vif check": "is all as it should be?", "ganeti-vif check --json": "the same for a program"},
     ),
+    "cluster": Help(
+        text="Asks all nodes of the cluster side by side, by Ganeti's own ssh, and shows what each answers, and in "
+        "what their versions and configurations differ from most nodes of the same node group. On the master, as root. "
+        "A node that does not answer is named, and keeps none of the others waiting. Nodes that are offline in Ganeti "
+        "are not asked.",
+        statuses={
+            0: "every node is as it should be, and all are alike",
+            1: "a node is not, does not answer, or differs: each is named",
+        },
+        examples={
+            "ganeti-vif cluster status": "a line for each node",
+            "ganeti-vif cluster check": "everything that is wrong, with its node",
+            "ganeti-vif cluster reconcile --dry-run": "what it would change where",
+        },
+    ),
     "config": Help(
         text="Shows the configuration by which this node works, as one file with all defaults, or checks a file. "
         "Changes nothing, and looks at nothing but these files. Profiles are files of their own: check looks at those "
