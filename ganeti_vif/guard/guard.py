@@ -27,12 +27,16 @@ from ganeti_vif.guard.rules import (
     ETHER_DESTINATION,
     ETHER_GROUP,
     ETHER_SOURCE,
+    ETHER_SOURCE_AND_TYPE,
+    ETHER_STATION,
     ETHER_TYPE,
+    HOST,
     ICMP6_TYPE,
     IP6_DESTINATION,
     IP6_DESTINATION_BITS,
     IP6_FRAGMENT,
     IP6_LENGTH,
+    IP6_LENGTH_BITS,
     IP6_NEXT,
     IP6_SOURCE,
     IP6_SOURCE_BITS,
@@ -40,12 +44,14 @@ from ganeti_vif.guard.rules import (
     IP_DESTINATION,
     IP_DESTINATION_BITS,
     IP_OFFSET,
+    IP_PROTOCOL,
     IP_SOURCE,
     IP_SOURCE_BITS,
     MARK,
     ND_OPTION_MAC,
     ND_TARGET,
     ND_TARGET_MIDDLE,
+    OTHER_HOST,
     PROTOCOL,
     RARP_OPERATION,
     RARP_SENDER_MAC,
@@ -59,12 +65,11 @@ from ganeti_vif.guard.rules import (
     Mark,
     Match,
     Verdict,
-    below,
     between,
     equal,
     leading,
     mac_number,
-    outside,
+    masked,
     unlike,
     within,
 )
@@ -77,9 +82,14 @@ IPV4_GROUPS, IPV6_GROUPS, EVERYBODY = 0x01005E, 0x3333, 0xFFFFFFFFFFFF
 ARP_OF_IPV4_OVER_ETHERNET = 0x000108000604
 """Hardware type 1 with 6 bytes, protocol type 0x0800 with 4."""
 REVERSE_REQUEST = 3
-IGMP, TCP, UDP = 2, 6, 17
+IGMP, UDP = 2, 17
+USUAL = 0xE8
+"""The bits that neither TCP's number has nor UDP's, but 4 and 2, which are common to TCP and IGMP."""
 DHCP = 67, 68
 """The ports of server and client."""
+PORTS_OF_DHCP = 0xFFF8, 0x0040
+"""A mask, and what it makes of both ports: of 64 to 71."""
+DHCPV6_CLIENT = 546
 MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
 AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
@@ -105,9 +115,9 @@ def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) ->
         return (_control(), *_own_prefix(nic), *_vlans(nic, ETHER_TYPE), *marking, _accept("unguarded: whatever else"))
     return (
         _drop("checksum that would change it", equal(MARK, LIE)),
-        *_groups(),
         *marking,
-        *_usual(nic),
+        *usual(nic),
+        *_groups(),
         *_dhcp(nic),
         *control.rules(nic),
         _foreign_mac(nic),
@@ -155,29 +165,61 @@ def _own_prefix(nic: Nic) -> Iterator[GuardRule]:
         yield _drop("another network's MAC prefix", leading(ETHER_SOURCE, prefix, 24, negated=True))
 
 
-def _usual(nic: Nic) -> Iterator[GuardRule]:
-    """Accept what most packets are, before the many rules that drop: own MAC, first own address, nothing hidden.
+def station(nic: Nic) -> int:
+    """Whom the frames of NIC's guest are for, as ETHER_STATION tells it, as long as they are for no group: a routed
+    guest sends to its tap, any other guest to other stations of its network."""
+    return HOST if nic.mode is Mode.ROUTED else OTHER_HOST
 
-    In these IPv6 packets TCP or UDP follows the first header directly: they are no fragments and no neighbour
-    discovery. The later rules would accept everything that these rules accept. The MAC match comes last, apart from the
-    ether type that follows the MAC in the frame. nft would merge the two into one load, and Linux before 6.6 (6.1.61)
-    then reads the type of a tagged frame from the wrong place (af84f9e447a6, "nft_payload: rebuild vlan header on
-    h_proto access").
+
+def usual(nic: Nic) -> Iterator[GuardRule]:
+    """Accept what most packets are, before the many rules that drop: to one station, own MAC, own address, nothing
+    hidden. One rule for each own address, so that addresses that a guest claimed cost no more than the first one.
+
+    The later rules would accept everything that these rules accept, for the same reason, so they decide on nothing:
+
+    * No group, so nothing of _groups(). The type follows the own MAC directly, so there is no tag and no foreign MAC.
+    * The protocol is TCP, UDP, ICMP for IPv4, or another with (number & USUAL) = 0. None of these is a control protocol
+      (control.py has 88, 89, 103, 112, and IGMP, which is excluded), and none is an IPv6 header with another one behind
+      it (0 is excluded, and 43, 44, 51, 60, 135, 139, 140 have a bit of USUAL), nor ICMP for IPv6 (58).
+    * The other control protocols go to IP's groups. No destination is one.
+    * Bits 16 to 31 behind the header, where TCP and UDP have their destination port, are no port of DHCP.
+    * The length of IPv6 packets is not 0, and their source is not link-local.
+
+    As an error in this list would be a hole, tests/kernel/test_guard_model.py sends frames of all kinds to filters with
+    and without these rules.
     """
-    own_mac = equal(ETHER_SOURCE, mac_number(nic.mac))
-    if (source := _first(nic, 4, IP_SOURCE_BITS)) is not None:
-        usual = (
-            between(UPPER, TCP, UDP),
-            outside(UDP_DESTINATION_BITS, *DHCP),
-            below(IP_DESTINATION_BITS, int(MULTICAST_IPV4.network_address)),
+    place = equal(ETHER_STATION, station(nic))
+    for network in _sources(nic, 4):
+        yield _accept(
+            "IPv4" if network else ANY_IPV4,
+            *([within(IP_SOURCE_BITS, network)] if network else []),
+            place,
+            masked(IP_PROTOCOL, USUAL, 0),
+            unlike(IP_PROTOCOL, IGMP),
+            masked(IP_DESTINATION_BITS, 0xF0000000, int(MULTICAST_IPV4.network_address), negated=True),
+            masked(UDP_DESTINATION_BITS, *PORTS_OF_DHCP, negated=True),
+            equal(ETHER_SOURCE_AND_TYPE, mac_number(nic.mac) << 16 | IPV4),
         )
-        yield _accept("IPv4" if source else ANY_IPV4, equal(ETHER_TYPE, IPV4), *source, *usual, own_mac)
-    if (source := _first(nic, 6, IP6_SOURCE_BITS)) is not None:
-        reason = "IPv6" if source else ANY_IPV6
-        this = equal(ETHER_TYPE, IPV6), *(source or [leading(IP6_SOURCE_BITS, 0xFE80, 16, negated=True)])
-        yield _accept(reason, *this, equal(IP6_NEXT, TCP), own_mac)
-        one = leading(IP6_DESTINATION_BITS, 0xFF, 8, negated=True)
-        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546), one, own_mac)
+    for network in _sources(nic, 6):
+        yield _accept(
+            "IPv6" if network else ANY_IPV6,
+            within(IP6_SOURCE_BITS, network) if network else leading(IP6_SOURCE_BITS, 0xFE80, 16, negated=True),
+            place,
+            masked(IP6_NEXT, USUAL, 0),
+            masked(IP6_NEXT, 0xFF, 0, negated=True),  # nft would merge unlike() with the next one: "not both"
+            unlike(IP6_LENGTH_BITS, 0),
+            leading(IP6_DESTINATION_BITS, 0xFF, 8, negated=True),
+            unlike(UDP_DESTINATION_BITS, DHCPV6_CLIENT),
+            equal(ETHER_SOURCE_AND_TYPE, mac_number(nic.mac) << 16 | IPV6),
+        )
+
+
+def _sources(nic: Nic, version: int) -> list[Prefix | None]:
+    """The sources of usual packets of VERSION. None: any. Link-local ones have rules of their own."""
+    networks = nic.networks(version)
+    if not networks and _any(nic):
+        return [None]
+    return [one for one in networks if version == 4 or not IPv6Network(one).overlaps(LINK_LOCAL)]
 
 
 def _dhcp(nic: Nic) -> Iterator[GuardRule]:
@@ -188,14 +230,6 @@ def _dhcp(nic: Nic) -> Iterator[GuardRule]:
     yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, client), *this)
     others = _none_of(DHCP_CHADDR, map(mac_number, nic.macs))
     yield _drop("DHCP of another MAC", equal(UDP_DESTINATION_BITS, server), *this, *others)
-
-
-def _first(nic: Nic, version: int, field: Field) -> list[Match] | None:
-    """Matches for FIELD, the source of most of NIC's packets of VERSION. Empty: any source. None: no source."""
-    networks = nic.networks(version)
-    if networks:
-        return [within(field, networks[0])]
-    return [] if _any(nic) else None
 
 
 def _vlans(nic: Nic, field: Field) -> Iterator[GuardRule]:
@@ -283,7 +317,7 @@ def _never_ipv6() -> Iterator[GuardRule]:
     hop-by-hop options stands for more than 64 KiB, which no frame holds, and Linux accepts such a packet whole
     (RFC 2675).
     """
-    yield _drop("DHCPv6 server", equal(UDP_DESTINATION, 546))
+    yield _drop("DHCPv6 server", equal(UDP_DESTINATION, DHCPV6_CLIENT))
     for where in (
         within(IP6_SOURCE, LINK_LOCAL),
         within(IP6_DESTINATION, LINK_LOCAL),

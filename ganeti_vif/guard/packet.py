@@ -25,6 +25,7 @@ from ganeti_vif.guard.guard import (
     RARP,
     SOLICITATION,
     VLAN,
+    station,
 )
 from ganeti_vif.guard.offload import LIE
 from ganeti_vif.guard.rules import Field, Packet, mac_number
@@ -140,6 +141,9 @@ def _packet(said: _Description, nic: Nic) -> Packet:
     found |= _offload(said)
     found[rules.ETHER_GROUP] = found[rules.ETHER_DESTINATION] >> 40 & 1
     found[rules.ETHER_TYPE] = VLAN if "vlan" in said else found[rules.PROTOCOL]
+    found[rules.ETHER_SOURCE_AND_TYPE] = found[rules.ETHER_SOURCE] << 16 | found[rules.ETHER_TYPE]
+    if not found[rules.ETHER_GROUP]:
+        found[rules.ETHER_STATION] = station(nic)
     return {field.name: value for field, value in found.items()}
 
 
@@ -183,6 +187,7 @@ def _ip(said: _Description, nic: Nic) -> dict[Field, int]:
             rules.IP_SOURCE: int(source),
             rules.IP_DESTINATION: int(destination),
             rules.IP_OFFSET: 1 if fragment == "later" else 0,
+            rules.IP_PROTOCOL: protocol,
             rules.UPPER: protocol,
         }
     found = upper | {

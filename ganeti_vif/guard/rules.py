@@ -26,6 +26,7 @@ class Form(Enum):
     ETHERTYPE = "ethertype"
     HEXADECIMAL = "hexadecimal"
     MARK = "mark"
+    STATION = "station"
     MAC = "mac"
     IPV4 = "ipv4"
     IPV6 = "ipv6"
@@ -52,10 +53,18 @@ ETHER_TYPE = Field("ether.type", "@ll,96", 16, Form.HEXADECIMAL)
 """The type in the outermost header: that of a VLAN tag, if there is one."""
 ETHER_GROUP = Field("ether.group", "@ll,7", 1, Form.HEXADECIMAL)
 """Whether the frame goes to a group of stations: the lowest bit of the destination's first byte."""
+ETHER_SOURCE_AND_TYPE = Field("ether.source.type", "@ll,48", 64, Form.HEXADECIMAL)
+"""ETHER_SOURCE and, in the last 16 bits, ETHER_TYPE. Linux before 6.1.61, and before 6.6, takes the type of the content
+instead of the tag's (af84f9e447a6, "nft_payload: rebuild vlan header on h_proto access")."""
+ETHER_STATION = Field("ether.station", "meta pkttype", 8, Form.STATION)
+"""Whom the frame is for, as the kernel sees it from the destination (eth_type_trans()). It costs less than a look at
+the frame. No frame to a group is for this or for another station."""
+IP_PROTOCOL = Field("ip.protocol", "@nh,72", 8, Form.HEXADECIMAL)
 IP_SOURCE_BITS = Field("ip.source", "@nh,96", 32, Form.HEXADECIMAL)
 IP_DESTINATION_BITS = Field("ip.destination", "@nh,128", 32, Form.HEXADECIMAL)
 IP6_DESTINATION_BITS = Field("ip6.destination", "@nh,192", 128, Form.HEXADECIMAL)
 IP6_SOURCE_BITS = Field("ip6.source", "@nh,64", 128, Form.HEXADECIMAL)
+IP6_LENGTH_BITS = Field("ip6.length", "@nh,32", 16, Form.HEXADECIMAL)
 IP6_NEXT = Field("ip6.next", "@nh,48", 8, Form.HEXADECIMAL)
 """What follows IPv6's first header."""
 UDP_DESTINATION_BITS = Field("udp.destination", "@th,16", 16, Form.HEXADECIMAL)
@@ -98,23 +107,31 @@ ND_OPTION_MAC = Field("nd.option.mac", "@th,208", 48, Form.HEXADECIMAL)
 RS_OPTION_MAC = Field("rs.option.mac", "@th,80", 48, Form.HEXADECIMAL)
 """The same of a router solicitation (RFC 4861, 4.1)."""
 
+HOST, OTHER_HOST = 0, 3
+"""Values of ETHER_STATION (linux/if_packet.h): the tap itself, another station."""
+
+_WORD = 32
+"""How many bits the kernel compares at the lowest cost, if they begin at a multiple of it."""
+_STATIONS = {HOST: "host", OTHER_HOST: "other"}
 _ETHERTYPES = {0x0800: "ip", 0x0806: "arp", 0x86DD: "ip6", 0x8100: "8021q", 0x88A8: "8021ad"}
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A packet's FIELD is from LOW to HIGH (NEGATED: it is not). TEXT says so in nft's words."""
+    """A packet's FIELD is from LOW to HIGH (NEGATED: it is not). Only its bits in MASK count. TEXT says so in nft's
+    words."""
 
     field: Field
     low: int
     high: int
     text: str
     negated: bool = False
+    mask: int = -1
 
     def holds(self, packet: Packet) -> bool:
         """Whether PACKET has the field with such a value."""
         value = packet.get(self.field.name)
-        return value is not None and (self.low <= value <= self.high) != self.negated
+        return value is not None and (self.low <= value & self.mask <= self.high) != self.negated
 
 
 def equal(field: Field, value: int) -> Match:
@@ -132,14 +149,19 @@ def between(field: Field, low: int, high: int) -> Match:
     return Match(field, low, high, f"{_words(field)} {low}-{high}")
 
 
-def outside(field: Field, low: int, high: int) -> Match:
-    """FIELD exists and is not from LOW to HIGH."""
-    return Match(field, low, high, f"{_words(field)} != {low}-{high}", negated=True)
+def masked(field: Field, mask: int, value: int, *, negated: bool = False) -> Match:
+    """The bits in MASK of FIELD, a hexadecimal field, are VALUE (NEGATED: they are not).
 
-
-def below(field: Field, value: int) -> Match:
-    """FIELD, a hexadecimal one, is less than VALUE."""
-    return Match(field, 0, value - 1, f"{_words(field)} < {written(field, value)}")
+    nft loads the whole word in which FIELD is: the kernel compares it within the loop over the expressions, and calls a
+    function for anything shorter (nft_bitwise_fast_eval() in net/netfilter/nf_tables_core.c).
+    """
+    base, _, at = field.words.partition(",")
+    word, first = divmod(int(at), _WORD)
+    shift = _WORD - first - field.width
+    assert shift >= 0
+    shown = (_hexadecimal(number << shift, _WORD) for number in (mask, value))
+    text = f"{base},{word * _WORD},{_WORD} & {next(shown)} {'!=' if negated else '=='} {next(shown)}"
+    return Match(field, value, value, text, negated, mask)
 
 
 def within(field: Field, network: Prefix, *, negated: bool = False) -> Match:
@@ -167,6 +189,8 @@ def written(field: Field, value: int) -> str:
             return _ETHERTYPES.get(value, f"{value:#06x}")
         case Form.MARK:
             return f"{value:#010x}"
+        case Form.STATION:
+            return _STATIONS[value]
         case Form.HEXADECIMAL:
             return _hexadecimal(value, field.width)
         case Form.MAC:

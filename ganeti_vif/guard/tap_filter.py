@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from ganeti_vif.engine.chains import Chain, FilterRule
 from ganeti_vif.engine.objects import Address, OffloadCheck
 from ganeti_vif.guard import guard
+from ganeti_vif.guard.guard import IPV4, IPV6
 from ganeti_vif.guard.offload import PROGRAM
 from ganeti_vif.guard.rules import filter_rule, mac_number
 from ganeti_vif.nic.nic import Nic
@@ -83,5 +84,6 @@ def _own_words(nic: Nic) -> tuple[str, ...]:
     addresses: list[Address] = [n.network_address for v in (4, 6) for n in nic.networks(v) if n.num_addresses == 1]
     addresses += nic.link_locals
     words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
+    words += (f"{mac_number(nic.mac):#014x}{kind:04x}" for kind in (IPV4, IPV6))
     words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
     return tuple(dict.fromkeys(words))

@@ -338,6 +338,78 @@ def test_the_kernel_the_description_and_the_model_agree(tap: Tap, stack: ExitSta
     assert len(reasons) > 20, "the frames are of too few kinds"
 
 
+# The rules that most packets meet
+
+
+def test_the_rules_for_usual_packets_decide_on_nothing(tap: Tap) -> None:
+    """Without them, every frame has the same fate for the same reason."""
+    seed = int(os.environ.get("SEED") or random.SystemRandom().getrandbits(32))
+    chance = random.Random(seed)
+    to = tap.node.path(f"/sys/class/net/{tap.name}/address").read_text().strip()
+    shortened = 0
+    for number in range(USUAL_NICS):
+        nic = random_nic(chance, tap.name)
+        nic = replace(nic, claims=tuple(map(IPv6Address, chance.sample(CLAIMS, chance.choice([0, 1, 2])))))
+        mark = 0x564900DE if nic.mode is Mode.ROUTED else None
+        whole, rules, quick = tap_filter.ingress(nic, mark), guard.rules(nic, mark), set(guard.usual(nic))
+        place = [at for at, rule in enumerate(rules) if rule not in quick]
+        less = replace(whole, rules=tuple(whole.rules[at] for at in place))
+        frames = [mutated(chance, nic, to) for _ in range(FRAMES)]
+        found, expected = (tap.node.inside(partial(kernel, chain, tap, frames)) for chain in (whole, less))
+        for frame, one, other in zip(frames, found, expected, strict=True):
+            shown = f"SEED={seed}, NIC {number}: {nic}\n{frame.hex()}\n{whole.rules[one].text}"
+            decided = rules[place[other]]
+            assert (rules[one].verdict, rules[one].reason) == (decided.verdict, decided.reason), shown
+        shortened += sum(rules[one] in quick for one in found)
+    assert USUAL_NICS * FRAMES // 10 < shortened < USUAL_NICS * FRAMES // 2, "too few, or too few others"
+
+
+USUAL_NICS = 60
+CLAIMS = ["2001:db8:1::99", "2001:db8:1::7:1", "fe80::99"]
+PORTS = [*range(63, 73), 319, 320, 520, 521, 545, 546, 547, 1985, 2029, 3222, 4000]
+HEADERS = [0, 2, 43, 44, 50, 51, 58, 60, 88, 89, 103, 112, 135, 139, 140]
+"""Protocols that rules know, and IPv6's headers before others."""
+
+
+def mutated(chance: random.Random, nic: Nic, to: str) -> bytes:
+    """A frame of NIC's guest, of whose fields some are not as usual. TO is the tap's MAC."""
+
+    def odd() -> bool:
+        return chance.random() < 0.12
+
+    version = chance.choice([4, 6])
+    own = [str(one.network_address) for one in nic.networks(version)] or [["10.0.0.16", SIX[0]][version == 6]]
+    source = chance.choice([FOUR, [*SIX, *CLAIMS]][version == 6]) if odd() else chance.choice(own)
+    target = chance.choice([FOUR, SIX][version == 6]) if odd() else ["192.0.2.9", "2001:db8:2::9"][version == 6]
+    protocol = chance.choice([*range(256), *HEADERS * 9]) if odd() else chance.choice([6, 17])
+    sport, dport = (chance.choice(PORTS) if odd() else 4000 for _ in range(2))
+    upper = bytearray(udp(source, target, sport, dport, chance.randbytes(40)))
+    if odd():
+        upper[0] = chance.choice([0x11, 0x12, 0x16, 130, 133, 134, 135, 136, 137, 143, 151])
+    if version == 4:
+        offset, more = (chance.choice([(0, True), (8, False), (64, True)])) if odd() else (0, False)
+        packet = bytearray(ip4(source, target, protocol, bytes(upper), offset=offset, more=more))
+        if odd():
+            packet[0] = chance.choice([0x44, 0x46, 0x4F, 0x55, 0x65, chance.randrange(256)])
+    else:
+        extensions = [(kind, OPTIONS) for kind in (HOP_BY_HOP, DESTINATION) if odd()]
+        extensions += [fragment(chance.choice([0, 64]), more=True)] if odd() else []
+        packet = bytearray(ip6(source, target, protocol, bytes(upper), *extensions))
+    if odd():
+        at = 2 if version == 4 else 4
+        packet[at : at + 2] = chance.choice([0, 20, 28, len(packet), 0xFFFF]).to_bytes(2, "big")
+    other = "02:00:00:00:00:09"
+    groups = ["33:33:00:00:00:01", "01:00:5e:00:00:05", "01:80:c2:00:00:00", "ff:ff:ff:ff:ff:ff"]
+    station = to if nic.mode is Mode.ROUTED else other
+    if odd():
+        station = chance.choice([to, other, *groups])
+    kind = chance.choice([0x0800, 0x86DD, 0x0806, 0x88CC]) if odd() else [0x0800, 0x86DD][version == 6]
+    tags = b"".join(chance.choice([b"\x81\0\0\x05", b"\x88\xa8\0\x05"]) for _ in range(3) if odd())
+    frame = ether(chance.choice(MACS) if odd() else nic.mac, station, kind, bytes(packet))
+    frame = frame[:12] + tags + frame[12:]
+    return frame[: chance.randrange(20, len(frame))] if odd() else frame
+
+
 def kernel(chain: Chain, tap: Tap, frames: list[bytes]) -> list[int]:
     """The number of the rule of CHAIN that decides on each of FRAMES, sent from TAP."""
     with closing(Nftables()) as nftables, closing(filters.netfilter()) as query:

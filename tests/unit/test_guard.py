@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from ipaddress import IPv6Address
 
 import pytest
 from hypothesis import given
@@ -43,6 +45,32 @@ def test_no_rule_has_an_anonymous_set_and_all_count(name: str) -> None:
 
 def test_a_filter_has_few_rules() -> None:
     assert len(tap_filter.ingress(NICS["routed"], 1).rules) <= 61
+
+
+@pytest.mark.parametrize("name", NICS)
+def test_no_two_negated_matches_of_a_rule_touch(name: str) -> None:
+    """nft makes one comparison of fields that touch, as if the packet might not have both values, not either one."""
+    for rule in tap_filter.ingress(NICS[name]).rules:
+        found = re.findall(r"@(\w+),([0-9]+),([0-9]+) != ", rule.text)
+        ends = {(base, int(at) + int(width)) for base, at, width in found}
+        assert not ends & {(base, int(at)) for base, at, _ in found}, rule.text
+
+
+@pytest.mark.parametrize("given", [ROUTED, BRIDGED])
+@pytest.mark.parametrize("words", ["proto=udp", "proto=icmp6 type=128"])
+def test_packets_from_a_claimed_address_are_decided_as_early_as_others(given: dict[str, str], words: str) -> None:
+    claimed = IPv6Address("2001:db8:77::7" if given is ROUTED else "fd00:9::7")
+    nic = replace(nic_of(given), claims=(claimed,))
+    found = decision(guard.rules(nic), described(f"from={claimed} {words}", nic))
+    assert (found.verdict, found.reason) == (Verdict.ACCEPT, "IPv6")
+    assert (found in set(guard.usual(nic))) == ("icmp6" not in words)
+
+
+def test_a_granted_prefix_with_link_local_addresses_has_no_early_rule() -> None:
+    """Where any link-local address may be used, those that other MACs make may not."""
+    nic = nic_of(BRIDGED, TAGS="vif:0:address:fc00::/6", NETWORK_TAGS="vif:any-link-local")
+    packet = described("from=fe80::a800:ff:fe00:7 proto=udp", nic)
+    assert decision(guard.rules(nic), packet).verdict is Verdict.DROP
 
 
 @pytest.mark.parametrize("given", [ROUTED, BRIDGED])

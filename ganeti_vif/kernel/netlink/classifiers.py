@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""BPF programs at the ingress of devices: tc(8)'s clsact qdisc and its filters of kind bpf (linux/pkt_cls.h)."""
+"""BPF programs at the ingress of devices: tc(8)'s ingress qdisc and its filters of kind bpf (linux/pkt_cls.h).
+
+A clsact qdisc would do, too, and if another program made one our filter works in it. But it also costs each packet that
+leaves by the device, whether it has a filter there or not.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,8 @@ NLM_F_REQUEST, NLM_F_EXCL, NLM_F_CREATE = 0x1, 0x200, 0x400
 TCA_KIND, TCA_OPTIONS = 1, 2
 TCA_BPF_FD, TCA_BPF_NAME, TCA_BPF_FLAGS, TCA_BPF_TAG = 6, 7, 8, 10
 TCA_BPF_FLAG_ACT_DIRECT = 1
-CLSACT_HANDLE, CLSACT, INGRESS = 0xFFFF0000, 0xFFFFFFF1, 0xFFFFFFF2
+QDISC_HANDLE, QDISC, INGRESS = 0xFFFF0000, 0xFFFFFFF1, 0xFFFFFFF2
+"""TC_H_INGRESS, which is TC_H_CLSACT too, and the parent of filters at the ingress in both kinds of qdisc."""
 PREFERENCE, HANDLE = 1, 1
 """Our filter runs before the filters of all other programs."""
 NAME = "ganeti_vif"
@@ -68,7 +73,7 @@ def attach(requests: Requests, check: OffloadCheck, index: int, *, instead: bool
     if check.program is None:
         return
     descriptor = bpf.loaded(check.program)
-    qdisc = _TCMSG.pack(0, index, CLSACT_HANDLE, CLSACT, 0) + attribute(TCA_KIND, b"clsact\0")
+    qdisc = _TCMSG.pack(0, index, QDISC_HANDLE, QDISC, 0) + attribute(TCA_KIND, b"ingress\0")
     try:
         _send(requests, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, qdisc)
     except OSError as error:
