@@ -169,7 +169,8 @@ class Conntrack(Enum):
 class Public:
     """A public link: a routing table and the uplink that leads to its gateways. NICs name it as their LINK.
 
-    CONNECTIONS: how many connections of one NIC the kernel follows at once; 0 for no limit.
+    CONNECTIONS: how many connections of one NIC the kernel follows at once; 0 for no limit. PER_NIC6: each NIC has an
+    IPv6 prefix of its own (desired/own_prefix.py).
     """
 
     name: str
@@ -184,6 +185,7 @@ class Public:
     node_access: bool = False
     conntrack: Conntrack = Conntrack.AUTO
     connections: int = MOST_CONNECTIONS
+    per_nic6: bool = False
 
     @property
     def mark(self) -> int:
@@ -194,6 +196,17 @@ class Public:
     def versions(self) -> tuple[int, ...]:
         """The IP versions that it carries."""
         return tuple(sorted({subnet.version for subnet in self.subnets}))
+
+    @property
+    def pool6(self) -> IPv6Network | None:
+        """The prefix that the NICs' own prefixes are parts of. None if they have none. config/own_prefixes.py sees to
+        it that there is one only."""
+        return next(iter(self.shorter6), None) if self.per_nic6 else None
+
+    @property
+    def shorter6(self) -> list[IPv6Network]:
+        """Its IPv6 subnets that are shorter than a /64."""
+        return [one for one in self.subnets if isinstance(one, IPv6Network) and one.prefixlen < 64]
 
     def gateway(self, version: int) -> IPv4Address | IPv6Address | None:
         return next((gateway for gateway in self.gateways if gateway.version == version), None)

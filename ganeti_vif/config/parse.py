@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ganeti_vif.config import profiles, told, values
+from ganeti_vif.config import own_prefixes, profiles, told, values
 from ganeti_vif.config.clashes import clashes
 from ganeti_vif.config.model import (
     CLAIMS,
@@ -52,6 +52,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "node-access": values.truth,
     "conntrack": values.one_of(Conntrack),
     "connections": values.integer(0, 1000000),
+    own_prefixes.KEY: own_prefixes.length,
 }
 _PART: Mapping[str, Parser] = _TOLD
 _NETWORK: Mapping[str, Parser] = {**_TOLD, **told.MTU}
@@ -70,6 +71,7 @@ EXAMPLES: Mapping[str, str] = {
     "subnets": "192.0.2.0/24 2001:db8::/64",
     "gateways": "192.0.2.1 2001:db8::1",
     "arp-source": "192.0.2.254",
+    own_prefixes.KEY: "/64",
     "directory": "/var/lib/nfdhcpd",
     "rate": "50",
     "connections": "4096",
@@ -237,7 +239,10 @@ def _public(section: Section, general: Told) -> Public:
         node_access=given.get("node-access", False),
         conntrack=given.get("conntrack", Conntrack.AUTO),
         connections=given.get("connections", MOST_CONNECTIONS),
+        per_nic6=own_prefixes.KEY in given,
     )
+    if mistake := own_prefixes.mistake(public):
+        raise section.failure(own_prefixes.KEY, *mistake)
     if public.table in RESERVED_TABLES:
         what = f"table {public.table} is the kernel's own ({RESERVED_TABLES[public.table]})"
         raise section.failure("table", what, "choose a number that `ip route show table all` does not use")

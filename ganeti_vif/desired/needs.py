@@ -82,7 +82,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
     subnet = network.subnet if network else None
     if subnet is None and context.public and nic.address:
         subnet = context.public.subnet_of(nic.address)  # type: ignore[assignment]
-    subnet6 = network.subnet6 if network else None
+    subnet6 = nic.prefix6 or (network.subnet6 if network else None)
     address6 = None
     if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
         # A binding cannot tell NFDHCPD any other IPv6 address than the one that SLAAC makes.
@@ -113,6 +113,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             gateway6=gateway6,
             mtu=mtu,
             address6=address6,
+            alone=ours and nic.prefix6 is not None,
             network=_told_name(network) if ours else None,
             told={saying.key: saying.text for saying in nic.grants.told} if ours else None,
         ),

@@ -84,4 +84,6 @@ def _own_words(nic: Nic) -> tuple[str, ...]:
     addresses += nic.link_locals
     words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
     words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
+    if nic.prefix6:
+        words += (str(nic.prefix6), f"{int(nic.prefix6.network_address) >> 64:#018x}")
     return tuple(dict.fromkeys(words))
