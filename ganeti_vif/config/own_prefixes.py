@@ -9,6 +9,7 @@ prefix. Every node has the same configuration, so every node finds the same pref
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from itertools import combinations
 
 from ganeti_vif.config.model import Public
 
@@ -36,9 +37,9 @@ def mistake(public: Public) -> tuple[str, str] | None:
         several = " and ".join(map(str, public.shorter6))
         return f"{KEY} with several IPv6 subnets that are shorter than /{LENGTH}: {several}", "leave one of them"
     room = 1 << LENGTH - public.shorter6[0].prefixlen
-    for one, other in _pairs(_subnets4(public)):
-        if one.overlaps(other):
-            return f"{KEY} with IPv4 subnets that overlap: {one} and {other}", "write each address once"
+    for one, other in combinations(public.subnets, 2):
+        if one.version == other.version and one.overlaps(other):
+            return f"{KEY} with subnets that overlap: {one} and {other}", "write each address once"
     if (needed := sum(one.num_addresses for one in _subnets4(public))) > room:
         what = f"{public.shorter6[0]} has {room} prefixes of /{LENGTH}, and the IPv4 subnets have {needed} addresses"
         shortest = LENGTH - (needed - 1).bit_length()
@@ -62,7 +63,3 @@ def prefix(address: IPv4Address, public: Public) -> IPv6Network | None:
 def _subnets4(public: Public) -> list[IPv4Network]:
     """In the order of the configuration: who adds one at the end changes no prefix."""
     return [one for one in public.subnets if isinstance(one, IPv4Network)]
-
-
-def _pairs(subnets: list[IPv4Network]) -> list[tuple[IPv4Network, IPv4Network]]:
-    return [(one, other) for number, one in enumerate(subnets) for other in subnets[number + 1 :]]

@@ -109,7 +109,6 @@ class Solicitations:
             packets.send(uplink.name, announcements([address], uplink.mac))
 
     def _hear(self, ears: _Ears) -> None:
-        self._node.forget()
         for frame in ears.capture.frames():
             now = time.monotonic()
             if not ears.bucket.take(now):
@@ -127,6 +126,7 @@ class Solicitations:
         return bucket.take(time.monotonic())
 
     def _answer(self, question: Solicitation, public: Public) -> None:
+        self._node.forget()
         nic = self._owner(question.target, public)
         uplink = self._node.link(public.uplink)
         # The guest itself asks if it is on this segment by now.

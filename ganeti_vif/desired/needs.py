@@ -92,8 +92,10 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
         else:
             subnet6 = None
     gateway6 = routed.gateway_of(nic, context.public, 6)
-    if isinstance(gateway6, IPv6Address) and gateway6.is_link_local and not config.responds:
-        # NFDHCPD advertises the gateway as the prefix, and no guest makes an address of a link-local one.
+    outside = isinstance(gateway6, IPv6Address) and (gateway6.is_link_local or nic.prefix6 is not None)
+    if outside and not config.responds:
+        # NFDHCPD advertises the gateway as the prefix. No guest makes an address of a link-local one, and in its own
+        # prefix there is no gateway.
         gateway6 = None
     lower = context.uplink if nic.mode is Mode.ROUTED else context.bridge
     mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from ipaddress import IPv6Address, IPv6Network
@@ -13,8 +14,8 @@ import pytest
 from tests.lab import Node, PacketSocket, Tap, VirtualCable, wire
 
 from .actions import answer, attach, complaint, differences, ip, link, manage, ping, shot, sysctl, udp, vif_script
-from .conftest import MakeTap, apply
-from .environment import BEYOND6, CONFIG, GATEWAY6, mac, public, routed
+from .conftest import MakeTap, Plug, apply
+from .environment import BEYOND6, CONFIG, GATEWAY6, mac, public, public6, routed
 from .forging import ICMP6, ether, group_mac, icmp6, ip6, solicitation, solicited_node, source_mac, target_mac
 from .migration_site import ROUTER, Site, connected, link_of, moving
 from .migration_site import state as state_of
@@ -102,6 +103,33 @@ def test_a_guest_makes_its_addresses_in_its_own_prefix_and_reaches_the_world(
     assert str(POOL) not in (routes := one.run(["ip", "-6", "route", "show"]).stdout)
     assert str(prefix(5)) not in routes, "the prefix is not on-link"
     assert differences(serving) == []
+
+
+def test_dhcpv6_gives_the_address_that_the_mac_makes_in_its_own_prefix(node: Node, gateway: Node, plug: Plug) -> None:
+    ip(gateway, f"route add {POOL} dev eth0")
+    apply(node, CONFIGURED.replace("[responder]", "[responder]\ndhcpv6 = stateful"))
+    one = plug(node, "tap5", 5)
+    sysctl(one, "net/ipv6/conf/eth0/autoconf", "0")
+    attach(node, routed("tap5", 5))
+    with responding(node):
+        one.run(["dhclient", "-6", "-1", "-q", "-lf", "/run/leases6", "-pf", "/run/pid6", "eth0"])
+        assert addresses(one) == [eui64(5)]
+        until(lambda: "default" in one.run(["ip", "-6", "route"]).stdout, "the router")
+        ping(one, BEYOND6)
+
+
+def test_a_guest_leaves_the_shared_prefix_as_soon_as_it_has_its_own(node: Node, gateway: Node, guest: Guest) -> None:
+    ip(gateway, f"route add {POOL} dev eth0")
+    apply(node, RESPONDS)
+    with responding(node):
+        one = guest(node, 5)
+        until(lambda: addresses(one) == [public6(5)], "its address in the shared prefix")
+        apply(node, CONFIGURED)
+        manage(node, "reconcile")
+        until(lambda: eui64(5) in addresses(one), "its address in its own prefix")
+        until(lambda: f"src {eui64(5)}" in one.run(["ip", "-6", "route", "get", BEYOND6]).stdout, "its use")
+        reaches(one, eui64(5), BEYOND6)
+        assert differences(node) == []
 
 
 def test_two_guests_have_two_prefixes_and_reach_each_other(serving: Node, guest: Guest) -> None:
@@ -255,6 +283,47 @@ def test_neighbours_are_answered_for_the_whole_prefix_and_for_nothing_else(
     damaged = bytearray(asks(address(5, 1)))
     damaged[21] = 64  # a hop limit that tells that it came by a router
     assert answers(uplink, bytes(damaged), last) == []
+
+
+def test_the_card_passes_the_questions_although_nobody_is_in_their_groups(
+    node: Node, gateway: Node, tap: MakeTap
+) -> None:
+    """A macvlan passes only groups with members, as cards do."""
+    if node.run(["ip", *["link", "add", "link", "eth1", "name", "up0", "type", "macvlan", "mode", "bridge"]], check=False).returncode:
+        pytest.skip("this kernel has no macvlan")
+    ip(node, "link set eth1 up")
+    apply(node, ALONE.replace("eth1", "up0"))
+    daemon = launched(node)
+    one = tap(node)
+    attach(node, routed(one.name, 5))
+    ip(gateway, "addr flush dev eth0")
+    with PacketSocket(gateway, "eth0") as ears:
+        for rest in (1, 0xC0FFEE, 0xABCDEF, 0x123456, 2**64 - 1):
+
+            def answered() -> bool:
+                ears.send(asks(address(5, rest)))  # noqa: B023
+                wanted = IPv6Address(address(5, rest)).packed  # noqa: B023
+                return any(advertised(frame) == wanted for frame in arrived(ears))
+
+            until(answered, "an answer")
+    stopped(daemon)
+
+
+def test_a_new_daemon_answers_where_the_old_one_died(node: Node, gateway: Node, tap: MakeTap) -> None:
+    apply(node, ALONE)
+    daemon = launched(node)
+    one, other = tap(node), tap(node)
+    attach(node, routed(one.name, 5))
+    attach(node, routed(other.name, 6))
+    ip(gateway, "addr flush dev eth0")
+    last = asks(eui64(6))  # the kernel answers that one
+    with PacketSocket(gateway, "eth0") as ears:
+        the_answer(ears, asks(address(5, 1)), last)
+        stopped(daemon, signal.SIGKILL)
+        assert answers(ears, asks(address(5, 1)), last) == []
+        daemon = launched(node)
+        until(lambda: bool(answers(ears, asks(address(5, 1)), last)), "the ears of the new daemon")
+    stopped(daemon)
 
 
 def test_neighbours_are_answered_no_more_when_the_nic_is_detached(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from samples import PUBLIC, ROUTED, context, nic_of
 
 from ganeti_vif.config import own_prefixes
-from ganeti_vif.config.model import Config, Dhcpv6, Public, Told
+from ganeti_vif.config.model import Bindings, Config, Consumer, Dhcpv6, Public, Told
 from ganeti_vif.config.parse import parse
 from ganeti_vif.desired import routed
 from ganeti_vif.desired.needs import needs, only_here
@@ -31,6 +31,7 @@ from ganeti_vif.nic.record import nic_of as nic_of_record
 from ganeti_vif.nic.record import record_of
 from ganeti_vif.responder.answer import answer
 from ganeti_vif.responder.service import service
+from nfdhcpd_bridge.binding import parse as parse_binding
 from nfdhcpd_bridge.reading import reading
 
 POOL = IPv6Network("2001:db8:77::/48")
@@ -128,7 +129,11 @@ def test_without_the_key_nobody_has_one_and_who_had_one_loses_it() -> None:
         ),
         (
             "192.0.2.0/24 192.0.2.128/25 2001:db8::/48",
-            "ipv6-per-nic with IPv4 subnets that overlap: 192.0.2.0/24 and 192.0.2.128/25",
+            "ipv6-per-nic with subnets that overlap: 192.0.2.0/24 and 192.0.2.128/25",
+        ),
+        (
+            "192.0.2.0/24 2001:db8::/48 2001:db8:0:1::/64",
+            "ipv6-per-nic with subnets that overlap: 2001:db8::/48 and 2001:db8:0:1::/64",
         ),
     ],
 )
@@ -287,6 +292,15 @@ def test_its_guest_is_told_of_its_prefix_alone(mode: Dhcpv6) -> None:
     assert router._plays(IPv6Address("2001:db8:77::1").packed), "the gateway"
     if mode is Dhcpv6.STATEFUL:
         assert served.server6 and served.server6.address == router.own
+
+
+def test_nfdhcpd_is_told_no_gateway_because_it_advertises_that_as_the_prefix() -> None:
+    one = nic()
+    config = replace(CONFIG, bindings=Bindings(consumer=Consumer.NFDHCPD))
+    found = needs(one, config, replace(context(one), public=LINK)).own.values()
+    (text,) = (thing.text for thing in found if isinstance(thing, Binding))
+    assert parse_binding(text)["SUBNET6"] == str(OWN)
+    assert {"GATEWAY6", "GANETI_VIF_ALONE"} & parse_binding(text).keys() == set()
 
 
 def test_a_shared_prefix_has_neighbours() -> None:
