@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 from samples import BRIDGED, PUBLIC, ROUTED, assert_golden, nic_of
 
-from ganeti_vif.cli.status import of_instance, ranges, status, table
+from ganeti_vif.cli.status import of_instance, status, table
+from ganeti_vif.config.effective import ranges
 from ganeti_vif.config.model import Config, Private, VlanUplink, VxlanUplink
 from ganeti_vif.engine.difference import Make, Remove
 from ganeti_vif.engine.failure import Failure
