@@ -15,19 +15,12 @@ from ganeti_vif.config.model import Public
 
 KEY = "ipv6-per-nic"
 LENGTH = 64
-"""The length of a NIC's prefix: SLAAC needs a /64 (RFC 4862, 5.5.3; RFC 4291, 2.5.1)."""
-
-
-def length(text: str) -> int:
-    """The length of each NIC's prefix, as `/64`. Raises ValueError if it is another one."""
-    if text != f"/{LENGTH}":
-        raise ValueError(f"'{text}' is not /{LENGTH}, which SLAAC needs")
-    return LENGTH
+"""The length of a NIC's prefix (PerNic)."""
 
 
 def mistake(public: Public) -> tuple[str, str] | None:
     """Why the NICs of PUBLIC cannot have prefixes of their own, and what to do. None if they can, or need not."""
-    if not public.per_nic6:
+    if not public.ipv6_per_nic:
         return None
     if 4 not in public.versions:
         return f"{KEY} without an IPv4 subnet: a NIC's IPv4 address leads to its prefix", "add it, or leave the key out"

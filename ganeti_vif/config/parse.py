@@ -20,6 +20,7 @@ from ganeti_vif.config.model import (
     LinkLocal,
     OfNetwork,
     Part,
+    PerNic,
     Private,
     Public,
     Responder,
@@ -52,7 +53,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "node-access": values.truth,
     "conntrack": values.one_of(Conntrack),
     "connections": values.integer(0, 1000000),
-    own_prefixes.KEY: own_prefixes.length,
+    own_prefixes.KEY: values.one_of(PerNic),
 }
 _PART: Mapping[str, Parser] = _TOLD
 _NETWORK: Mapping[str, Parser] = {**_TOLD, **told.MTU}
@@ -79,7 +80,6 @@ EXAMPLES: Mapping[str, str] = {
     "subnets": "192.0.2.0/24 2001:db8::/64",
     "gateways": "192.0.2.1 2001:db8::1",
     "arp-source": "192.0.2.254",
-    own_prefixes.KEY: "/64",
     "directory": "/var/lib/nfdhcpd",
     "rate": "50",
     "connections": "4096",
@@ -247,7 +247,7 @@ def _public(section: Section, general: Told) -> Public:
         node_access=given.get("node-access", False),
         conntrack=given.get("conntrack", Conntrack.AUTO),
         connections=given.get("connections", MOST_CONNECTIONS),
-        per_nic6=own_prefixes.KEY in given,
+        ipv6_per_nic=given.get(own_prefixes.KEY),
     )
     if mistake := own_prefixes.mistake(public):
         raise section.failure(own_prefixes.KEY, *mistake)

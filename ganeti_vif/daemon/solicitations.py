@@ -31,11 +31,13 @@ from ganeti_vif.responder.limit import Bucket
 from ganeti_vif.system import records
 from ganeti_vif.system.node import Node
 
-RATE, BURST = 500.0, 1000.0
+RATE, BURST = 2000.0, 4000.0
 """Solicitations in a second, and at once, that are read on each uplink. More than that wait, and are lost in a
 flood."""
-NIC_RATE, NIC_BURST = 50.0, 200.0
-"""Answers about one prefix in a second, and at once. Somebody may scan it: that must not keep others from theirs."""
+ANSWERS, MOST_ANSWERS = 200.0, 400.0
+"""Those of them that are looked into, in a second and at once: each takes the daemon a millisecond."""
+NIC_RATE, NIC_BURST = 20.0, 100.0
+"""The same for one prefix. Somebody may scan it: that must not keep others from their answers."""
 YOUNG = 60.0
 """Seconds after a NIC came to this node in which its guest's own advertisements are repeated on the uplink."""
 MOST = 4096
@@ -49,6 +51,7 @@ class _Ears:
     public: Public
     capture: Capture
     bucket: Bucket = field(default_factory=lambda: Bucket(RATE, BURST))
+    answers: Bucket = field(default_factory=lambda: Bucket(ANSWERS, MOST_ANSWERS))
     paused: bool = False
 
 
@@ -116,7 +119,7 @@ class Solicitations:
                 self._timers.at(now + ears.bucket.wait(now), Solicit())
                 return
             question = solicitation(frame)
-            if question and self._may_answer(question.target):
+            if question and self._may_answer(question.target) and ears.answers.take(now):
                 self._answer(question, ears.public)
 
     def _may_answer(self, address: IPv6Address) -> bool:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from samples import PUBLIC, ROUTED, context, nic_of
 
 from ganeti_vif.config import own_prefixes
-from ganeti_vif.config.model import Bindings, Config, Consumer, Dhcpv6, Public, Told
+from ganeti_vif.config.effective import lines
+from ganeti_vif.config.model import Bindings, Config, Consumer, Dhcpv6, PerNic, Public, Told
 from ganeti_vif.config.parse import parse
 from ganeti_vif.desired import routed
 from ganeti_vif.desired.needs import needs, only_here
@@ -35,7 +36,9 @@ from nfdhcpd_bridge.binding import parse as parse_binding
 from nfdhcpd_bridge.reading import reading
 
 POOL = IPv6Network("2001:db8:77::/48")
-LINK = replace(PUBLIC, subnets=(ip_network("10.77.1.0/24"), ip_network("10.77.8.0/22"), POOL), per_nic6=True)
+LINK = replace(
+    PUBLIC, subnets=(ip_network("10.77.1.0/24"), ip_network("10.77.8.0/22"), POOL), ipv6_per_nic=PerNic.SLASH_64
+)
 CONFIG = Config(public=(LINK,))
 SECTION = "[public p]\ntable = 222\nuplink = eth1\nsubnets = {}\nipv6-per-nic = {}\n"
 OWN = IPv6Network("2001:db8:77:2::/64")
@@ -59,7 +62,7 @@ subnets4 = st.lists(
 
 
 def link_of(subnets: list[IPv4Network], pool: IPv6Network = POOL) -> Public:
-    return replace(PUBLIC, subnets=(*subnets, pool), per_nic6=True)
+    return replace(PUBLIC, subnets=(*subnets, pool), ipv6_per_nic=PerNic.SLASH_64)
 
 
 def addresses_of(subnets: list[IPv4Network]) -> st.SearchStrategy[IPv4Address]:
@@ -106,7 +109,7 @@ def test_who_has_no_place_has_no_prefix(changes: dict[str, str | None]) -> None:
 
 
 def test_without_the_key_nobody_has_one_and_who_had_one_loses_it() -> None:
-    without = Config(public=(replace(LINK, per_nic6=False),))
+    without = Config(public=(replace(LINK, ipv6_per_nic=None),))
     assert with_own_prefix(nic(), without).prefix6 is None
 
 
@@ -146,7 +149,7 @@ def test_a_configuration_that_contradicts_itself_is_refused(subnets: str, what: 
 
 @pytest.mark.parametrize("length", ["/56", "64", "yes", "/64 /56", ""])
 def test_each_nic_has_a_64_and_nothing_else(length: str) -> None:
-    with pytest.raises(Failure, match="is not /64"):
+    with pytest.raises(Failure, match="is none of: /64"):
         parse(SECTION.format("192.0.2.0/24 2001:db8::/48", length))
 
 
@@ -155,6 +158,12 @@ def test_two_links_have_no_prefixes_in_common() -> None:
     other = other.replace("public p", "public q").replace("222", "223").replace("eth1", "eth2")
     with pytest.raises(Failure, match="addresses in common: 2001:db8::/48 and 2001:db8:0:5::/64"):
         parse(SECTION.format("192.0.2.0/24 2001:db8::/48", "/64") + other.replace("ipv6-per-nic = /64\n", ""))
+
+
+def test_the_key_is_in_the_configuration_as_a_whole() -> None:
+    config = parse(SECTION.format("192.0.2.0/24 2001:db8::/48", "/64"))
+    assert "ipv6-per-nic = /64" in (shown := list(lines(config)))
+    assert parse("\n".join(shown)) == config
 
 
 def test_a_prefix_may_be_just_large_enough() -> None:
