@@ -10,9 +10,10 @@ from ganeti_vif.engine.objects import Address
 
 MARK = "GANETI_VIF"
 """A key that NFDHCPD ignores: it marks a file as ours and carries the NIC's UUID."""
-NETWORK, TELL = "GANETI_VIF_NETWORK", "GANETI_VIF_TELL_"
-"""Keys for our responder alone: the name of the NIC's network in Ganeti, and the beginning of the keys for what tags
-have the guest told. Those have the words of the tags: no blank, no quote, no `=`."""
+NETWORK, ALONE, TELL = "GANETI_VIF_NETWORK", "GANETI_VIF_ALONE", "GANETI_VIF_TELL_"
+"""Keys for our responder alone: the name of the NIC's network in Ganeti, `yes` if the guest has SUBNET6 for itself, and
+the beginning of the keys for what tags have the guest told. Those have the words of the tags: no blank, no quote, no
+`=`."""
 
 
 def text(
@@ -30,10 +31,11 @@ def text(
     address6: IPv6Address | None = None,
     network: str | None = None,
     told: Mapping[str, str] | None = None,
+    alone: bool = False,
 ) -> str:
     """The text of a binding file. DEVICE is the router's side: the tap of a routed NIC, the bridge of a bridged one.
-    Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, and TOLD,
-    what tags have the guest told.
+    Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, TOLD,
+    what tags have the guest told, and ALONE: nobody else has an address in SUBNET6.
 
     A key without value is left out. NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes, and
     looks up in the DNS whatever is not an address.
@@ -50,6 +52,7 @@ def text(
         "IP6": address6 if subnet6 else None,
         "GATEWAY6": gateway6 if subnet6 else None,
         "MTU": mtu,
+        ALONE: "yes" if alone and subnet6 else None,
         NETWORK: network,
         **{f"{TELL}{key.upper().replace('-', '_')}": value for key, value in (told or {}).items()},
     }

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
 from ganeti_vif.config.told import from_tag
-from nfdhcpd_bridge.binding import NETWORK, TELL
+from nfdhcpd_bridge.binding import ALONE, NETWORK, TELL
 
 T = TypeVar("T")
 
@@ -40,8 +40,8 @@ class Invalid(Exception):
 class Reading:
     """The guest on a tap. ROUTER is the device of the router's side (INDEV): the tap itself, its bridge, or None.
 
-    PRIVATE: the guest is told of no router. NETWORK is the name of its network in Ganeti. TOLD has typed values of what
-    tags have it told, by key (config/told.py).
+    PRIVATE: the guest is told of no router. ALONE: nobody else has an address in SUBNET6. NETWORK is the name of its
+    network in Ganeti. TOLD has typed values of what tags have it told, by key (config/told.py).
     """
 
     mac: bytes
@@ -55,6 +55,7 @@ class Reading:
     gateway6: IPv6Address | None = None
     mtu: int | None = None
     private: bool = False
+    alone: bool = False
     network: str | None = None
     told: tuple[tuple[str, object], ...] = ()
 
@@ -77,6 +78,7 @@ def reading(text: str) -> Reading:
         gateway6=given.value("GATEWAY6", _gateway6),
         mtu=given.value("MTU", _mtu),
         private=given.value("PRIVATE", str) is not None,
+        alone=given.value(ALONE, str) is not None,
         network=given.value(NETWORK, str),
         told=tuple(given.told()),
     )

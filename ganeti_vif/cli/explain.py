@@ -148,7 +148,7 @@ def _forwarded(nic: Nic, packet: str, fields: Packet, context: Context, node: No
         return None
     public = context.public
     ways = node.routes_over([ip_network(to)], public.table, public.mark) if public else []
-    tap = next((one.device for one in ways if one.destination.num_addresses == 1), None)
+    tap = next((one.device for one in ways if public and one.device not in (None, public.uplink)), None)
     upper = fields.get(rules.UPPER.name)
     sport, dport = ports_of(packet)
     outgoing = tap or (public.uplink if public else None)

@@ -165,11 +165,18 @@ class Conntrack(Enum):
     ALL = "all"
 
 
+class PerNic(Enum):
+    """How long the IPv6 prefix is that each NIC has alone. SLAAC needs a /64 (RFC 4862, 5.5.3; RFC 4291, 2.5.1)."""
+
+    SLASH_64 = "/64"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Public:
     """A public link: a routing table and the uplink that leads to its gateways. NICs name it as their LINK.
 
-    CONNECTIONS: how many connections of one NIC the kernel follows at once; 0 for no limit.
+    CONNECTIONS: how many connections of one NIC the kernel follows at once; 0 for no limit. IPV6_PER_NIC: each NIC
+    has an IPv6 prefix of its own (desired/own_prefix.py).
     """
 
     name: str
@@ -184,6 +191,7 @@ class Public:
     node_access: bool = False
     conntrack: Conntrack = Conntrack.AUTO
     connections: int = MOST_CONNECTIONS
+    ipv6_per_nic: PerNic | None = None
 
     @property
     def mark(self) -> int:
@@ -194,6 +202,17 @@ class Public:
     def versions(self) -> tuple[int, ...]:
         """The IP versions that it carries."""
         return tuple(sorted({subnet.version for subnet in self.subnets}))
+
+    @property
+    def pool6(self) -> IPv6Network | None:
+        """The prefix that the NICs' own prefixes are parts of. None if they have none. config/own_prefixes.py sees to
+        it that there is one only."""
+        return next(iter(self.shorter6), None) if self.ipv6_per_nic is PerNic.SLASH_64 else None
+
+    @property
+    def shorter6(self) -> list[IPv6Network]:
+        """Its IPv6 subnets that are shorter than a /64."""
+        return [one for one in self.subnets if isinstance(one, IPv6Network) and one.prefixlen < 64]
 
     def gateway(self, version: int) -> IPv4Address | IPv6Address | None:
         return next((gateway for gateway in self.gateways if gateway.version == version), None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ganeti_vif.config import profiles, told, values
+from ganeti_vif.config import own_prefixes, profiles, told, values
 from ganeti_vif.config.clashes import clashes
 from ganeti_vif.config.model import (
     CLAIMS,
@@ -20,6 +20,7 @@ from ganeti_vif.config.model import (
     LinkLocal,
     OfNetwork,
     Part,
+    PerNic,
     Private,
     Public,
     Responder,
@@ -52,6 +53,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "node-access": values.truth,
     "conntrack": values.one_of(Conntrack),
     "connections": values.integer(0, 1000000),
+    own_prefixes.KEY: values.one_of(PerNic),
 }
 _PART: Mapping[str, Parser] = _TOLD
 _NETWORK: Mapping[str, Parser] = {**_TOLD, **told.MTU}
@@ -245,7 +247,10 @@ def _public(section: Section, general: Told) -> Public:
         node_access=given.get("node-access", False),
         conntrack=given.get("conntrack", Conntrack.AUTO),
         connections=given.get("connections", MOST_CONNECTIONS),
+        ipv6_per_nic=given.get(own_prefixes.KEY),
     )
+    if mistake := own_prefixes.mistake(public):
+        raise section.failure(own_prefixes.KEY, *mistake)
     if public.table in RESERVED_TABLES:
         what = f"table {public.table} is the kernel's own ({RESERVED_TABLES[public.table]})"
         raise section.failure("table", what, "choose a number that `ip route show table all` does not use")

@@ -19,6 +19,7 @@ from ipaddress import IPv6Address
 
 from ganeti_vif.config.model import CLAIMS, LinkLocal
 from ganeti_vif.daemon.lives import Lives
+from ganeti_vif.daemon.solicitations import Solicitations
 from ganeti_vif.daemon.tasks import AgeClaims, SettleClaim, Task
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.engine.failure import Failure
@@ -74,8 +75,16 @@ class _Question:
 class Claims:
     """Decides about the claims that come in by SOCKET."""
 
-    def __init__(self, claim_socket: ClaimSocket, lives: Lives, node: Node, timers: Timers[Task]) -> None:
+    def __init__(
+        self,
+        claim_socket: ClaimSocket,
+        lives: Lives,
+        node: Node,
+        timers: Timers[Task],
+        solicitations: Solicitations,
+    ) -> None:
         self._socket, self._lives, self._node, self._timers = claim_socket, lives, node, timers
+        self._solicitations = solicitations
         self._questions: dict[tuple[str, IPv6Address], _Question] = {}
         self._seen: dict[tuple[str, IPv6Address], float] = {}
         self._strikes: dict[tuple[str, IPv6Address], int] = {}
@@ -149,6 +158,8 @@ class Claims:
         if has(nic, address):
             self._seen[key] = time.monotonic()
             self._strikes.pop(key, None)
+            if not claimed.first:
+                self._solicitations.moved(nic, address, self._lives.config)
             return
         any_link_local = link_local_of(nic, self._lives.config) is LinkLocal.ANY or nic.grants.any_link_local
         if key in self._questions or (address.is_link_local and any_link_local):

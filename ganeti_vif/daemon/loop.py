@@ -17,6 +17,7 @@ from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
 from ganeti_vif.daemon.rounds import Rounds
 from ganeti_vif.daemon.share import share
+from ganeti_vif.daemon.solicitations import Solicitations
 from ganeti_vif.daemon.survey import look
 from ganeti_vif.daemon.tasks import (
     AFTER_ROUTED,
@@ -35,6 +36,7 @@ from ganeti_vif.daemon.tasks import (
     Proceed,
     SettleClaim,
     Share,
+    Solicit,
     Survey,
     Task,
 )
@@ -66,9 +68,10 @@ class Loop:
         self._told = Trouble()
         self._lives = Lives(known.config, node, self._timers)
         self._defence = Defence(node, self._timers)
+        self._solicitations = Solicitations(node, self._timers)
         self._rounds = Rounds(self._timers, answering, self._lives.announce)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
-        self._claims = Claims(claim_socket, self._lives, node, self._timers)
+        self._claims = Claims(claim_socket, self._lives, node, self._timers, self._solicitations)
         self._answers = Answers(self._lives, self._migrations, self._claims, self._told)
         self._questions: deque[Question] = deque()
         self._trouble: frozenset[str] = frozenset()
@@ -94,6 +97,7 @@ class Loop:
             *self._migrations.descriptors,
             *self._claims.descriptors,
             *self._defence.descriptors,
+            *self._solicitations.descriptors,
         ]
 
     def patience(self) -> float:
@@ -149,10 +153,16 @@ class Loop:
             self._told.over("ARP probes")
         except Failure as failure:
             self._told.say("ARP probes", failure)
+        try:
+            self._solicitations.hear()
+            self._told.over("neighbour solicitations")
+        except Failure as failure:
+            self._told.say("neighbour solicitations", failure)
 
     def _announce_moved(self) -> None:
         """Events may be lost, and nobody hears them while no daemon runs."""
         self._told.say("the ears for ARP probes", *self._defence.listen(self._known.config))
+        self._told.say("the ears for neighbour solicitations", *self._solicitations.listen(self._known.config))
         try:
             self._node.forget()
             for link in moved_places(self._known.config, self._node):
@@ -228,6 +238,8 @@ class Loop:
                     self._rounds.proceed(link, _now())
                 case Defend():
                     self._defence.resume()
+                case Solicit():
+                    self._solicitations.resume()
                 case Expect():
                     self._migrations.expect()
                 case SettleClaim(tap=tap, address=address):

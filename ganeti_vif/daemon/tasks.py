@@ -81,6 +81,11 @@ class Defend:
 
 
 @dataclass(frozen=True, slots=True)
+class Solicit:
+    """Answer neighbour solicitations again, of which there were too many."""
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """Make again what all NICs share: the public links, and what keeps private networks away from the node."""
 
@@ -115,7 +120,20 @@ class Look:
     """Go on with the looks at guests of which somebody says that they run elsewhere."""
 
 
-Task = Happen | Announce | AnnounceAll | Proceed | Defend | Share | Survey | Expect | Look | SettleClaim | AgeClaims
+Task = (
+    Happen
+    | Announce
+    | AnnounceAll
+    | Proceed
+    | Defend
+    | Solicit
+    | Share
+    | Survey
+    | Expect
+    | Look
+    | SettleClaim
+    | AgeClaims
+)
 
 
 def retry_after(attempts: int) -> float:

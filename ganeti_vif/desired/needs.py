@@ -82,7 +82,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
     subnet = network.subnet if network else None
     if subnet is None and context.public and nic.address:
         subnet = context.public.subnet_of(nic.address)  # type: ignore[assignment]
-    subnet6 = network.subnet6 if network else None
+    subnet6 = nic.prefix6 or (network.subnet6 if network else None)
     address6 = None
     if subnet6 and (subnet6.prefixlen != 64 or nic.address6 != eui64(subnet6, nic.mac)):
         # A binding cannot tell NFDHCPD any other IPv6 address than the one that SLAAC makes.
@@ -92,8 +92,10 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
         else:
             subnet6 = None
     gateway6 = routed.gateway_of(nic, context.public, 6)
-    if isinstance(gateway6, IPv6Address) and gateway6.is_link_local and not config.responds:
-        # NFDHCPD advertises the gateway as the prefix, and no guest makes an address of a link-local one.
+    outside = isinstance(gateway6, IPv6Address) and (gateway6.is_link_local or nic.prefix6 is not None)
+    if outside and not config.responds:
+        # NFDHCPD advertises the gateway as the prefix. No guest makes an address of a link-local one, and in its own
+        # prefix there is no gateway.
         gateway6 = None
     lower = context.uplink if nic.mode is Mode.ROUTED else context.bridge
     mtu = lower.mtu if lower and lower.mtu != ETHERNET_MTU else None
@@ -113,6 +115,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             gateway6=gateway6,
             mtu=mtu,
             address6=address6,
+            alone=ours and nic.prefix6 is not None,
             network=_told_name(network) if ours else None,
             told={saying.key: saying.text for saying in nic.grants.told} if ours else None,
         ),

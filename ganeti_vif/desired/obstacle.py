@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ganeti_vif.config.model import Private, Public
+from ganeti_vif.desired import own_prefix
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Link, Route
@@ -68,6 +69,8 @@ def _routed(nic: Nic, context: Context) -> Failure | None:
         links = {context.uplink.name: context.uplink} if context.uplink else {}
         if failure := public_links.obstacle(context.public, links, context.advertised, ipv6=context.ipv6):
             return failure
+    if context.public and (failure := own_prefix.obstacle(nic, context.public)):
+        return failure
     if context.public and (failure := _addresses(nic, context.public, context.overlapping)):
         return failure
     if nic.networks(6) and not context.ipv6:

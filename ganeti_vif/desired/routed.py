@@ -10,7 +10,7 @@ from ganeti_vif.config.model import Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.desired.obstacle import MAIN
 from ganeti_vif.engine.marks import ROUTED_GROUP
-from ganeti_vif.engine.objects import Address, Link, Neighbours, ProxyNeighbour, Route, Rule, Sysctl, Up
+from ganeti_vif.engine.objects import Address, Link, Neighbours, Prefix, ProxyNeighbour, Route, Rule, Sysctl, Up
 from ganeti_vif.engine.state import Object
 from ganeti_vif.guard import tap_filter
 from ganeti_vif.nic.nic import Nic
@@ -42,7 +42,7 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
     for version in (4, 6):
         networks = nic.networks(version)
         if context.table is not None:
-            yield from (Route(table=context.table, destination=network, device=nic.tap) for network in networks)
+            yield from (_route(context.table, network, nic) for network in networks)
         if networks and context.table not in (None, MAIN) and public is None:
             # No public link gives a mark here. So one rule for this tap, as in Ganeti's own script.
             yield Rule(family=version, priority=PRIORITY, table=context.table, device=nic.tap)
@@ -54,9 +54,15 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
 
 
 def addresses(nic: Nic) -> tuple[Address, ...]:
-    """The single addresses that lead to NIC's tap. Prefixes from its tags are left out: nobody announces those."""
+    """The single addresses that lead to NIC's tap, with the one that SLAAC makes in its own prefix. The rest of that
+    prefix is left out, and so are prefixes from its tags: nobody announces those."""
+    made = [nic.address6] if nic.prefix6 and nic.address6 else []
+    return tuple(dict.fromkeys([*_singles(nic), *made]))
+
+
+def _singles(nic: Nic) -> Iterator[Address]:
     networks = (*nic.networks(4), *nic.networks(6))
-    return tuple(network.network_address for network in networks if network.num_addresses == 1)
+    return (network.network_address for network in networks if network.num_addresses == 1)
 
 
 def answered(nic: Nic) -> tuple[Address, ...]:
@@ -65,7 +71,15 @@ def answered(nic: Nic) -> tuple[Address, ...]:
     The node need not ask for them, so it reaches this guest even if another guest fills the kernel's neighbour table. A
     standby NIC has them too: no route leads to its tap, and the hand-over has one thing less to do.
     """
-    return () if nic.grants.unguarded or len(nic.macs) > 1 else addresses(nic)
+    own = () if nic.grants.unguarded or len(nic.macs) > 1 else tuple(_singles(nic))
+    return (*own, nic.link_local) if nic.prefix6 else own
+
+
+def _route(table: int, network: Prefix, nic: Nic) -> Route:
+    """The route for what is NIC's. Its own prefix is routed by a next hop, and not on the link: the node would look for
+    each of its 2^64 addresses, and whoever sends to many of them would fill the node's neighbour table (RFC 6583)."""
+    hop = nic.link_local if network == nic.prefix6 else None
+    return Route(table=table, destination=network, device=nic.tap, gateway=hop)
 
 
 def gateway_of(nic: Nic, public: Public | None, version: int) -> Address | None:

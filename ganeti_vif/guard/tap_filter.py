@@ -86,4 +86,6 @@ def _own_words(nic: Nic) -> tuple[str, ...]:
     words = [*nic.macs, *map(str, addresses), *(f"{mac_number(mac):#014x}" for mac in nic.macs)]
     words += (f"{mac_number(nic.mac):#014x}{kind:04x}" for kind in (IPV4, IPV6))
     words += (f"{int(a):#034x}" if isinstance(a, IPv6Address) else f"{int(a):#010x}" for a in addresses)
+    if nic.prefix6:
+        words += (str(nic.prefix6), f"{int(nic.prefix6.network_address) >> 64:#018x}")
     return tuple(dict.fromkeys(words))

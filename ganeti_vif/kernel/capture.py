@@ -14,6 +14,7 @@ from ganeti_vif.kernel import capture_filter
 from ganeti_vif.kernel.capture_filter import ETH_P_ALL, Filter
 
 SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
+PACKET_ADD_MEMBERSHIP, PACKET_MR_ALLMULTI = 1, 2
 SO_ATTACH_FILTER = 26
 _INSTRUCTION = struct.Struct("=HBBI")
 _ROUNDS = 64
@@ -24,8 +25,9 @@ class Capture:
     """A socket that captures incoming frames of DEVICE: gratuitous ARP, RARP, IPv6 neighbour advertisements, or all; or
     what PROGRAM lets pass.
 
-    If SUBJECTS are given, only frames about one of these addresses or MACs (bytes): no other frame wakes who polls it.
-    Raises Failure if the socket cannot be opened or bound.
+    ALL_GROUPS: also of groups that nobody on this node is a member of. The card passes those as long as the capture is
+    open. If SUBJECTS are given, only frames about one of these addresses or MACs (bytes): no other frame wakes who
+    polls it. Raises Failure if the socket cannot be opened or bound.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Capture:
         subjects: Collection[bytes] = (),
         *,
         program: Filter = (),
+        all_groups: bool = False,
     ) -> None:
         self.device = device
         try:
@@ -46,6 +49,9 @@ class Capture:
             if program or protocol != ETH_P_ALL:
                 _attach(self._socket, program or capture_filter.of(protocol, subjects, socket.if_nametoindex(device)))
             self._socket.bind((device, protocol))
+            if all_groups:
+                membership = struct.pack("=iHH8x", socket.if_nametoindex(device), PACKET_MR_ALLMULTI, 0)
+                self._socket.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
         except OSError as error:
             what = f"nothing can be heard on {device}: {os.strerror(error.errno or 0)}"
             raise Failure(what, f"see: ip link show {device}") from error

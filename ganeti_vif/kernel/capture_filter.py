@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 ETH_P_ALL, ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6 = 3, 0x0806, 0x8035, 0x86DD
 Instruction = tuple[int, int, int, int]
@@ -83,6 +83,19 @@ def about(address: IPv6Address) -> Filter:
         to_the_end = 2 * (len(checks) - number) + 2
         lines += [(load, 0, 0, at), (0x15, 0, to_the_end, value)]
     return (*lines, (0x30, 0, 0, 54), (0x15, 1, 0, 135), (0x15, 0, 1, 136), _ACCEPT, _DROP)
+
+
+def solicitations(prefix: IPv6Network) -> Filter:
+    """The filter for neighbour solicitations of addresses in PREFIX."""
+    lines = [(0x28, 12, None, ETH_P_IPV6), (0x30, 20, None, 58), (0x30, 21, None, 255), (0x30, 54, None, 135)]
+    words, masks = (struct.unpack("!4I", one.packed) for one in (prefix.network_address, prefix.netmask))
+    checks = [*lines, *((0x20, 62 + 4 * at, masks[at], words[at]) for at in range(4) if masks[at])]
+    found: list[Instruction] = []
+    for load, at, mask, value in checks:
+        found.append((load, 0, 0, at))
+        found += [(0x54, 0, 0, mask)] if mask is not None else []  # and
+        found += [(0x15, 1, 0, value), _DROP]  # jeq
+    return (*found, _ACCEPT)
 
 
 def probes(subnets: Iterable[IPv4Network]) -> Filter:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.desired import routed
+from ganeti_vif.desired.own_prefix import with_own_prefix
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.kernel import packets
 from ganeti_vif.lifecycle.recorded import answering
@@ -33,7 +34,7 @@ def announce(nic: Nic, config: Config, node: Node) -> None:
     uplink = node.devices([public.uplink]).by_name.get(public.uplink) if public else None
     if uplink and uplink.link.mac:
         try:
-            packets.send(uplink.name, announcements(routed.addresses(nic), uplink.link.mac))
+            packets.send(uplink.name, announcements(routed.addresses(with_own_prefix(nic, config)), uplink.link.mac))
         except Failure as failure:
             complain(failure.about(nic.whom))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from ganeti_vif.config.model import Config
 from ganeti_vif.desired.needs import needs
 from ganeti_vif.desired.obstacle import obstacle
+from ganeti_vif.desired.own_prefix import with_own_prefix
 from ganeti_vif.engine.apply import apply
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.difference import Change, Remove, difference, subject
@@ -110,6 +111,7 @@ def _apply(changes: tuple[Change, ...], nic: Nic, node: Node) -> None:
 def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False, claims: bool = False) -> Plan:
     """What attaching NIC takes, as attach(). Raises Failure if something on this node stands against it."""
     former = former_owner(nic.tap)
+    nic = with_own_prefix(nic, config)
     if not claims:
         nic = with_claims_of(former if is_same(nic, former) else None, nic)
     outlived = () if is_same(nic, former) else _outlived(nic, node)

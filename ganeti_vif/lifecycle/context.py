@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from ganeti_vif.config.model import Config, LinkLocal, Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.marks import PROTOCOL
-from ganeti_vif.engine.objects import Route
+from ganeti_vif.engine.objects import Prefix, Route
 from ganeti_vif.guard import connections
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink import links
@@ -54,7 +56,11 @@ def link_local_of(nic: Nic, config: Config) -> LinkLocal:
 
 def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:
     """The routes to other taps that have an address in common with NIC's."""
-    networks = [*nic.networks(4), *nic.networks(6)]
+    networks: list[Prefix] = [*nic.networks(4), *nic.networks(6)]
+    if nic.prefix6 in networks:
+        # Only routes to NICs' own prefixes are in the pool (desired/own_prefix.py), so one address tells for all. To
+        # read the routes of all NICs would take milliseconds.
+        networks[networks.index(nic.prefix6)] = ip_network(nic.prefix6.network_address)
     routes = node.routes_over(networks, public.table, public.mark)
     return tuple(r for r in routes if r.protocol == PROTOCOL and r.device not in (None, public.uplink, nic.tap))
 

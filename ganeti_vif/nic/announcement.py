@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from ganeti_vif.engine.objects import Address
 from ganeti_vif.nic.nic import LINK_LOCAL_SUBNET, eui64
@@ -107,6 +108,41 @@ def neighbour_advertisement(address: IPv6Address, hardware: bytes) -> bytes:
     body = struct.pack("!I", OVERRIDE) + address.packed + option
     packet = _discovery(NEIGHBOUR_ADVERTISEMENT, body, address, ALL_NODES)
     return _ethernet(_group_mac(ALL_NODES), hardware, ETH_P_IPV6, packet)
+
+
+class Solicitation(NamedTuple):
+    """ASKER, at MAC, asks who has TARGET. TO_GROUP: all that may have it hear that, and not only the last to have
+    it."""
+
+    target: IPv6Address
+    asker: IPv6Address
+    mac: str
+    to_group: bool
+
+
+def solicitation(frame: bytes) -> Solicitation | None:
+    """The neighbour solicitation in FRAME. None for other frames, and for what nobody may answer (RFC 4861, 7.1.1)."""
+    found = discovered(frame)
+    if found is None or found[0] != NEIGHBOUR_SOLICITATION or frame[55]:
+        return None
+    asker = IPv6Address(frame[22:38])
+    wrong = found[1].is_multicast or asker.is_multicast or frame[6] & 1
+    return None if wrong else Solicitation(found[1], asker, frame[6:12].hex(":"), bool(frame[0] & 1))
+
+
+def neighbour_answer(question: Solicitation, mac: str) -> bytes:
+    """The answer to QUESTION: the target is at MAC. Who asks without an address looks for duplicates, and is answered
+    by an advertisement to all (RFC 4861, 7.2.4).
+
+    It overrides what the asker knew: only one node has the target, and it may be another node than before.
+    """
+    hardware = _octets(mac)
+    if question.asker.is_unspecified:
+        return neighbour_advertisement(question.target, hardware)
+    option = struct.pack("!BB", TARGET_LINK_LAYER, 1) + hardware
+    body = struct.pack("!I", SOLICITED << 24 | OVERRIDE) + question.target.packed + option
+    packet = _discovery(NEIGHBOUR_ADVERTISEMENT, body, question.target, question.asker)
+    return _ethernet(_octets(question.mac), hardware, ETH_P_IPV6, packet)
 
 
 def neighbour_solicitation(address: IPv6Address, mac: str, guest: str | None = None) -> bytes:

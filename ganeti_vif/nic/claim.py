@@ -34,6 +34,8 @@ def prefix_of(nic: Nic) -> IPv6Network | None:
     """The prefix in which NIC's guest may claim addresses. None if it may claim none."""
     if nic.mode is Mode.OPENVSWITCH or nic.vlans != Vlans() or nic.grants.unguarded or not nic.networks(6):
         return None  # on a VLAN of a switch the node cannot ask the neighbours
+    if nic.prefix6:
+        return nic.prefix6  # it has all of that, and claims link-local addresses only
     return nic.network.subnet6 if nic.network else None
 
 

@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from ganeti_vif.engine.objects import Prefix
+from ganeti_vif.engine.objects import Address, Prefix
 from ganeti_vif.nic.tags import Grants
 
 LINK_LOCAL_SUBNET = IPv6Network("fe80::/64")
@@ -50,7 +50,8 @@ class Nic:
 
     TAP_MAC is the MAC that its tap keeps, if the NIC was adopted with another MAC than attach gives. STANDBY: its guest
     runs on another node, because it is on its way to this node or has left it. CLAIMS are IPv6 addresses that its guest
-    chose, and that nobody else had (nic/claim.py).
+    chose, and that nobody else had (nic/claim.py). PREFIX6 is the IPv6 prefix that it has alone
+    (desired/own_prefix.py).
     """
 
     instance: str
@@ -70,6 +71,7 @@ class Nic:
     standby: bool = False
     grants: Grants = Grants()
     claims: tuple[IPv6Address, ...] = ()
+    prefix6: IPv6Network | None = None
 
     @property
     def whom(self) -> str:
@@ -89,13 +91,16 @@ class Nic:
     @cached_property
     def address(self) -> IPv4Address | None:
         """Its IPv4 address. None if it has none, or if the instance's tag disable_ipv4 disables it."""
-        return self.ip if isinstance(self.ip, IPv4Address) and not self._disabled(4) else None
+        return self.ip if isinstance(self.ip, IPv4Address) and not self.disables(4) else None
 
     @cached_property
     def address6(self) -> IPv6Address | None:
-        """Its IPv6 address: the given one, or what SLAAC makes of its network's /64 and its MAC (RFC 4291 app. A)."""
-        if self._disabled(6):
+        """Its IPv6 address: the given one, or what SLAAC makes of its /64 and its MAC (RFC 4291 app. A). The /64 is its
+        own, or that of its network."""
+        if self.disables(6):
             return None
+        if self.prefix6:
+            return eui64(self.prefix6, self.mac)
         if isinstance(self.ip, IPv6Address):
             return self.ip
         subnet = self.network.subnet6 if self.network else None
@@ -105,7 +110,7 @@ class Nic:
     def unserved6(self) -> IPv6Network | None:
         """The IPv6 prefix of its network, if its guest has no address there: SLAAC needs a /64 (RFC 4862, 5.5.3)."""
         subnet = self.network.subnet6 if self.network else None
-        return subnet if subnet and not self.networks(6) and not self._disabled(6) else None
+        return subnet if subnet and not self.networks(6) and not self.disables(6) else None
 
     @cached_property
     def macs(self) -> tuple[str, ...]:
@@ -121,9 +126,11 @@ class Nic:
     def _networks(self) -> dict[int, tuple[Prefix, ...]]:
         """Cached: nearly every rule needs it, and so does each search for another NIC with an address."""
         found = {}
+        own: Address | IPv6Network | None
         for version, own in ((4, self.address), (6, self.address6)):
-            granted = () if self._disabled(version) else self.grants.addresses
+            granted = () if self.disables(version) else self.grants.addresses
             claims = [ip_network(one) for one in self.claims if one.version == version and not one.is_link_local]
+            own = self.prefix6 if version == 6 and own and self.prefix6 else own
             wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version), *claims]
             found[version] = tuple(dict.fromkeys(wanted))
         return found
@@ -138,7 +145,8 @@ class Nic:
         """The link-local addresses that its guest may use: that one, and those that it claimed."""
         return (self.link_local, *(address for address in self.claims if address.is_link_local))
 
-    def _disabled(self, version: int) -> bool:
+    def disables(self, version: int) -> bool:
+        """Whether a tag of its instance takes IP VERSION from it."""
         # Only for routed NICs, as in gnt-networking (kvm-ifup-custom).
         return self.mode is Mode.ROUTED and f"disable_ipv{version}" in self.tags
 

@@ -13,6 +13,7 @@ from ganeti_vif.config.model import Config, Consumer
 from ganeti_vif.desired.needs import needs
 from ganeti_vif.desired.notes import notes
 from ganeti_vif.desired.obstacle import obstacle
+from ganeti_vif.desired.own_prefix import with_own_prefix
 from ganeti_vif.engine.apply import clear
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.difference import Change, difference
@@ -86,10 +87,11 @@ def survey(config: Config, node: Node) -> Survey:
     found.trouble += plan.refused
     desired = plan.wanted
     in_trouble = False
-    for nic in _recorded(found):
-        if not has_tap(nic, found.devices.link(nic.tap)):
-            found.dead.append(nic)
+    for recorded in _recorded(found):
+        if not has_tap(recorded, found.devices.link(recorded.tap)):
+            found.dead.append(recorded)
             continue
+        nic = with_own_prefix(recorded, config)
         found.nics.append(nic)
         try:
             found.wanted[nic.tap] = _join(desired, nic, config, node, found)
@@ -129,7 +131,8 @@ def stranded(config: Config, node: Node, known: Iterable[Failure]) -> list[Failu
     their addresses. Failures that repeat KNOWN ones are left out. Raises Failure if the node cannot be read."""
     found = Survey(node.devices())
     failures = []
-    for nic in _recorded(found):
+    for recorded in _recorded(found):
+        nic = with_own_prefix(recorded, config)
         if nic.mode is Mode.ROUTED and has_tap(nic, found.devices.link(nic.tap)):
             failure = obstacle(nic, context_of(nic, config, node))
             if failure and not any(one.what in failure.what for one in known):

@@ -2,8 +2,9 @@
 """The IPv6 router that a guest sees (RFC 4861, RFC 8106): its advertisements, and the addresses that it answers for.
 
 On a routed tap the node is the guest's router, also to its neighbours. The prefix is advertised as not on-link. If a
-guest treats it as on-link, the node answers for every address of the prefix except the guest's own. In a bridge the
-node routes nothing: it advertises prefix and name servers, is no default router, and answers for no neighbour.
+guest treats it as on-link, the node answers for every address of the prefix except the guest's own, unless the guest
+has the whole prefix alone. In a bridge the node routes nothing: it advertises prefix and name servers, is no default
+router, and answers for no neighbour.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Router:
     """The router of the guest of one tap. ADVERTISEMENT is a whole ICMPv6 message.
 
     ADDRESS is link-local and made from MAC. ADDRESSES are all of the router's addresses. The router also answers for
-    all of PREFIX, if there is one, except OWN, the guest's address.
+    all of PREFIX, if there is one, except OWN, the guest's address. It does not if the guest has PREFIX ALONE: then
+    nobody else has an address there.
     """
 
     mac: bytes
@@ -49,6 +51,7 @@ class Router:
     own: bytes | None
     prefix: IPv6Network | None
     advertisement: bytes
+    alone: bool = False
 
     def solicited(self, guest: bytes, request: Datagram) -> bytes:
         """The answer to a router solicitation of the MAC GUEST. Raises Malformed if RFC 4861 forbids the request."""
@@ -120,7 +123,9 @@ class Router:
     def _plays(self, target: bytes) -> bool:
         if target in self.addresses:
             return True
-        return self.prefix is not None and target != self.own and IPv6Address(target) in self.prefix
+        if self.alone or self.prefix is None:
+            return False
+        return target != self.own and IPv6Address(target) in self.prefix
 
 
 def _check(request: Datagram, least: int) -> None:
@@ -179,6 +184,7 @@ def router(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Router 
         addresses=frozenset({address, *gateway}),
         own=own.packed if own else None,
         prefix=binding.subnet6 if routed else None,
+        alone=binding.alone,
         advertisement=_head(_FLAGS[mode], lifetime if routed else 0)
         + option_nd(_SOURCE_MAC, mac)
         + _mtu(binding)
@@ -203,8 +209,9 @@ def _prefix(prefix: IPv6Network, flags: int, lifetime: int) -> bytes:
 
 def _prefix_flags(binding: Reading, told: Told, *, routed: bool) -> int:
     on_link = 0 if routed else _ON_LINK
-    # If the guest was given another address than SLAAC's, it must use that one, and make none by SLAAC.
-    by_slaac = _slaac(binding) is not None and dhcpv6(binding, told) is not Dhcpv6.STATEFUL
+    # If the guest was given another address than SLAAC's, it must use that one, and make none by SLAAC. In a prefix of
+    # its own it may use any (RFC 8273, 4).
+    by_slaac = _slaac(binding) is not None and (binding.alone or dhcpv6(binding, told) is not Dhcpv6.STATEFUL)
     return on_link | (_AUTONOMOUS if by_slaac else 0)
 
 

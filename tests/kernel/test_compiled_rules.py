@@ -45,6 +45,8 @@ class Kind:
     version: int | None = None
     network: Network | None = None
     vlans: Vlans = Vlans()
+    alone: bool = False
+    """Whether it has an IPv6 prefix of its own."""
 
 
 KINDS = {
@@ -57,6 +59,7 @@ KINDS = {
     "routed": Kind(Mode.ROUTED, 4),
     "routed, IPv4 and SLAAC": Kind(Mode.ROUTED, 4, SLAAC),
     "routed, IPv6 only": Kind(Mode.ROUTED, 6),
+    "routed, a prefix of its own": Kind(Mode.ROUTED, 4, alone=True),
     "on Open vSwitch": Kind(Mode.OPENVSWITCH, 4),
 }
 
@@ -84,6 +87,7 @@ def chains(kind: Kind, tap: str, mac: str, address4: IPv4Address, address6: IPv6
         ip={4: address4, 6: address6, None: None}[kind.version],
         vlans=kind.vlans,
         network=kind.network,
+        prefix6=IPv6Network((int(address6) >> 64 << 64, 64)) if kind.alone else None,
     )
     routed = kind.mode is Mode.ROUTED
     context = Context(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganeti_vif.nic.announcement import (
+    Solicitation,
     announced,
     announcements,
     arp_answer,
@@ -19,6 +20,9 @@ from ganeti_vif.nic.announcement import (
     arrived,
     departed,
     departure,
+    neighbour_answer,
+    neighbour_solicitation,
+    solicitation,
 )
 
 MACS = st.binary(min_size=6, max_size=6).map(lambda octets: octets.hex(":"))
@@ -144,3 +148,42 @@ def test_only_a_question_without_a_sender_is_a_probe(
     arp = dpkt.arp.ARP(op=operation, sha=raw(mac), spa=sender.packed, tha=bytes(6), tpa=target.packed)
     frame = bytes(dpkt.ethernet.Ethernet(dst=BROADCAST, src=raw(mac), type=0x0806, data=arp))
     assert (arp_probe(frame) is not None) == (operation == 1 and int(sender) == 0)
+
+
+@given(
+    st.ip_addresses(v=6).filter(lambda address: not address.is_multicast), st.sampled_from(["0e:00:00:00:00:01"]), MACS
+)
+def test_a_solicitation_is_answered_to_the_asker(target: IPv6Address, asker: str, mac: str) -> None:
+    question = solicitation(neighbour_solicitation(target, asker))
+    assert question == Solicitation(target, IPv6Address("fe80::c00:ff:fe00:1"), asker, to_group=True)
+    alone = solicitation(neighbour_solicitation(target, asker, guest=mac))
+    assert alone and alone.to_group == bool(raw(mac)[0] & 1)
+    ethernet = dpkt.ethernet.Ethernet(neighbour_answer(question, mac))
+    assert (ethernet.dst, ethernet.src, ethernet.type) == (raw(asker), raw(mac), 0x86DD)
+    assert (ethernet.data.src, ethernet.data.dst) == (target.packed, question.asker.packed)
+    message = bytes(ethernet.data.data)
+    assert (message[0], message[4] & 0xE0, message[8:24]) == (136, 0x60, target.packed), "solicited, and it overrides"
+    assert message[24:32] == bytes([2, 1]) + raw(mac)
+    assert announced(bytes(ethernet)) is None
+
+
+def test_who_looks_for_duplicates_is_answered_by_an_advertisement_to_all() -> None:
+    target, mac = IPv6Address("2001:db8::5"), "0e:00:00:00:00:02"
+    question = Solicitation(target, IPv6Address("::"), "0e:00:00:00:00:01", to_group=True)
+    assert [neighbour_answer(question, mac)] == [*announcements([target], mac)]
+
+
+def test_no_other_frame_is_a_solicitation_that_is_answered() -> None:
+    good = neighbour_solicitation(IPv6Address("2001:db8::5"), "0e:00:00:00:00:01")
+    group = IPv6Address("ff02::1").packed
+    wrong = {
+        "an advertisement": good[:54] + bytes([136]) + good[55:],
+        "a code": good[:55] + bytes([1]) + good[56:],
+        "a group as target": good[:62] + group + good[78:],
+        "a group as asker": good[:22] + group + good[38:],
+        "a group's MAC as asker": good[:6] + bytes([0x33]) + good[7:],
+        "from beyond a router": good[:21] + bytes([64]) + good[22:],
+        "short": good[:70],
+    }
+    assert solicitation(good)
+    assert [name for name, frame in wrong.items() if solicitation(frame)] == []

@@ -8,6 +8,7 @@ no rule, no word and no reason changes without being read.
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv6Network
 
 import pytest
 from samples import BRIDGED, ROUTED, assert_golden, nic_of
@@ -22,6 +23,7 @@ NICS: dict[str, tuple[Nic, int | None, bool]] = {
     "routed": (nic_of(ROUTED), 0x564900DE, False),
     "routed-ipv4": (nic_of(ROUTED, NETWORK_UUID=None), None, False),
     "routed-ipv6": (nic_of(ROUTED, IP=None), 0x564900DE, False),
+    "routed-own-prefix": (replace(nic_of(ROUTED), prefix6=IPv6Network("2001:db8:77:2::/64")), 0x564900DE, True),
     "bridged": (nic_of(BRIDGED), None, False),
     "bridged-ipv4": (nic_of(BRIDGED, NETWORK_SUBNET6=None, NETWORK_GATEWAY6=None), None, False),
     "of-any-address": (nic_of(BRIDGED, IP=None, NETWORK_UUID=None), None, False),

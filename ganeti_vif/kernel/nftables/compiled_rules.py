@@ -8,14 +8,16 @@ in these places. A translation is not used if a place cannot be found for certai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from ganeti_vif.engine.chains import FilterRule
 
 PREFIXED_HEXADECIMAL = "0x"
+_MAC = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,11 @@ def _example(number: int, size: int) -> bytes:
 def _packed(word: str) -> bytes:
     if word.startswith(PREFIXED_HEXADECIMAL):
         return bytes.fromhex(word.removeprefix(PREFIXED_HEXADECIMAL))
-    if len(word) == 17 and word.count(":") == 5:
+    if _MAC.fullmatch(word):
         return bytes.fromhex(word.replace(":", ""))
+    if "/" in word:
+        network = ip_network(word)
+        return network.network_address.packed[: network.prefixlen // 8]
     return ip_address(word).packed
 
 
@@ -102,4 +107,7 @@ def _written(number: int, word: str) -> str:
         return PREFIXED_HEXADECIMAL + value.hex()
     if len(value) == 6:
         return value.hex(":")
+    if "/" in word:  # libnftables compares whole bytes of a prefix only
+        length = ip_network(word).max_prefixlen // 8
+        return f"{ip_address(value.ljust(length, bytes(1)))}/{8 * len(value)}"
     return str(ip_address(value))
