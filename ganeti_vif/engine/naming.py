@@ -22,6 +22,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     ProxyNeighbour,
     Record,
     Route,
@@ -31,6 +32,9 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import Object, unmet
+
+MOST = 5
+"""How many peers of a tunnel are named in one line. The rest is counted."""
 
 
 def place(file: Binding | Record | Origin) -> str:
@@ -96,12 +100,28 @@ def finding(change: Change) -> str:
             return f"left over: {name(thing)}"
         case Alter(_, Chain() | Binding() | Record() | Origin() | OffloadCheck()):
             return f"different: {name(thing)}"
+        case Alter(Peers() as actual, Peers() as wanted):
+            parts = [
+                f"{_few(who)} {what}"
+                for who, what in (
+                    (wanted.addresses - actual.addresses, "missing"),
+                    (actual.addresses - wanted.addresses, "left over"),
+                )
+                if who
+            ]
+            return f"different: {name(thing)}: {'; '.join(parts)}"
         case Alter(actual, wanted):
             fields = unmet(wanted, actual)
             details = ", ".join(f"{field} is {_value(old)}, should be {_value(new)}" for field, old, new in fields)
             return f"different: {name(thing)}: {details}"
         case _:
             assert_never(change)
+
+
+def _few(found: frozenset[Address]) -> str:
+    """The first of FOUND, and how many more there are."""
+    named = ", ".join(map(str, in_order(found)[:MOST]))
+    return named + (f" and {len(found) - MOST} more" if len(found) > MOST else "")
 
 
 def _value(value: object) -> str:
@@ -131,6 +151,8 @@ def name(thing: Object) -> str:
             return f"verdict map {thing.family} {thing.name}"
         case MapElement():
             return f"{thing.device} in the verdict map {thing.family} {thing.map}"
+        case Peers():
+            return f"peers of {thing.device}"
         case Module():
             return f"kernel module {thing.name}"
         case BridgeNetfilter():

@@ -29,7 +29,7 @@ from ganeti_vif.nic.identity import has_tap, outlives
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.reconcile.moves import moved, ready, without_a_gap
-from ganeti_vif.reconcile.setup import NOTHING_FOLLOWED, layout
+from ganeti_vif.reconcile.setup import NOTHING_FOLLOWED, layout, underlay_of
 from ganeti_vif.system import records
 from ganeti_vif.system.node import Node, identity
 from host_setup.nfdhcpd import unheard
@@ -81,6 +81,7 @@ def survey(config: Config, node: Node) -> Survey:
         node.advertised_to(),
         config.bindings.consumer,
         following=node.following() if config.public else NOTHING_FOLLOWED,
+        underlay=underlay_of(config.private),
     )
     found.trouble += plan.refused
     desired = plan.wanted

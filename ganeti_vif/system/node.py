@@ -28,6 +28,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     Prefix,
     ProxyNeighbour,
     Record,
@@ -40,7 +41,7 @@ from ganeti_vif.engine.objects import (
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
-from ganeti_vif.kernel.netlink import classifiers, links, neighbours, routing, traffic
+from ganeti_vif.kernel.netlink import classifiers, links, neighbours, peers, routing, traffic
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters, others, verdict_maps
 from ganeti_vif.system import records
@@ -134,7 +135,7 @@ class Node:
 
     def _read(self, wanted: dict[type, list[Any]], devices: links.Devices | None) -> Iterator[Object]:
         names = {link.name for link in wanted[Link]}
-        names |= {thing.device for kind in (BridgePort, Up, OffloadCheck) for thing in wanted[kind]}
+        names |= {thing.device for kind in (BridgePort, Up, OffloadCheck, Peers) for thing in wanted[kind]}
         names |= {thing.bridge for thing in wanted[BridgeNetfilter]}
         found = (devices or self.devices(names)).by_name if names else {}
         for name in names & found.keys():
@@ -142,6 +143,8 @@ class Node:
         if wanted[OffloadCheck]:
             indexes = {name: found[name].index for name in names & found.keys()}
             yield from classifiers.read(self._query, wanted[OffloadCheck], indexes)
+        if tunnels := [one for one in wanted[Peers] if one.device in found]:
+            yield from peers.read(self._query, {found[one.device].index: one for one in tunnels})
         if wanted[BridgeVlan] or wanted[TrunkVlan]:
             yield from self._bridge_vlans()
         # The kernel removes the routes and neighbours of a device that goes down, so nobody needs to look for them. The
@@ -296,7 +299,7 @@ class Node:
                 records.perform(change)
             case Link() | OffloadCheck() | BridgeNetfilter() | BridgePort() | BridgeVlan() | TrunkVlan() | Up():
                 self._netlink.perform(change)
-            case Rule() | Route() | Neighbours() | ProxyNeighbour():
+            case Rule() | Route() | Neighbours() | Peers() | ProxyNeighbour():
                 self._netlink.perform(change)
             case _:
                 assert_never(thing)

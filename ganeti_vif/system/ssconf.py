@@ -6,9 +6,17 @@ from __future__ import annotations
 
 import os
 
+from ganeti_vif.ganeti import nodes
 from ganeti_vif.system import settings
+from host_setup.private import Underlay
 
-VM_CAPABLE = "/var/lib/ganeti/ssconf_node_vm_capable"
+DIRECTORY = "/var/lib/ganeti"
+SECONDARY, PRIMARY = f"{DIRECTORY}/ssconf_node_secondary_ips", f"{DIRECTORY}/ssconf_node_primary_ips"
+OFFLINE = f"{DIRECTORY}/ssconf_offline_nodes"
+VM_CAPABLE = f"{DIRECTORY}/ssconf_node_vm_capable"
+OF_UNDERLAY = frozenset(os.path.basename(path) for path in (SECONDARY, PRIMARY, OFFLINE, VM_CAPABLE))
+"""The names of the files that say to which nodes tunnels lead. Ganeti replaces each by rename (lib/utils/io.py,
+WriteFile, at 3.0.2), on all nodes, when the cluster changes."""
 KEY = "/var/lib/ganeti/hmac.key"
 
 
@@ -21,6 +29,13 @@ def vm_capable() -> bool:
     here = os.uname().nodename.partition(".")[0]
     said = dict(line.partition("=")[::2] for line in (settings.text(VM_CAPABLE) or "").splitlines())
     return not any(name.partition(".")[0] == here and value == "False" for name, value in said.items())
+
+
+def underlay() -> Underlay:
+    """The ends of the tunnels between the nodes of this cluster. Raises Failure if they are not known here."""
+    texts = (settings.text(path) for path in (SECONDARY, PRIMARY, OFFLINE, VM_CAPABLE))
+    secondary, primary, offline, capable = texts
+    return nodes.underlay(os.uname().nodename, secondary, primary, offline or "", capable or "")
 
 
 def cluster_key() -> bytes | None:
