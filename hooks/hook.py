@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, in_brackets, one_line
-from ganeti_vif.engine.naming import finding
+from ganeti_vif.engine.naming import finding, findings
 from ganeti_vif.ganeti.hook import Hook, InstanceNow, hook_of
 from ganeti_vif.lifecycle.refresh import refresh
 from ganeti_vif.reconcile import connecting, services
@@ -114,8 +114,8 @@ def reconcile(hook: Hook) -> int:
         config = in_force().config
         found = whole_node.reconcile(config, node)
     whole_node.announce_moved(config)
-    for change in found.changes:
-        log.say(f"{hook.name}: {finding(change)}", log.Level.WARNING)
+    for line in findings(found.changes):
+        log.say(f"{hook.name}: {line}", log.Level.WARNING)
     for failure in found.trouble:
         log.say(f"{hook.name}: {failure.what}", log.Level.ERROR)
     return 0

@@ -77,6 +77,14 @@ def _ends(private: Private, underlay: Underlay | Failure | None) -> Underlay:
     return underlay
 
 
+def nowhere(underlay: Underlay) -> Failure:
+    """What is wrong if this node does not have its own address of UNDERLAY."""
+    return Failure(
+        f"no device of this node has the address {underlay.here}, by which the cluster knows its tunnels",
+        "see: ip address && cat /var/lib/ganeti/ssconf_node_secondary_ips",
+    )
+
+
 def _mtu(private: Private, links: Mapping[str, Link], underlay: Underlay | None) -> int:
     if private.uplink is None:
         return private.mtu or ETHERNET_MTU

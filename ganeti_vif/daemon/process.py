@@ -50,8 +50,9 @@ def serve(known: InForce, path: str, signals: socket.socket, *, verbose: bool = 
         systemd.notify("READY=1")
         while True:
             poll = select.poll()
-            sockets = (one.fileno() for one in (signals, *events.sockets, bindings, *cluster))
-            for descriptor in (*sockets, *control.descriptors(), *loop.descriptors):
+            watched = (one.fileno() for one in (bindings, *cluster))
+            sockets = (one.fileno() for one in (signals, *events.sockets))
+            for descriptor in (*sockets, *watched, *control.descriptors(), *loop.descriptors):
                 poll.register(descriptor, select.POLLIN)
             poll.poll(1000 * min(loop.patience(), control.patience(), (systemd.watchdog_seconds() or PERIOD) / 2))
             systemd.notify("WATCHDOG=1")

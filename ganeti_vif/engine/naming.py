@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import TypeGuard, assert_never
 
@@ -34,7 +34,7 @@ from ganeti_vif.engine.objects import (
 from ganeti_vif.engine.state import Object, unmet
 
 MOST = 5
-"""How many peers of a tunnel are named in one line. The rest is counted."""
+"""How many peers, and how many tunnels, are named in one line. The rest is counted."""
 
 
 def place(file: Binding | Record | Origin) -> str:
@@ -101,15 +101,7 @@ def finding(change: Change) -> str:
         case Alter(_, Chain() | Binding() | Record() | Origin() | OffloadCheck()):
             return f"different: {name(thing)}"
         case Alter(Peers() as actual, Peers() as wanted):
-            parts = [
-                f"{_few(who)} {what}"
-                for who, what in (
-                    (wanted.addresses - actual.addresses, "missing"),
-                    (actual.addresses - wanted.addresses, "left over"),
-                )
-                if who
-            ]
-            return f"different: {name(thing)}: {'; '.join(parts)}"
+            return f"different: {name(thing)}: {_unlike(actual, wanted)}"
         case Alter(actual, wanted):
             fields = unmet(wanted, actual)
             details = ", ".join(f"{field} is {_value(old)}, should be {_value(new)}" for field, old, new in fields)
@@ -118,9 +110,27 @@ def finding(change: Change) -> str:
             assert_never(change)
 
 
-def _few(found: frozenset[Address]) -> str:
+def findings(changes: Iterable[Change]) -> list[str]:
+    """CHANGES as finding() names them. Thousands of tunnels that lack the same node are one line."""
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        match change:
+            case Alter(Peers() as actual, Peers() as wanted):
+                found.setdefault(f"different: peers of {{}}: {_unlike(actual, wanted)}", []).append(wanted.device)
+            case _:
+                found.setdefault(finding(change).replace("{", "{{").replace("}", "}}"), [])
+    return [line.format(_few(devices)) for line, devices in found.items()]
+
+
+def _unlike(actual: Peers, wanted: Peers) -> str:
+    gone, extra = wanted.addresses - actual.addresses, actual.addresses - wanted.addresses
+    parts = [f"{_few(in_order(some))} {what}" for some, what in ((gone, "missing"), (extra, "left over")) if some]
+    return "; ".join(parts)
+
+
+def _few(found: Sequence[object]) -> str:
     """The first of FOUND, and how many more there are."""
-    named = ", ".join(map(str, in_order(found)[:MOST]))
+    named = ", ".join(map(str, found[:MOST]))
     return named + (f" and {len(found) - MOST} more" if len(found) > MOST else "")
 
 

@@ -17,6 +17,7 @@ from ganeti_vif.engine.chains import Chain, MapElement, Subchain, VerdictMap
 from ganeti_vif.engine.difference import Change, subject
 from ganeti_vif.engine.failure import Failure, Gone
 from ganeti_vif.engine.objects import (
+    Address,
     Binding,
     BridgeNetfilter,
     BridgePort,
@@ -41,7 +42,7 @@ from ganeti_vif.engine.objects import (
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
-from ganeti_vif.kernel.netlink import classifiers, links, neighbours, peers, routing, traffic
+from ganeti_vif.kernel.netlink import addresses, classifiers, links, neighbours, peers, routing, traffic
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters, others, verdict_maps
 from ganeti_vif.system import records
@@ -212,6 +213,10 @@ class Node:
     def incoming_rules(self) -> list[tuple[int, str, int]]:
         """The policy rules of others that match by an input device: IP version, device and priority."""
         return list(routing.incoming_rules(self._query))
+
+    def addresses(self) -> frozenset[Address]:
+        """The node's own addresses, on all its devices."""
+        return addresses.own(self._query)
 
     def foreign_rules(self, device: str) -> list[Rule]:
         """The policy rules of others that do one thing only: packets from DEVICE use a certain table."""

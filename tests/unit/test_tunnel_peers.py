@@ -19,7 +19,7 @@ from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.difference import Alter, Make, difference
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP
-from ganeti_vif.engine.naming import finding
+from ganeti_vif.engine.naming import finding, findings
 from ganeti_vif.engine.objects import Link, Peers
 from ganeti_vif.engine.state import state
 from ganeti_vif.ganeti.nodes import underlay
@@ -208,6 +208,18 @@ def test_a_finding_names_a_few_and_counts_the_rest() -> None:
     )
     many = Peers(device="vx1", addresses=ends(*range(2, 100)))
     assert finding(Alter(actual, many)).endswith("172.16.0.7 and 92 more missing")
+
+
+def test_thousands_of_tunnels_that_lack_the_same_node_are_one_finding() -> None:
+    changes = [
+        Alter(Peers(device=f"vx{number}", addresses=ends(2)), Peers(device=f"vx{number}", addresses=ends(*peers)))
+        for number, peers in ((1, (2, 3)), (2, (2, 3)), (3, (2, 4)), *((number, (2, 3)) for number in range(4, 4001)))
+    ]
+    assert findings([*changes, Make(ETH2)]) == [
+        "different: peers of vx1, vx2, vx4, vx5, vx6 and 3994 more: 172.16.0.3 missing",
+        "different: peers of vx3: 172.16.0.4 missing",
+        "missing: device eth2",
+    ]
 
 
 def entry(index: int, mac: bytes, *more: bytes) -> bytes:
