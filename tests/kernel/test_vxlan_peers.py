@@ -83,6 +83,13 @@ def test_guests_on_three_nodes_reach_each_other_and_the_second_run_of_setup_has_
     assert {link(three[0], name)["mtu"] for name in ("vx10001", "pvn1", "tap0")} == {1450}
 
 
+def test_a_guest_is_told_the_mtu_that_the_tunnel_leaves(cluster: Cluster, stack: ExitStack) -> None:
+    (node,) = of(cluster, 1)
+    tap = stack.enter_context(Tap(node))
+    attach(node, bridged(tap.name, 5, NETWORK_TAGS="nfdhcpd"))
+    assert "MTU=1450" in node.path(f"/var/lib/nfdhcpd/{tap.name}").read_text().splitlines()
+
+
 def test_two_networks_with_the_same_subnet_do_not_leak(three: list[Node], plug: Plug) -> None:
     """The same addresses twice, one guest of each network on each of two nodes, and a third that has no twin."""
     one, other, _ = three
