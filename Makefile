@@ -106,7 +106,7 @@ ENTRY = ganeti_vif/entry
 MODES = bridged routed openvswitch
 INSTANCE_HOOKS = add start stop reboot migrate failover move modify rename remove export
 HOOKS = $(INSTANCE_HOOKS:%=instance-%-post.d) instance-migrate-pre.d network-connect-pre.d network-connect-post.d network-disconnect-post.d \
-	network-modify-post.d network-remove-post.d node-add-post.d cluster-verify-post.d watcher
+	network-modify-post.d network-remove-post.d node-add-post.d node-modify-post.d node-remove-post.d cluster-verify-post.d watcher
 
 # What the Debian package consists of. The modules are private: no other program can import them by accident.
 install:

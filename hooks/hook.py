@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, in_brackets, one_line
-from ganeti_vif.engine.naming import finding
+from ganeti_vif.engine.naming import finding, findings
 from ganeti_vif.ganeti.hook import Hook, InstanceNow, hook_of
 from ganeti_vif.lifecycle.refresh import refresh
 from ganeti_vif.reconcile import connecting, services
@@ -93,11 +93,19 @@ def set_up(hook: Hook) -> int:
 
 
 def node_add(hook: Hook) -> int:
-    """Set up the node that was added. The other nodes are set up already."""
+    """Set up the node that was added. The other nodes are set up already, apart from their tunnels to it."""
     here = os.uname().nodename
     if hook.node_name is None or hook.node_name.partition(".")[0] == here.partition(".")[0]:
         return set_up(hook)
-    return 0
+    return nodes_changed(hook)
+
+
+def nodes_changed(hook: Hook) -> int:
+    """Another node came, went, or is another one now: tunnels lead to the nodes that the cluster has.
+
+    Ganeti may write its files about the nodes only after its hooks have run. Then the daemon sees that they changed.
+    """
+    return set_up(hook) if in_force().config.follows_cluster else 0
 
 
 def reconcile(hook: Hook) -> int:
@@ -106,8 +114,8 @@ def reconcile(hook: Hook) -> int:
         config = in_force().config
         found = whole_node.reconcile(config, node)
     whole_node.announce_moved(config)
-    for change in found.changes:
-        log.say(f"{hook.name}: {finding(change)}", log.Level.WARNING)
+    for line in findings(found.changes):
+        log.say(f"{hook.name}: {line}", log.Level.WARNING)
     for failure in found.trouble:
         log.say(f"{hook.name}: {failure.what}", log.Level.ERROR)
     return 0
@@ -137,6 +145,8 @@ ACTIONS: Mapping[str, Callable[[Hook], int]] = {
     "network-connect-pre": network_connect_pre,
     "network-connect-post": set_up,
     "node-add-post": node_add,
+    "node-modify-post": nodes_changed,
+    "node-remove-post": nodes_changed,
     "cluster-verify-post": cluster_verify,
 }
 """Any other post hook runs reconcile(): the watcher and the other network hooks need that. Other pre hooks pass."""

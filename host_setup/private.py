@@ -10,41 +10,82 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from ganeti_vif.config.model import VXLAN_PORT, Private, Uplink, VlanUplink, VxlanUplink
+from ganeti_vif.config.model import VXLAN_PORT, Private, Uplink, VlanUplink, VxlanUplink, vxlan_overhead
 from ganeti_vif.engine.chains import Chain, FilterRule
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.marks import ADOPTED_GROUP, GROUP, LEAVING_GROUP
-from ganeti_vif.engine.objects import ETHERNET_MTU, BridgeNetfilter, BridgePort, Link, Sysctl, Up
+from ganeti_vif.engine.naming import in_order
+from ganeti_vif.engine.objects import ETHERNET_MTU, Address, BridgeNetfilter, BridgePort, Link, Peers, Sysctl, Up
 from ganeti_vif.engine.state import Object
 from host_setup.nfdhcpd import heard, left_alone
 
 _FACTS = ("kind", "lower", "vlan", "vni")
+_TUNNEL = ("vxlan_group", "vxlan_local", "vxlan_port")
 MADE = (GROUP, LEAVING_GROUP)
 OURS = (*MADE, ADOPTED_GROUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Underlay:
+    """The ends of the tunnels of a cluster: the address HERE of this node, and those of its PEERS, the other nodes."""
+
+    here: Address
+    peers: frozenset[Address]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrivateNetwork:
-    """One network of a family: its bridge, and its uplink port if it has one."""
+    """One network of a family: its bridge, and its uplink port if it has one. UNDERLAY if that leads to the cluster's
+    other nodes."""
 
     bridge: str
     uplink: Uplink
     number: int
     mtu: int
+    underlay: Underlay | None = None
 
     @property
     def port(self) -> str | None:
         return self.uplink.port(self.number) if self.uplink else None
 
 
-def networks(private: Private, links: Mapping[str, Link]) -> Iterator[PrivateNetwork]:
-    """The networks of PRIVATE. Raises Failure if the device under the uplink is missing, or its MTU is too small."""
-    mtu = _mtu(private, links)
+def networks(
+    private: Private, links: Mapping[str, Link], underlay: Underlay | Failure | None = None
+) -> Iterator[PrivateNetwork]:
+    """The networks of PRIVATE. UNDERLAY is this cluster's, or why it is not known.
+
+    Raises Failure if the device under the uplink is missing, if its MTU is too small, or if the uplink leads to the
+    cluster's nodes and they are not known.
+    """
+    ends = _ends(private, underlay) if private.follows_cluster else None
+    mtu = _mtu(private, links, ends)
     for number in private.numbers:
-        yield PrivateNetwork(bridge=f"{private.prefix}{number}", uplink=private.uplink, number=number, mtu=mtu)
+        bridge = f"{private.prefix}{number}"
+        yield PrivateNetwork(bridge=bridge, uplink=private.uplink, number=number, mtu=mtu, underlay=ends)
 
 
-def _mtu(private: Private, links: Mapping[str, Link]) -> int:
+def _ends(private: Private, underlay: Underlay | Failure | None) -> Underlay:
+    assert isinstance(private.uplink, VxlanUplink) and underlay, "who reads the node asks for its cluster, too"
+    if isinstance(underlay, Failure):
+        raise underlay.about(f"private networks {private.prefix}*")
+    if private.uplink.group and private.uplink.group.version != underlay.here.version:
+        raise Failure(
+            f"private networks {private.prefix}*: the group {private.uplink.group} and this node's address "
+            f"{underlay.here} are of two IP versions",
+            f"note: give [private {private.prefix}] another group",
+        )
+    return underlay
+
+
+def nowhere(underlay: Underlay) -> Failure:
+    """What is wrong if this node does not have its own address of UNDERLAY."""
+    return Failure(
+        f"no device of this node has the address {underlay.here}, by which the cluster knows its tunnels",
+        "see: ip address && cat /var/lib/ganeti/ssconf_node_secondary_ips",
+    )
+
+
+def _mtu(private: Private, links: Mapping[str, Link], underlay: Underlay | None) -> int:
     if private.uplink is None:
         return private.mtu or ETHERNET_MTU
     lower = links.get(private.uplink.device)
@@ -56,7 +97,9 @@ def _mtu(private: Private, links: Mapping[str, Link]) -> int:
     largest = lower.mtu or ETHERNET_MTU
     if isinstance(private.uplink, VxlanUplink):
         # A larger MTU works too, in fragments. The administrator may choose VXLAN over a path with a smaller MTU.
-        return private.mtu or largest - private.uplink.overhead
+        end = underlay.here if underlay else private.uplink.group
+        assert end, "an uplink without a group leads to the cluster's nodes"
+        return private.mtu or largest - vxlan_overhead(end)
     if (private.mtu or 0) > largest:
         raise Failure(
             f"private networks {private.prefix}*: mtu {private.mtu} does not fit {lower.name}, which has {largest}",
@@ -102,9 +145,18 @@ def desired(
     yield Up(device=network.bridge)
     if network.port:
         yield _port(network, links)
+        yield from _peers(network)
         yield Sysctl(path=f"net/ipv6/conf/{network.port}/disable_ipv6", value="1")
         yield BridgePort(device=network.port, bridge=network.bridge)
         yield Up(device=network.port)
+
+
+def _peers(network: PrivateNetwork) -> Iterator[Peers]:
+    match network.uplink:
+        case VxlanUplink(device=lower, group=group) if network.underlay and network.port:
+            # With a group as well, the kernel's own entry for it stays: nodes that have only the group hear it.
+            addresses = network.underlay.peers | ({group} if group else set())
+            yield Peers(device=network.port, lower=lower, addresses=addresses)
 
 
 def _port(network: PrivateNetwork, links: Mapping[str, Link]) -> Link:
@@ -124,6 +176,8 @@ def _port(network: PrivateNetwork, links: Mapping[str, Link]) -> Link:
                 lower=lower,
                 vni=offset + network.number,
                 vxlan_group=multicast,
+                # Peers take frames from this address only.
+                vxlan_local=network.underlay.here if network.underlay else None,
                 vxlan_port=VXLAN_PORT,
             )
     raise ValueError(network)
@@ -192,7 +246,7 @@ def leaving(
 def _differs(network: PrivateNetwork, existing: Link, links: Mapping[str, Link]) -> bool:
     """Whether EXISTING differs from what NETWORK's uplink should be."""
     wanted = _port(network, links)
-    return any(getattr(existing, fact) != getattr(wanted, fact) for fact in (*_FACTS, "vxlan_group", "vxlan_port"))
+    return any(getattr(existing, fact) != getattr(wanted, fact) for fact in (*_FACTS, *_TUNNEL))
 
 
 def _port_obstacle(
@@ -209,6 +263,12 @@ def _port_obstacle(
             f"{network.bridge}: its uplink {wanted.name} exists and is something else ({is_}, not {should})",
             f"note: if nothing uses it: ip link del {wanted.name}",
         )
+    if network.underlay and existing.group not in MADE:
+        return Failure(
+            f"{network.bridge}: its uplink {wanted.name} exists, and ganeti-vif did not make it: so its peers are "
+            "somebody else's",
+            f"note: if nothing uses it: ip link del {wanted.name}",
+        )
     if master not in (None, network.bridge):
         return Failure(
             f"{network.bridge}: its uplink {wanted.name} is a port of {master}",
@@ -217,25 +277,49 @@ def _port_obstacle(
     return None
 
 
-def tunnels(private: Iterable[Private]) -> Chain:
-    """Frames for private networks come in by the device of their own uplink, and by no other.
+def tunnels(private: Iterable[Private], underlay: Underlay | Failure | None = None) -> Chain:
+    """Frames for private networks come in by the device of their own uplink, and by no other. If the uplink leads to
+    the cluster's nodes, they come from PEERS of UNDERLAY only; from nobody while these are not known.
 
     The kernel takes VXLAN from any device, and learns the sender as a tunnel end. The rules name VNIs, because somebody
     else on this node may have tunnels of his own. Without VXLAN uplinks the chain has no rules, and is not needed.
     """
     vnis: dict[str, set[int]] = {}
+    of_cluster: set[int] = set()
     for family in private:
         if isinstance(family.uplink, VxlanUplink):
             known = vnis.setdefault(family.uplink.device, set())
-            known.update((family.uplink.offset + number) for number in family.numbers)
+            numbers = {family.uplink.offset + number for number in family.numbers}
+            known |= numbers
+            of_cluster |= numbers if family.follows_cluster else set()
     rules = []
     for device, known in sorted(vnis.items()):
         for first, last in _spans(known):
-            match = f'iifname != "{device}" udp dport {VXLAN_PORT} @th,96,24 {first}-{last}'
+            match = f'iifname != "{device}" {_tunnel(first, last)}'
             rules.append(FilterRule(f"{match} counter drop", "a tunnel by another device than its uplink"))
+    for first, last in _spans(of_cluster):
+        for stranger in _strangers(underlay):
+            match = f"{_tunnel(first, last)}{stranger}"
+            rules.append(FilterRule(f"{match} counter drop", "a tunnel from no other node of this cluster"))
     return Chain(
         family="inet", name="tunnels", hook="input", device=None, priority=-300, policy="accept", rules=tuple(rules)
     )
+
+
+def _tunnel(first: int, last: int) -> str:
+    """What matches frames for the VNIs FIRST to LAST: 96 bits after the start of the UDP header (RFC 7348, 5)."""
+    return f"udp dport {VXLAN_PORT} @th,96,24 {first}-{last}"
+
+
+def _strangers(underlay: Underlay | Failure | None) -> list[str]:
+    """What matches packets from no peer, each with a blank before it."""
+    if not isinstance(underlay, Underlay) or not underlay.peers:
+        return [""]
+    words = []
+    for version, family, address in ((4, "ipv4", "ip"), (6, "ipv6", "ip6")):
+        peers = ", ".join(str(one) for one in in_order(underlay.peers) if one.version == version)
+        words.append(f" {address} saddr != {{ {peers} }}" if peers else f" meta nfproto {family}")
+    return words
 
 
 def _spans(numbers: Collection[int]) -> Iterator[tuple[int, int]]:

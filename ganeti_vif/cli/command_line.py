@@ -145,7 +145,7 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
             verb.add_argument(
                 "--private", metavar="PREFIX=RANGES", help="only these private networks, as pvn=1-100,200"
             )
-            uplink = "their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'"
+            uplink = "their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS] [peers cluster]'"
             verb.add_argument("--uplink", help=uplink)
             verb.add_argument("--mtu", help="their MTU")
             if name == "setup":

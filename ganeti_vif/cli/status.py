@@ -70,8 +70,8 @@ def _uplink(private: Private) -> str:
     match private.uplink:
         case VlanUplink(device=device, offset=offset):
             return f"vlan {device} +{offset}"
-        case VxlanUplink(device=device, offset=offset):
-            return f"vxlan {device} +{offset}"
+        case VxlanUplink(device=device, offset=offset, cluster=cluster):
+            return f"vxlan {device} +{offset}" + (" peers cluster" if cluster else "")
     return "none"
 
 

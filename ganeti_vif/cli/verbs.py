@@ -23,7 +23,7 @@ from ganeti_vif.config.model import Config, Consumer, Private, Public
 from ganeti_vif.engine.commands import commands
 from ganeti_vif.engine.difference import Change
 from ganeti_vif.engine.failure import Failure, remedy
-from ganeti_vif.engine.naming import finding
+from ganeti_vif.engine.naming import findings
 from ganeti_vif.ganeti import environment as ganeti
 from ganeti_vif.lifecycle.announce import announce
 from ganeti_vif.lifecycle.detach import detach
@@ -203,8 +203,8 @@ def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
             found = whole.survey(config, node) if given.dry_run else whole_node.reconcile(config, node)
     if not given.dry_run:
         whole_node.announce_moved(config)
-        for change in found.changes:
-            log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
+        for line in findings(found.changes):
+            log.say(f"reconciled: {line}", log.Level.WARNING)
     return report(given, found.changes, found.trouble)
 
 

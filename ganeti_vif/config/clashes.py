@@ -29,7 +29,7 @@ def clashes(config: Config) -> Iterator[Clash]:
     owners: dict[str, Private] = {}
     groups = set()
     for private in config.private:
-        if isinstance(private.uplink, VxlanUplink):
+        if isinstance(private.uplink, VxlanUplink) and private.uplink.group:
             groups.add(private.uplink.group)
             if len(groups) > MOST_GROUPS:
                 what = f"more than {MOST_GROUPS} VXLAN groups, and a socket cannot join more"

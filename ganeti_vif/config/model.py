@@ -37,19 +37,24 @@ class VlanUplink:
 
 @dataclass(frozen=True, slots=True)
 class VxlanUplink:
-    """Network N leaves by DEVICE in a VXLAN with VNI OFFSET + N. Frames without a known peer go to GROUP."""
+    """Network N leaves by DEVICE in a VXLAN with VNI OFFSET + N.
+
+    Frames without a known peer go to the multicast address GROUP, if there is one. If CLUSTER, they go to each other
+    node of the cluster, and only their frames are taken.
+    """
 
     device: str
     offset: int
-    group: IPv4Address | IPv6Address = VXLAN_GROUP
+    group: IPv4Address | IPv6Address | None = VXLAN_GROUP
+    cluster: bool = False
 
     def port(self, number: int) -> str:
         return f"vx{self.offset + number}"
 
-    @property
-    def overhead(self) -> int:
-        """Bytes of outer headers (RFC 7348): 14 Ethernet, 20 or 40 IP, 8 UDP, 8 VXLAN."""
-        return 50 if isinstance(self.group, IPv4Address) else 70
+
+def vxlan_overhead(end: IPv4Address | IPv6Address) -> int:
+    """Bytes that a tunnel to END puts around a packet (RFC 7348): 14 Ethernet, 20 or 40 IP, 8 UDP, 8 VXLAN."""
+    return 50 if isinstance(end, IPv4Address) else 70
 
 
 class LinkLocal(Enum):
@@ -129,6 +134,11 @@ class Private:
         """What guests on BRIDGE, one of these bridges, are told."""
         number = int(bridge.removeprefix(self.prefix))
         return next((part.told for part in self.parts if number in part.numbers), self.told)
+
+    @property
+    def follows_cluster(self) -> bool:
+        """Whether the uplinks lead to the other nodes of the cluster, as Ganeti knows them."""
+        return isinstance(self.uplink, VxlanUplink) and self.uplink.cluster
 
     @property
     def bridges(self) -> Iterator[str]:
@@ -292,6 +302,11 @@ class Config:
     def responds(self) -> bool:
         """Whether our responder answers guests on this node."""
         return self.responder.enabled and self.bindings.consumer is Consumer.RESPONDER
+
+    @property
+    def follows_cluster(self) -> bool:
+        """Whether the tunnels of private networks depend on which nodes the cluster has."""
+        return any(private.follows_cluster for private in self.private)
 
     def profile(self, name: str | None) -> Profile | None:
         """The profile with NAME, or None."""

@@ -52,7 +52,7 @@ def numbers(text: str) -> tuple[int, ...]:
 
 
 def uplink(text: str) -> Uplink:
-    """`none`, `vlan DEV +OFFSET` or `vxlan DEV +OFFSET [group ADDRESS]`."""
+    """`none`, `vlan DEV +OFFSET` or `vxlan DEV +OFFSET [group ADDRESS] [peers cluster]`."""
     words = text.split()
     match words:
         case ["none"]:
@@ -61,12 +61,21 @@ def uplink(text: str) -> Uplink:
             return VlanUplink(device(name), _offset(offset))
         case ["vxlan", name, offset]:
             return VxlanUplink(device(name), _offset(offset))
+        case ["vxlan", name, offset, "peers", "cluster"]:
+            return VxlanUplink(device(name), _offset(offset), group=None, cluster=True)
         case ["vxlan", name, offset, "group", group]:
-            address = ip_address(group)
-            if not address.is_multicast:
-                raise ValueError(f"'{group}' is no multicast address")
-            return VxlanUplink(device(name), _offset(offset), address)
-    raise ValueError(f"'{text}' is none of: none, vlan DEVICE +OFFSET, vxlan DEVICE +OFFSET [group ADDRESS]")
+            return VxlanUplink(device(name), _offset(offset), _group(group))
+        case ["vxlan", name, offset, "group", group, "peers", "cluster"]:
+            return VxlanUplink(device(name), _offset(offset), _group(group), cluster=True)
+    choices = "none, vlan DEVICE +OFFSET, vxlan DEVICE +OFFSET [group ADDRESS] [peers cluster]"
+    raise ValueError(f"'{text}' is none of: {choices}")
+
+
+def _group(text: str) -> IPv4Address | IPv6Address:
+    found = ip_address(text)
+    if not found.is_multicast:
+        raise ValueError(f"'{text}' is no multicast address")
+    return found
 
 
 def _offset(text: str) -> int:

@@ -25,7 +25,7 @@ from ganeti_vif.kernel.netlink import changes as netlink
 from ganeti_vif.kernel.netlink.events import Changed, Event, Events
 from ganeti_vif.kernel.nftables import changes as nftables
 from ganeti_vif.reconcile.in_force import InForce, in_force, put_in_force
-from ganeti_vif.system import lock, log, systemd
+from ganeti_vif.system import lock, log, ssconf, systemd
 from ganeti_vif.system.claim_socket import ClaimSocket
 from ganeti_vif.system.complaint import complain, needs_root
 from ganeti_vif.system.control import Control
@@ -46,12 +46,13 @@ def serve(known: InForce, path: str, signals: socket.socket, *, verbose: bool = 
     with Events() as events, Control() as control, ClaimSocket() as claims, Node() as node, ExitStack() as stack:
         loop = Loop(known, node, claims)
         log.verbose = verbose or known.config.verbose
-        bindings = stack.enter_context(Watch(known.config.bindings.directory))
+        bindings, cluster = _watches(known, stack)
         systemd.notify("READY=1")
         while True:
             poll = select.poll()
-            sockets = (one.fileno() for one in (signals, *events.sockets, bindings))
-            for descriptor in (*sockets, *control.descriptors(), *loop.descriptors):
+            watched = (one.fileno() for one in (bindings, *cluster))
+            sockets = (one.fileno() for one in (signals, *events.sockets))
+            for descriptor in (*sockets, *watched, *control.descriptors(), *loop.descriptors):
                 poll.register(descriptor, select.POLLIN)
             poll.poll(1000 * min(loop.patience(), control.patience(), (systemd.watchdog_seconds() or PERIOD) / 2))
             systemd.notify("WATCHDOG=1")
@@ -65,8 +66,8 @@ def serve(known: InForce, path: str, signals: socket.socket, *, verbose: bool = 
                 loop.configure(known)
                 log.verbose = verbose or known.config.verbose
                 stack.close()
-                bindings = stack.enter_context(Watch(known.config.bindings.directory))
-            for event in (*events.read(), *_changes(bindings)):
+                bindings, cluster = _watches(known, stack)
+            for event in (*events.read(), *_changes(bindings), *_nodes(cluster)):
                 loop.hear(event)
             for question in control.questions():
                 loop.ask(question)
@@ -102,6 +103,19 @@ def _changes(bindings: Watch) -> list[Event]:
     """Bindings have the names of their taps."""
     names = bindings.read()
     return [Changed(None)] if names is None else [Changed(name) for name in names]
+
+
+def _watches(known: InForce, stack: ExitStack) -> tuple[Watch, list[Watch]]:
+    """The directory of the bindings, and Ganeti's if the tunnels of this node lead to the cluster's nodes."""
+    bindings = stack.enter_context(Watch(known.config.bindings.directory))
+    cluster = [ssconf.DIRECTORY] if known.config.follows_cluster else []
+    return bindings, [stack.enter_context(Watch(directory)) for directory in cluster]
+
+
+def _nodes(cluster: list[Watch]) -> list[Event]:
+    """Few of Ganeti's files matter here. Those that do need a look at all tunnels."""
+    changed = [watch.read() for watch in cluster]
+    return [Changed(None)] if any(names is None or names & ssconf.OF_UNDERLAY for names in changed) else []
 
 
 def _waiting(signals: socket.socket) -> bytes:

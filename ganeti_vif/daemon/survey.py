@@ -8,7 +8,7 @@ from typing import Any
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.naming import finding
+from ganeti_vif.engine.naming import findings
 from ganeti_vif.reconcile import survey as whole
 from ganeti_vif.reconcile.in_force import InForce
 from ganeti_vif.reconcile.reconcile import reconcile
@@ -57,7 +57,7 @@ def look(known: InForce, *, at_once: bool = False) -> dict[str, Any]:
     unattached = {nic.tap for nic in found.nics if nic.tap not in found.wanted}
     standby = {nic.tap for nic in found.nics if nic.standby}
     return {
-        "repaired": [finding(change) for change in found.changes],
+        "repaired": findings(found.changes),
         "trouble": [failure.what for failure in found.trouble],
         "unable": _plain(unable),
         "tend": sorted(young | unattached | standby | found.pending),

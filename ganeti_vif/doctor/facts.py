@@ -36,6 +36,8 @@ HOOKS = (
     "network-modify-post.d",
     "network-remove-post.d",
     "node-add-post.d",
+    "node-modify-post.d",
+    "node-remove-post.d",
     "cluster-verify-post.d",
     "watcher",
 )

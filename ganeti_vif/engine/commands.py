@@ -25,6 +25,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     ProxyNeighbour,
     Record,
     Route,
@@ -57,6 +58,9 @@ def commands(change: Change) -> Iterator[str]:
             gone = in_order(actual.addresses - wanted.addresses)
             yield from (_neighbour("del", actual, address) for address in gone)
             yield from _make(wanted)
+        case Alter(Peers() as actual, Peers() as wanted):
+            yield from _peers("append", wanted, wanted.addresses - actual.addresses)
+            yield from _peers("del", wanted, actual.addresses - wanted.addresses)
         case Alter(BridgeVlan() as actual, BridgeVlan() as wanted):
             yield from _bridge_vlan(actual, wanted)
         case Alter(MapElement() as actual, MapElement() as wanted):
@@ -82,6 +86,8 @@ def _make(wanted: Object) -> Iterator[str]:
             yield f"nft add map {family} {TABLE} {map_name} '{{ {of} : verdict; }}'"
         case MapElement():
             yield f"nft add element {_element(wanted)}"
+        case Peers():
+            yield from _peers("append", wanted, wanted.addresses)
         case Module(name=name):
             yield f"modprobe {name}"
             if zeroed := ZEROED.get(name):
@@ -159,6 +165,8 @@ def _remove(actual: Object) -> Iterator[str]:
             yield from _make(BridgeNetfilter(bridge=bridge, iptables=False, ip6tables=False))
         case OffloadCheck(device=device):
             yield f"tc filter del dev {device} ingress pref 1"
+        case Peers():
+            yield from _peers("del", actual, actual.addresses)
         case Module(name=name):
             yield f"# the module {name} stays loaded"
         case Sysctl(path=path):
@@ -171,6 +179,14 @@ def _neighbour(verb: str, neighbours: Neighbours, address: Address) -> str:
     command = "ip -6" if address.version == 6 else "ip"
     state = f" lladdr {neighbours.mac} nud permanent protocol {PROTOCOL}" if verb == "replace" else ""
     return f"{command} neigh {verb} {address}{state} dev {neighbours.device}"
+
+
+def _peers(verb: str, peers: Peers, addresses: frozenset[Address]) -> Iterator[str]:
+    if not addresses:
+        yield f"# {peers.device} gets no peer"
+    for address in in_order(addresses):
+        via = f" via {peers.lower}" if address.is_multicast else ""
+        yield f"bridge fdb {verb} 00:00:00:00:00:00 dev {peers.device} dst {address}{via}"
 
 
 def _add_link(link: Link) -> str:
@@ -198,7 +214,10 @@ def _kind_words(link: Link) -> list[str]:
     if link.vlan is not None:
         words.append(f"id {link.vlan}")
     if link.vni is not None:
-        words.append(f"id {link.vni} dev {link.lower} group {link.vxlan_group} dstport {link.vxlan_port}")
+        words.append(f"id {link.vni} dev {link.lower}")
+        words += [f"group {link.vxlan_group}"] if link.vxlan_group else []
+        words += [f"local {link.vxlan_local}"] if link.vxlan_local else []
+        words.append(f"dstport {link.vxlan_port}")
     return words
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-from ganeti_vif.engine.objects import Key, Link
+from ganeti_vif.engine.objects import Key, Link, Peers
 from ganeti_vif.engine.state import ORDER, Object, State, unmet
 
 
@@ -43,19 +43,24 @@ def difference(desired: State, actual: State, stale: Iterable[Key] = ()) -> tupl
 
     STALE are keys of objects that carry our mark. Of these, the objects that exist and are not desired are removed.
     Removals come first, in the reverse order of making. So the leftovers of a tap's former owner are gone before the
-    new NIC works.
+    new NIC works. Peers that go are left before the filter is closed to them, and peers that come are let in first.
     """
+    left: list[Change] = []
     makes: list[Change] = []
     for key in sorted(desired, key=lambda key: _RANK[type(desired[key])]):
         wanted = desired[key]
         found = actual.get(key)
         if found is None:
             makes.append(Make(wanted))
+        elif isinstance(wanted, Peers) and isinstance(found, Peers):
+            kept = replace(wanted, addresses=found.addresses & wanted.addresses)
+            left += [Alter(found, kept)] if kept != found else []
+            makes += [Alter(kept, wanted)] if kept != wanted else []
         elif unmet(wanted, found):
             makes.append(Alter(found, wanted))
     leftovers = {key: actual[key] for key in stale if key in actual and key not in desired}
     removes = sorted(leftovers.values(), key=lambda thing: (-_RANK[type(thing)], str(thing.key)))
-    return (*(Remove(thing) for thing in removes), *makes)
+    return (*(Remove(thing) for thing in removes), *left, *makes)
 
 
 def inverse(change: Change) -> Change:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from typing import TypeGuard, assert_never
 
@@ -22,6 +22,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     ProxyNeighbour,
     Record,
     Route,
@@ -31,6 +32,9 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import Object, unmet
+
+MOST = 5
+"""How many peers, and how many tunnels, are named in one line. The rest is counted."""
 
 
 def place(file: Binding | Record | Origin) -> str:
@@ -96,12 +100,38 @@ def finding(change: Change) -> str:
             return f"left over: {name(thing)}"
         case Alter(_, Chain() | Binding() | Record() | Origin() | OffloadCheck()):
             return f"different: {name(thing)}"
+        case Alter(Peers() as actual, Peers() as wanted):
+            return f"different: {name(thing)}: {_unlike(actual, wanted)}"
         case Alter(actual, wanted):
             fields = unmet(wanted, actual)
             details = ", ".join(f"{field} is {_value(old)}, should be {_value(new)}" for field, old, new in fields)
             return f"different: {name(thing)}: {details}"
         case _:
             assert_never(change)
+
+
+def findings(changes: Iterable[Change]) -> list[str]:
+    """CHANGES as finding() names them. Thousands of tunnels that lack the same node are one line."""
+    found: dict[str, list[str]] = {}
+    for change in changes:
+        match change:
+            case Alter(Peers() as actual, Peers() as wanted):
+                found.setdefault(f"different: peers of {{}}: {_unlike(actual, wanted)}", []).append(wanted.device)
+            case _:
+                found.setdefault(finding(change).replace("{", "{{").replace("}", "}}"), [])
+    return [line.format(_few(devices)) for line, devices in found.items()]
+
+
+def _unlike(actual: Peers, wanted: Peers) -> str:
+    gone, extra = wanted.addresses - actual.addresses, actual.addresses - wanted.addresses
+    parts = [f"{_few(in_order(some))} {what}" for some, what in ((gone, "missing"), (extra, "left over")) if some]
+    return "; ".join(parts)
+
+
+def _few(found: Sequence[object]) -> str:
+    """The first of FOUND, and how many more there are."""
+    named = ", ".join(map(str, found[:MOST]))
+    return named + (f" and {len(found) - MOST} more" if len(found) > MOST else "")
 
 
 def _value(value: object) -> str:
@@ -131,6 +161,8 @@ def name(thing: Object) -> str:
             return f"verdict map {thing.family} {thing.name}"
         case MapElement():
             return f"{thing.device} in the verdict map {thing.family} {thing.map}"
+        case Peers():
+            return f"peers of {thing.device}"
         case Module():
             return f"kernel module {thing.name}"
         case BridgeNetfilter():

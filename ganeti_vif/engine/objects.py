@@ -77,6 +77,7 @@ class Link:
     vlan: int | None = None
     vni: int | None = None
     vxlan_group: Address | None = None
+    vxlan_local: Address | None = None
     vxlan_port: int | None = None
     tun: str | None = None
 
@@ -91,6 +92,23 @@ class Link:
         Ganeti opens taps only through /dev/net/tun with IFF_TAP (lib/hypervisor/hv_kvm/netdev.py:132-201 at 3.0.2).
         """
         return self.kind == "tun" and self.tun == "tap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers:
+    """To whom the VXLAN device DEVICE sends a frame if it does not know where the receiver is: a copy to each address.
+
+    All of them: on a device of ours nobody else has such entries, and the kernel keeps no mark in them. LOWER is the
+    device below, by which a copy to a multicast address leaves.
+    """
+
+    device: str
+    addresses: frozenset[Address]
+    lower: str | None = field(default=None, compare=False)
+
+    @property
+    def key(self) -> Key:
+        return ("peers", self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     ProxyNeighbour,
     Record,
     Route,
@@ -39,6 +40,7 @@ Object = (
     | Subchain
     | Chain
     | MapElement
+    | Peers
     | Sysctl
     | BridgeNetfilter
     | OvsPort
@@ -55,8 +57,9 @@ Object = (
 """Every kind of object, in the order in which objects are made. docs/architecture.md says how to add one.
 
 The origin and the record come first, because a crash must leave them. The filter comes before the port, and the port
-before the device is up. The neighbours come before the route that leads to them. The binding comes last, when its tap
-can carry the answer. Removal uses the reverse order.
+before the device is up. The filter also comes before the peers of a tunnel: who is sent to is let in already. The
+neighbours come before the route that leads to them. The binding comes last, when its tap can carry the answer. Removal
+uses the reverse order.
 """
 
 ORDER: tuple[type, ...] = get_args(Object)

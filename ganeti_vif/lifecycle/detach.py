@@ -21,6 +21,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     ProxyNeighbour,
     Record,
     Route,
@@ -136,4 +137,4 @@ def _of_the_device(thing: Object, tap: str) -> bool:
     """Whether the kernel takes THING away with the tap. Found later, it belongs to the name's next owner."""
     if isinstance(thing, ProxyNeighbour):
         return thing.device == tap
-    return isinstance(thing, OffloadCheck | Up | BridgePort | BridgeVlan | Neighbours | Route)
+    return isinstance(thing, OffloadCheck | Up | BridgePort | BridgeVlan | Peers | Neighbours | Route)

@@ -45,7 +45,10 @@ def set_up(
     something could not be done. The caller holds the lock `node`.
     """
     consumer, families = config.bindings.consumer, (*config.private, *private)
-    planned, refused = setup.setup(private, config.public, node, consumer=consumer, families=families, dry_run=True)
+    planned: list[Change] = []
+    refused: list[Failure] = []
+    if config.public or dry_run:  # a look at thousands of tunnels takes seconds: not twice for nothing
+        planned, refused = setup.setup(private, config.public, node, consumer=consumer, families=families, dry_run=True)
     if links := moved(config.public, planned):
         found = whole.survey(config, node)
         if _named(links, found):

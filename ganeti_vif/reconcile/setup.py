@@ -18,18 +18,19 @@ from ganeti_vif.engine.difference import Change, Remove, difference, subject
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.interruption import RUN
 from ganeti_vif.engine.marks import ADOPTED_GROUP
-from ganeti_vif.engine.objects import Key, Link, Route, Rule
+from ganeti_vif.engine.objects import Key, Link, Peers, Route, Rule, Sysctl
 from ganeti_vif.engine.state import Object, State, state
 from ganeti_vif.guard.connections import MAPS, Following, are_unfollowed, unfollowed, uses_maps
 from ganeti_vif.guard.profile import subchain
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink.links import Devices
+from ganeti_vif.system import ssconf
 from ganeti_vif.system.node import Node, identity, memory
 from host_setup import neighbour_table
 from host_setup import private as private_networks
 from host_setup import public as public_links
 from host_setup.nfdhcpd import module, queues
-from host_setup.private import MADE, OURS, networks, obstacle, seclusion, tunnels
+from host_setup.private import MADE, OURS, Underlay, networks, obstacle, seclusion, tunnels
 
 Progress = Callable[[int, int], None]
 
@@ -71,8 +72,19 @@ class Layout:
         cut off between the removal and the making."""
         for unit in self.units:
             if gone := unit.leaving.keys() & actual.keys():
-                kept = {key: thing for key, thing in actual.items() if key not in gone}
+                went = {thing.name for key in gone if isinstance(thing := actual[key], Link)}
+                kept = {k: thing for k, thing in actual.items() if k not in gone and not _went_with(went, thing)}
                 yield unit, (*difference({}, actual, gone), *difference(unit.wanted, kept))
+
+
+def _went_with(devices: Collection[str], thing: Object) -> bool:
+    """Whether THING goes by itself with one of DEVICES, so that a new device of that name does not have it."""
+    match thing:
+        case Peers(device=device):
+            return device in devices
+        case Sysctl(path=path):
+            return path.split("/")[-2] in devices
+    return False
 
 
 def layout(
@@ -84,12 +96,14 @@ def layout(
     consumer: Consumer = Consumer.RESPONDER,
     families: Iterable[Private] = (),
     following: Following = NOTHING_FOLLOWED,
+    underlay: Underlay | Failure | None = None,
 ) -> Layout:
     """What these networks and links need on a node with these DEVICES. What cannot be set up is in REFUSED.
 
     NODE is this node's identity. ADVERTISED are the devices that would lose their router (public.obstacle()).
     CONSUMER reads the bindings: a real NFDHCPD needs more than the responder. FAMILIES are all
     private networks of the node, if PRIVATE is a part of them. FOLLOWING: what makes the kernel follow connections.
+    UNDERLAY: what underlay_of() returns for all private networks.
     """
     queued = consumer is Consumer.NFDHCPD
     links = {name: device.link for name, device in devices.by_name.items()}
@@ -98,7 +112,7 @@ def layout(
     masters = {name: device.master for name, device in devices.by_name.items() if device.master}
     for family in private:
         try:
-            for network in networks(family, links):
+            for network in networks(family, links, underlay):
                 if failure := obstacle(network, links, ports, masters):
                     result.refused.append(failure)
                     continue
@@ -112,20 +126,14 @@ def layout(
     bridged = bool(result.units)
     if bridged or _in_our_care(links):
         # Before any bridge: each bridge is out of the node's reach from the moment it exists.
-        shared = tunnels(families or private)
+        shared = tunnels(families or private, underlay)
         result.base = state([*seclusion(), *([shared] if shared.rules else [])])
         result.idle = {} if shared.rules else {shared.key: shared}
     for link in public:
         if failure := public_links.obstacle(link, links, advertised, ipv6=sysctl.ipv6()):
             result.refused.append(failure)
         else:
-            result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
-            chain = unfollowed(link)
-            if following.used and are_unfollowed(link, following):
-                # A unit of its own: on a kernel without nft_fib, all connections are followed, and the link works.
-                result.units.append(Unit(f"connections on {link.name}", state([*MAPS, chain])))
-            else:
-                result.idle = {**result.idle, chain.key: chain}
+            _lay_out(link, following, result)
     if limits := neighbour_table.raised(public, sysctl.value, memory()):
         result.units.append(Unit("the table of neighbours", state(limits)))
     if queued:
@@ -134,6 +142,27 @@ def layout(
             # A unit of its own: if the module cannot be loaded, NFDHCPD still hears routed guests.
             result.units.append(Unit("NFDHCPD on bridges", state([module()])))
     return result
+
+
+def _lay_out(link: Public, following: Following, result: Layout) -> None:
+    """Put what LINK needs into RESULT."""
+    result.units.append(Unit(link.name, state(public_links.desired(link, sysctl.force_forwarding()))))
+    chain = unfollowed(link)
+    if following.used and are_unfollowed(link, following):
+        # A unit of its own: on a kernel without nft_fib, all connections are followed, and the link works.
+        result.units.append(Unit(f"connections on {link.name}", state([*MAPS, chain])))
+    else:
+        result.idle = {**result.idle, chain.key: chain}
+
+
+def underlay_of(private: Iterable[Private]) -> Underlay | Failure | None:
+    """The ends of the tunnels of this cluster, or why they are not known; None if no uplink of PRIVATE leads there."""
+    if not any(family.follows_cluster for family in private):
+        return None
+    try:
+        return ssconf.underlay()
+    except Failure as failure:
+        return failure
 
 
 def _in_our_care(links: Mapping[str, Link]) -> set[str]:
@@ -159,7 +188,8 @@ def setup(
     """
     devices = node.devices()
     following = node.following() if public else NOTHING_FOLLOWED
-    plan = layout(private, public, devices, identity(), node.advertised_to(), consumer, families, following)
+    underlay = underlay_of((*private, *families))
+    plan = layout(private, public, devices, identity(), node.advertised_to(), consumer, families, following, underlay)
     actual = node.read([*plan.wanted.values(), *plan.leaving.values(), *plan.idle.values()], devices)
     exchanged = list(plan.exchanged(actual))
     plan.units = [unit for unit in plan.units if not any(unit is one for one, _ in exchanged)]

@@ -18,7 +18,7 @@ from ganeti_vif.engine.apply import clear
 from ganeti_vif.engine.chains import Chain
 from ganeti_vif.engine.difference import Change, difference
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.naming import finding, name
+from ganeti_vif.engine.naming import findings, name
 from ganeti_vif.engine.objects import Key
 from ganeti_vif.engine.state import Object, State, state
 from ganeti_vif.guard import connections, profile
@@ -30,10 +30,11 @@ from ganeti_vif.nic.identity import has_tap, outlives
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.reconcile.moves import moved, ready, without_a_gap
-from ganeti_vif.reconcile.setup import NOTHING_FOLLOWED, layout
+from ganeti_vif.reconcile.setup import NOTHING_FOLLOWED, layout, underlay_of
 from ganeti_vif.system import records
 from ganeti_vif.system.node import Node, identity
 from host_setup.nfdhcpd import unheard
+from host_setup.private import Underlay, nowhere
 
 
 @dataclass(slots=True)
@@ -68,13 +69,14 @@ class Survey:
         return [
             *(f"not attached: {nic.whom}, to {nic.link}; NIC {nic.uuid}" for nic in pending),
             *(failure.what for failure in self.trouble),
-            *(finding(change) for change in self.changes),
+            *findings(self.changes),
         ]
 
 
 def survey(config: Config, node: Node) -> Survey:
     """Compare the whole node. Trouble with single NICs goes to TROUBLE. Raises Failure if the node cannot be read."""
     found = Survey(node.devices())
+    underlay = underlay_of(config.private)
     plan = layout(
         config.private,
         config.public,
@@ -83,8 +85,11 @@ def survey(config: Config, node: Node) -> Survey:
         node.advertised_to(),
         config.bindings.consumer,
         following=node.following() if config.public else NOTHING_FOLLOWED,
+        underlay=underlay,
     )
     found.trouble += plan.refused
+    if isinstance(underlay, Underlay) and underlay.here not in node.addresses():
+        found.trouble.append(nowhere(underlay))
     desired = plan.wanted
     in_trouble = False
     for recorded in _recorded(found):

@@ -17,6 +17,7 @@ from ganeti_vif.engine.chains import Chain, MapElement, Subchain, VerdictMap
 from ganeti_vif.engine.difference import Change, subject
 from ganeti_vif.engine.failure import Failure, Gone
 from ganeti_vif.engine.objects import (
+    Address,
     Binding,
     BridgeNetfilter,
     BridgePort,
@@ -28,6 +29,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     Prefix,
     ProxyNeighbour,
     Record,
@@ -40,7 +42,7 @@ from ganeti_vif.engine.objects import (
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
-from ganeti_vif.kernel.netlink import classifiers, links, neighbours, routing, traffic
+from ganeti_vif.kernel.netlink import addresses, classifiers, links, neighbours, peers, routing, traffic
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters, others, verdict_maps
 from ganeti_vif.system import records
@@ -134,7 +136,7 @@ class Node:
 
     def _read(self, wanted: dict[type, list[Any]], devices: links.Devices | None) -> Iterator[Object]:
         names = {link.name for link in wanted[Link]}
-        names |= {thing.device for kind in (BridgePort, Up, OffloadCheck) for thing in wanted[kind]}
+        names |= {thing.device for kind in (BridgePort, Up, OffloadCheck, Peers) for thing in wanted[kind]}
         names |= {thing.bridge for thing in wanted[BridgeNetfilter]}
         found = (devices or self.devices(names)).by_name if names else {}
         for name in names & found.keys():
@@ -142,6 +144,8 @@ class Node:
         if wanted[OffloadCheck]:
             indexes = {name: found[name].index for name in names & found.keys()}
             yield from classifiers.read(self._query, wanted[OffloadCheck], indexes)
+        if tunnels := [one for one in wanted[Peers] if one.device in found]:
+            yield from peers.read(self._query, {found[one.device].index: one for one in tunnels})
         if wanted[BridgeVlan] or wanted[TrunkVlan]:
             yield from self._bridge_vlans()
         # The kernel removes the routes and neighbours of a device that goes down, so nobody needs to look for them. The
@@ -209,6 +213,10 @@ class Node:
     def incoming_rules(self) -> list[tuple[int, str, int]]:
         """The policy rules of others that match by an input device: IP version, device and priority."""
         return list(routing.incoming_rules(self._query))
+
+    def addresses(self) -> frozenset[Address]:
+        """The node's own addresses, on all its devices."""
+        return addresses.own(self._query)
 
     def foreign_rules(self, device: str) -> list[Rule]:
         """The policy rules of others that do one thing only: packets from DEVICE use a certain table."""
@@ -296,7 +304,7 @@ class Node:
                 records.perform(change)
             case Link() | OffloadCheck() | BridgeNetfilter() | BridgePort() | BridgeVlan() | TrunkVlan() | Up():
                 self._netlink.perform(change)
-            case Rule() | Route() | Neighbours() | ProxyNeighbour():
+            case Rule() | Route() | Neighbours() | Peers() | ProxyNeighbour():
                 self._netlink.perform(change)
             case _:
                 assert_never(thing)

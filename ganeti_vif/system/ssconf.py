@@ -7,12 +7,20 @@ from __future__ import annotations
 import os
 
 from ganeti_vif.engine.failure import Failure
+from ganeti_vif.ganeti import nodes
 from ganeti_vif.system import settings
+from host_setup.private import Underlay
 
-VM_CAPABLE = "/var/lib/ganeti/ssconf_node_vm_capable"
+DIRECTORY = "/var/lib/ganeti"
+SECONDARY, PRIMARY = f"{DIRECTORY}/ssconf_node_secondary_ips", f"{DIRECTORY}/ssconf_node_primary_ips"
+OFFLINE = f"{DIRECTORY}/ssconf_offline_nodes"
+VM_CAPABLE = f"{DIRECTORY}/ssconf_node_vm_capable"
+OF_UNDERLAY = frozenset(os.path.basename(path) for path in (SECONDARY, PRIMARY, OFFLINE, VM_CAPABLE))
+"""The names of the files that say to which nodes tunnels lead. Ganeti replaces each by rename (lib/utils/io.py,
+WriteFile, at 3.0.2), on all nodes, when the cluster changes."""
 KEY = "/var/lib/ganeti/hmac.key"
-CLUSTER_NAME = "/var/lib/ganeti/ssconf_cluster_name"
-SSH_PORTS = "/var/lib/ganeti/ssconf_ssh_ports"
+CLUSTER_NAME = f"{DIRECTORY}/ssconf_cluster_name"
+SSH_PORTS = f"{DIRECTORY}/ssconf_ssh_ports"
 
 
 def vm_capable() -> bool:
@@ -28,6 +36,13 @@ def vm_capable() -> bool:
 def is_here(node: str) -> bool:
     """Whether NODE is the name of this node, with its domain or without."""
     return node.partition(".")[0] == os.uname().nodename.partition(".")[0]
+
+
+def underlay() -> Underlay:
+    """The ends of the tunnels between the nodes of this cluster. Raises Failure if they are not known here."""
+    texts = (settings.text(path) for path in (SECONDARY, PRIMARY, OFFLINE, VM_CAPABLE))
+    secondary, primary, offline, capable = texts
+    return nodes.underlay(os.uname().nodename, secondary, primary, offline or "", capable or "")
 
 
 def cluster_key() -> bytes | None:

@@ -51,7 +51,15 @@ def test_every_link_runs_from_a_directory_that_ganeti_looks_into(ready: Node) ->
     listing = ready.run(["find", DIRECTORY, "-name", "50-ganeti-vif"]).stdout.split()
     assert {os.path.basename(os.path.dirname(path)) for path in listing} >= {
         *(f"instance-{what}-post.d" for what in ("start", "stop", "reboot", "migrate", "failover", "modify", "remove")),
-        *("network-connect-pre.d", "network-connect-post.d", "node-add-post.d", "cluster-verify-post.d", "watcher"),
+        *(
+            "network-connect-pre.d",
+            "network-connect-post.d",
+            "node-add-post.d",
+            "node-modify-post.d",
+            "node-remove-post.d",
+            "cluster-verify-post.d",
+            "watcher",
+        ),
     }
     assert all(ready.run(["test", "-x", path], check=False).returncode == 0 for path in listing)
 

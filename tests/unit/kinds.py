@@ -18,6 +18,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     ProxyNeighbour,
     Record,
     Route,
@@ -70,6 +71,21 @@ OBJECTS: list[Object] = [
         vni=10001,
         vxlan_group=IPv4Address("239.192.86.73"),
         vxlan_port=4789,
+    ),
+    Link(
+        name="vx20001",
+        kind="vxlan",
+        group=GROUP,
+        mtu=1450,
+        lower="eth2",
+        vni=20001,
+        vxlan_local=IPv4Address("172.16.0.1"),
+        vxlan_port=4789,
+    ),
+    Peers(
+        device="vx20001",
+        lower="eth2",
+        addresses=frozenset(map(ip_address, ("172.16.0.3", "172.16.0.2", "239.192.86.73"))),
     ),
     chain("tap0-in", "ip saddr 192.0.2.7 accept", "ether type arp accept"),
     chain(
@@ -140,6 +156,10 @@ ALTERED: list[tuple[Object, Object]] = [
     (
         Subchain(family="inet", name="profile-web", rules=()),
         Subchain(family="inet", name="profile-web", rules=(FilterRule("tcp dport 80 accept", "web.nft:1"),)),
+    ),
+    (
+        Peers(device="vx20001", lower="eth2", addresses=frozenset({ip_address("172.16.0.9")})),
+        Peers(device="vx20001", lower="eth2", addresses=frozenset({ip_address("172.16.0.2")})),
     ),
     (chain("tap0-in", "old"), chain("tap0-in", "new")),
     (

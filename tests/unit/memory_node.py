@@ -35,6 +35,7 @@ from ganeti_vif.engine.objects import (
     OffloadCheck,
     Origin,
     OvsPort,
+    Peers,
     Prefix,
     ProxyNeighbour,
     Record,
@@ -56,7 +57,18 @@ from nfdhcpd_bridge.binding import is_ours
 
 STANDBY = "standby"
 """The field of a Nic that says that its guest runs on another node."""
-HANG_ON_A_DEVICE = (OffloadCheck, BridgePort, BridgeVlan, TrunkVlan, Up, Neighbours, Route, ProxyNeighbour, Chain)
+HANG_ON_A_DEVICE = (
+    OffloadCheck,
+    BridgePort,
+    BridgeVlan,
+    TrunkVlan,
+    Up,
+    Peers,
+    Neighbours,
+    Route,
+    ProxyNeighbour,
+    Chain,
+)
 """What the kernel takes away with its device."""
 
 

@@ -26,6 +26,7 @@ from ganeti_vif.engine.objects import (
     Link,
     Neighbours,
     OffloadCheck,
+    Peers,
     ProxyNeighbour,
     Route,
     Rule,
@@ -33,7 +34,7 @@ from ganeti_vif.engine.objects import (
     Up,
 )
 from ganeti_vif.engine.state import unmet
-from ganeti_vif.kernel.netlink import classifiers, messages, neighbours
+from ganeti_vif.kernel.netlink import classifiers, messages, neighbours, peers
 from ganeti_vif.kernel.netlink.messages import Attributes, Message
 from ganeti_vif.kernel.netlink.requests import NLM_F_ACK, Requests
 
@@ -136,6 +137,9 @@ class Netlink:
                 self._send(RTM_DELNEIGH, _SET, messages.proxy(proxy, self._index(proxy.device)))
             case Make(Neighbours() as one) | Alter(_, Neighbours() as one) | Remove(Neighbours() as one):
                 neighbours.perform(self._requests, change, self._index(one.device))
+            case Make(Peers() as tunnel) | Alter(_, Peers() as tunnel) | Remove(Peers() as tunnel):
+                lower = self._index(tunnel.lower) if tunnel.lower else 0
+                peers.perform(self._requests, change, self._index(tunnel.device), lower)
             case _:
                 raise NotImplementedError(change)
 

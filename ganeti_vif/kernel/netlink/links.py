@@ -24,7 +24,8 @@ IFLA_AF_SPEC, IFLA_GROUP, IFLA_EXT_MASK = 26, 27, 29
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BR_MCAST_SNOOPING = 1, 5, 7, 23
 IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES = 36, 37
-IFLA_VXLAN_ID, IFLA_VXLAN_GROUP, IFLA_VXLAN_LINK, IFLA_VXLAN_PORT, IFLA_VXLAN_GROUP6 = 1, 2, 3, 15, 16
+IFLA_VXLAN_ID, IFLA_VXLAN_GROUP, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL = 1, 2, 3, 4
+IFLA_VXLAN_PORT, IFLA_VXLAN_GROUP6, IFLA_VXLAN_LOCAL6 = 15, 16, 17
 IFLA_VLAN_ID = 1
 IFLA_TUN_TYPE = 3
 IFF_TUN, IFF_TAP = 1, 2
@@ -190,9 +191,11 @@ def _details(raw: _Raw, data: dict[int, bytes], names: Mapping[int, str]) -> dic
             return {"vlan": number(data[IFLA_VLAN_ID]), "lower": name_of(number(raw.attributes[IFLA_LINK]), names)}
         case "vxlan":
             group = data.get(IFLA_VXLAN_GROUP) or data.get(IFLA_VXLAN_GROUP6)
+            local = data.get(IFLA_VXLAN_LOCAL) or data.get(IFLA_VXLAN_LOCAL6)
             return {
                 "vni": number(data[IFLA_VXLAN_ID]),
                 "vxlan_group": ip_address(group) if group else None,
+                "vxlan_local": ip_address(local) if local else None,
                 "vxlan_port": int.from_bytes(data[IFLA_VXLAN_PORT], "big"),
                 "lower": name_of(number(data[IFLA_VXLAN_LINK]) if IFLA_VXLAN_LINK in data else 0, names),
             }

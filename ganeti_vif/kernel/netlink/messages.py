@@ -66,13 +66,11 @@ def new_link(wanted: Link, lower: int) -> Message:
             attributes.append(("IFLA_LINK", lower))
             data = [("IFLA_VLAN_ID", wanted.vlan)]
         case "vxlan":
-            group = "IFLA_VXLAN_GROUP6" if isinstance(wanted.vxlan_group, IPv6Address) else "IFLA_VXLAN_GROUP"
-            data = [
-                ("IFLA_VXLAN_ID", wanted.vni),
-                ("IFLA_VXLAN_LINK", lower),
-                (group, str(wanted.vxlan_group)),
-                ("IFLA_VXLAN_PORT", wanted.vxlan_port),
-            ]
+            data = [("IFLA_VXLAN_ID", wanted.vni), ("IFLA_VXLAN_LINK", lower), ("IFLA_VXLAN_PORT", wanted.vxlan_port)]
+            for end, address in (("GROUP", wanted.vxlan_group), ("LOCAL", wanted.vxlan_local)):
+                if address:
+                    six = "6" if isinstance(address, IPv6Address) else ""
+                    data.append((f"IFLA_VXLAN_{end}{six}", str(address)))
         case _:
             raise Gone(f"there is no device {wanted.name}", "see: ip link show")
     attributes.append(("IFLA_LINKINFO", _info(wanted.kind, data)))

@@ -14,10 +14,12 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from ganeti_vif.engine.failure import Failure, Gone
 
+T = TypeVar("T")
 NLM_F_REQUEST, NLM_F_DUMP, NLM_F_DUMP_INTR = 0x1, 0x300, 0x10
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 SOL_NETLINK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 11, 12
@@ -57,11 +59,16 @@ class Query:
 
         Raises Gone if there is no such object, and Failure if the kernel refuses or the tables change each time.
         """
+        return self.gathered(kind, body, list)
+
+    def gathered(self, kind: int, body: bytes, gather: Callable[[Iterator[bytes]], T]) -> T:
+        """What GATHER makes of the payloads of a dump: of millions of messages not all need to be in memory at once. It
+        is called again if the tables changed meanwhile. Raises what dump() raises."""
         for attempt in range(10):
             try:
-                return list(self._ask(kind, NLM_F_REQUEST | NLM_F_DUMP, body, single=False))
+                return gather(self._ask(kind, NLM_F_REQUEST | NLM_F_DUMP, body, single=False))
             except NoFamily:
-                return []
+                return gather(iter(()))
             except InterruptedError:
                 # 1, 2, 4 ... ms, half a second in all: the program that changes the tables can finish meanwhile.
                 time.sleep(0.001 * 2**attempt)

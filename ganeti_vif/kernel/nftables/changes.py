@@ -149,8 +149,10 @@ class Nftables:
 
     def _translated(self, chain: Chain) -> list[bytes] | None:
         """The compiled rules of CHAIN, or None if libnftables has to compile them: if a shape occurs for the first time
-        (a run that attaches one NIC would gain nothing), or if a value was not found in the translation."""
-        if not chain.hook:
+        (a run that attaches one NIC would gain nothing), or if a value was not found in the translation.
+
+        A translation cannot bring a set along, so a chain with a set in braces always needs libnftables."""
+        if not chain.hook or any("{" in rule.text for rule in chain.rules):
             return None
         shapes = [shape(chain.family, rule) for rule in chain.rules]
         if not self._met.issuperset(shapes):

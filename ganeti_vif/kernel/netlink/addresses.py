@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The node's own IP addresses. Message layout: linux/if_addr.h."""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import ip_address
+
+from ganeti_vif.engine.objects import Address
+from ganeti_vif.kernel.netlink.query import Query, attributes
+
+RTM_GETADDR = 22
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+_IFADDRMSG = struct.Struct("=BBBBI")
+
+
+def own(query: Query) -> frozenset[Address]:
+    """All of them, on all devices. Raises Failure if the kernel refuses."""
+    found = set()
+    for payload in query.dump(RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0)):
+        values = attributes(payload, _IFADDRMSG.size)
+        if packed := values.get(IFA_LOCAL) or values.get(IFA_ADDRESS):
+            found.add(ip_address(packed))
+    return frozenset(found)
