@@ -6,7 +6,7 @@ DESTDIR =
 RUN_TIME = python3 python3-pyroute2 python3-nftables python3-daemon iproute2
 DEMO = $(RUN_TIME) qemu-system-x86 busybox-static cpio xz-utils kmod util-linux
 TEST = $(DEMO) python3-pytest python3-pytest-xdist python3-hypothesis python3-dpkt python3-netaddr nftables iputils-ping iputils-arping procps openvswitch-switch iptables arptables ebtables \
-	isc-dhcp-client dhcpcd-base ndisc6 ovmf
+	isc-dhcp-client dhcpcd-base ndisc6 ovmf dnsmasq-base knot python3-dnspython
 DEB = build-essential debhelper dh-python dpkg-dev fakeroot $(RUN_TIME)
 ROOTS = lintian mmdebstrap
 KERNELS = $(DEB) $(TEST) mmdebstrap e2fsprogs

@@ -168,6 +168,8 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
         yield f"tried again: {what or tap}"
     for refusal in (daemon.get("claims", {}) if daemon else {}).values():
         yield f"refused: {refusal}"
+    if names := (daemon or {}).get("names"):
+        yield f"names: {_names(names)}"
     for left in shown["left_over"]:
         yield f"left over: {left['instance']} on {left['tap']}, which is gone (ganeti-vif reconcile clears it)"
     for trouble in shown["trouble"]:
@@ -185,6 +187,13 @@ def _asked(nic: Row) -> Iterator[tuple[str, ...]]:
         leased = "declined" if past["declined"] else _time(past["leased"])
         client = [past["vendor_class"] or "-", past["hostname"] or "-"]
         yield (nic["instance"], nic["name"] or _shown(nic["nic"]), version, _time(past["asked"]), leased, *client)
+
+
+def _names(names: Mapping[str, Any]) -> str:
+    """Where how many names are written."""
+    places = [f"{names['entries']} in {names['hosts_file']}"] if names["hosts_file"] else []
+    places += [f"{names['there']} of {names['wanted']} record sets at {names['server']}"] if names["server"] else []
+    return ", ".join(places)
 
 
 def _time(when: int | None) -> str:

@@ -276,6 +276,29 @@ class Responder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """Where the names of this node's instances are written: into HOSTS_FILE (hosts(5)), and by updates (RFC 2136),
+    signed with the key in KEY_FILE (TSIG), into ZONE and REVERSE_ZONES of SERVER. TTL: of those records, in seconds.
+
+    LINKS: of NICs with these links; None for those of all public links. IPV6: their IPv6 addresses, too.
+    """
+
+    hosts_file: str | None = None
+    server: IPv4Address | IPv6Address | None = None
+    zone: str | None = None
+    reverse_zones: tuple[str, ...] = ()
+    key_file: str | None = None
+    ttl: int = 300
+    links: tuple[str, ...] | None = None
+    ipv6: bool = True
+
+    @property
+    def wanted(self) -> bool:
+        """Whether names are written anywhere."""
+        return self.hosts_file is not None or self.server is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """A firewall profile: its rules in nft's words, each with its place (file:line). STATEFUL is the place of the first
     rule that follows connections. TROUBLE says why the profile cannot be used."""
@@ -296,6 +319,7 @@ class Config:
     responder: Responder = Responder()
     profiles: tuple[Profile, ...] = ()
     networks: tuple[OfNetwork, ...] = ()
+    names: Names = Names()
     verbose: bool = False
 
     @property

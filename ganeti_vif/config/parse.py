@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ganeti_vif.config import own_prefixes, profiles, told, values
+from ganeti_vif.config import names, own_prefixes, profiles, told, values
 from ganeti_vif.config.clashes import clashes
 from ganeti_vif.config.model import (
     CLAIMS,
@@ -18,6 +18,7 @@ from ganeti_vif.config.model import (
     Consumer,
     For,
     LinkLocal,
+    Names,
     OfNetwork,
     Part,
     PerNic,
@@ -121,6 +122,7 @@ def parse(text: str, path: str = PATH) -> Config:
         bindings=next((_bindings(s) for s in sections if s.kind == "bindings"), Bindings()),
         responder=responder,
         networks=_networks([s for s in sections if s.kind == "network"]),
+        names=next((names.names_of(s) for s in sections if s.kind == "names"), Names()),
         verbose=any(s.values(_DAEMON, EXAMPLES).get("verbose", False) for s in sections if s.kind == "daemon"),
     )
     for clash in clashes(config):

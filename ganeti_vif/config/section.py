@@ -12,7 +12,7 @@ from ganeti_vif.engine.failure import Failure
 
 Parser = Callable[[str], Any]
 """Makes a value from text. Raises ValueError."""
-ALONE = ("bindings", "responder", "daemon")
+ALONE = ("bindings", "responder", "names", "daemon")
 """Sections without a name. Each may come once."""
 
 
@@ -27,7 +27,8 @@ class Section:
         self.kind, _, self.word = heading.partition(" ")
         self.word = self.word.strip()
         if self.kind not in ("private", "public", "network", *ALONE) or (self.kind in ALONE) == bool(self.word):
-            there = "there are [private NAME], [public NAME], [network NAME], [bindings], [responder], [daemon]"
+            alone = ", ".join(f"[{kind}]" for kind in ALONE)
+            there = f"there are [private NAME], [public NAME], [network NAME], {alone}"
             raise self.failure("", f"unknown section [{heading}]", there)
 
     def values(

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from ganeti_vif.daemon.claims import Claims
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
+from ganeti_vif.daemon.names import Names
 from ganeti_vif.daemon.trouble import Trouble
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.ganeti.hook import hook_of
@@ -35,10 +36,11 @@ ALONE: Answer = (ask.ALONE, "")
 class Answers:
     """Answers questions about the NICs whose LIVES the daemon knows."""
 
-    def __init__(self, lives: Lives, migrations: Migrations, claims: Claims, trouble: Trouble) -> None:
+    def __init__(self, lives: Lives, migrations: Migrations, claims: Claims, names: Names, trouble: Trouble) -> None:
         self._lives = lives
         self._migrations = migrations
         self._claims = claims
+        self._names = names
         self._trouble = trouble
 
     def answer(self, question: Question) -> None:
@@ -99,13 +101,14 @@ class Answers:
 
     def _state(self, _: Mapping[str, str]) -> Answer:
         """`retrying`: what was not attached, by tap. `lives`: the states of NICs by tap or, if expected, by UUID.
-        `claims`: the last address that each guest was refused, by tap. `trouble`: what else cannot be seen or done,
-        `what` and `do`."""
+        `claims`: the last address that each guest was refused, by tap. `names`: how many are written where. `trouble`:
+        what else cannot be seen or done, `what` and `do`."""
         lives = self._lives
         told = {
             "retrying": lives.retrying,
             "lives": lives.states,
             "claims": self._claims.refused,
+            "names": self._names.state,
             "trouble": self._trouble.told,
         }
         return "0", json.dumps({"pid": os.getpid(), **told})

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from ganeti_vif.daemon.answers import Answers
 from ganeti_vif.daemon.claims import Claims
 from ganeti_vif.daemon.defence import Defence
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
+from ganeti_vif.daemon.names import Names
 from ganeti_vif.daemon.rounds import Rounds
 from ganeti_vif.daemon.share import share
 from ganeti_vif.daemon.solicitations import Solicitations
@@ -32,6 +34,7 @@ from ganeti_vif.daemon.tasks import (
     Defend,
     Expect,
     Happen,
+    KeepNames,
     Look,
     Proceed,
     SettleClaim,
@@ -72,7 +75,8 @@ class Loop:
         self._rounds = Rounds(self._timers, answering, self._lives.announce)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
         self._claims = Claims(claim_socket, self._lives, node, self._timers, self._solicitations)
-        self._answers = Answers(self._lives, self._migrations, self._claims, self._told)
+        self._names = Names(self._timers, self._told)
+        self._answers = Answers(self._lives, self._migrations, self._claims, self._names, self._told)
         self._questions: deque[Question] = deque()
         self._trouble: frozenset[str] = frozenset()
         self._child: Child | None = None
@@ -87,6 +91,7 @@ class Loop:
         uplinks = {public.uplink for public in config.public}
         self._devices = frozenset(name for private in config.private for name in private.devices) | uplinks
         self._timers.at(_now(), Survey())
+        self._names.configure(config)
 
     @property
     def descriptors(self) -> list[int]:
@@ -98,6 +103,7 @@ class Loop:
             *self._claims.descriptors,
             *self._defence.descriptors,
             *self._solicitations.descriptors,
+            *self._names.descriptors,
         ]
 
     def patience(self) -> float:
@@ -197,7 +203,8 @@ class Loop:
             self._surveyed(self._child)
         for heard in set(self._migrations.heard()):
             self._timers.at(_now(), heard)
-        self._hear_claims()
+        self._hear_bravely(self._claims.hear)
+        self._hear_bravely(self._names.hear)
         self._defend()
         end = _now() + TURN
         try:
@@ -217,12 +224,12 @@ class Loop:
         except Failure as failure:
             self._told.say("real time", failure)
 
-    def _hear_claims(self) -> None:
-        """Guests cause what is done there. A bug of ours in it must not cost all NICs their daemon."""
+    def _hear_bravely(self, hear: Callable[[], None]) -> None:
+        """Guests and files cause what is done there. A bug of ours in it must not cost all NICs their daemon."""
         try:
-            self._claims.hear()
+            hear()
         except Exception as error:
-            log.say(f"bug: claims: {error!r}", log.Level.ERROR)
+            log.say(f"bug: {hear.__qualname__}: {error!r}", log.Level.ERROR)
 
     def _do(self, task: Task) -> None:
         """Raises Held; then the task stays to be done."""
@@ -246,6 +253,8 @@ class Loop:
                     self._claims.settle(tap, address)
                 case AgeClaims(tap=tap):
                     self._claims.age(tap)
+                case KeepNames():
+                    self._names.keep()
                 case Look():
                     for happen in self._migrations.look():
                         self._timers.at(_now(), happen)

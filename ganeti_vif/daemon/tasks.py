@@ -40,6 +40,10 @@ HURRY = 1.0
 """Seconds of real-time priority after a signed word."""
 TURN = 0.05
 """Seconds of work after which the daemon looks at signals and events again."""
+NAMES = 0.5
+"""Seconds from a change of a NIC to the update of its instance's name: the NICs of an instance come one by one."""
+NAMES_AGAIN = 300.0
+"""Seconds between two looks at all names."""
 HELD = 0.01
 """Seconds until the daemon tries a lock again that somebody else has."""
 
@@ -116,6 +120,11 @@ class AgeClaims:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepNames:
+    """Write the names of this node's instances that are not written yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """Go on with the looks at guests of which somebody says that they run elsewhere."""
 
@@ -133,6 +142,7 @@ Task = (
     | Look
     | SettleClaim
     | AgeClaims
+    | KeepNames
 )
 
 

@@ -50,8 +50,8 @@ CLUSTER = (
     "python3-ganeti-rapi",
 )
 """What a node of a cluster has besides."""
-TESTED = ("busybox-static", "cpio", "python3-pytest", "qemu-system-x86", "util-linux", "xz-utils")
-"""What debian/tests needs besides: only in the system in which they are run."""
+TESTED = ("busybox-static", "cpio", "python3-pytest", "qemu-system-x86", "util-linux", "xz-utils", "python3-dnspython")
+"""What debian/tests needs besides, and what the package suggests: only in the system in which they are run."""
 
 
 _refused: dict[str, str] = {}

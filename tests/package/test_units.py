@@ -127,6 +127,28 @@ def test_the_daemon_takes_a_guest_over_in_its_cell(suite: str, boot: Boot, stack
     os.close(mouth)
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_daemon_writes_names_in_its_cell(suite: str, boot: Boot, stack: ExitStack) -> None:
+    node = boot(suite, "systemd", *TESTED)
+    install(node)
+    sh(node, "ip link add eth1 type bridge; ip link set eth1 up; ip link set lo up")
+    configure(node)
+    plug(node, stack, "tap0", 5, "192.0.2.5/24")
+    key = "key ganeti-vif { algorithm hmac-sha256; secret c2VjcmV0; };"
+    sh(node, f"echo '{key}' >/etc/ganeti-vif/dns.key; chmod 600 /etc/ganeti-vif/dns.key")
+    text = node.path(CONFIGURATION).read_text()
+    names = "hosts-file = /var/lib/ganeti-vif/names/hosts\nzone = example.com\nkey-file = /etc/ganeti-vif/dns.key\n"
+    for server in ("127.0.0.1", "::1"):  # nobody is there; but nothing forbids the daemon to ask
+        node.path(CONFIGURATION).write_text(f"{text}\n[names]\nserver = {server}\n{names}")
+        sh(node, "ganeti-vif setup")
+        told = f"the DNS server {server} does not answer: Connection refused"
+        until(lambda told=told: told in sh(node, "ganeti-vif check", check=False), "the report")  # type: ignore[misc]
+    assert "192.0.2.5 vm5.example.com" in sh(node, "cat /var/lib/ganeti-vif/names/hosts")
+    node.path(CONFIGURATION).write_text(text)
+    sh(node, "ganeti-vif setup")
+    until(lambda: sh(node, "ganeti-vif check", check=False) == "", "the end of the report")
+
+
 @pytest.mark.parametrize("consumer", ["responder", "nfdhcpd"])
 def test_the_networks_are_made_in_their_cell(node: Machine, consumer: str) -> None:
     sh(node, "systemctl stop ganeti-vifd; ip link add eth1 type bridge; ip link set eth1 up")

@@ -64,6 +64,7 @@ WRITERS = {
     "ganeti_vif/system/records.py",
     "ganeti_vif/system/state_socket.py",
     "ganeti_vif/system/trial_file.py",
+    "ganeti_vif/system/whole_file.py",
     "nfdhcpd_bridge/files.py",
 }
 
@@ -145,6 +146,11 @@ def test_only_one_module_imports_pyroute2() -> None:
 
 def test_only_one_module_imports_libnftables() -> None:
     assert importers("nftables") == {"ganeti_vif/kernel/nftables/changes.py"}
+
+
+def test_only_one_module_imports_dnspython_and_only_a_child_process_of_the_daemon_imports_that() -> None:
+    assert importers("dns") == {"ganeti_vif/system/name_server.py"}
+    assert importers("ganeti_vif.system.name_server") == {"ganeti_vif/daemon/publish.py"}
 
 
 def test_only_one_module_imports_the_client_of_ganetis_remote_api_and_only_the_command_imports_that_room() -> None:

@@ -13,7 +13,7 @@ from samples import ROOT
 from ganeti_vif.cli import command_line as cli
 from ganeti_vif.cli import network_flags
 from ganeti_vif.cli.help import HELP
-from ganeti_vif.config import parse
+from ganeti_vif.config import names, parse
 from ganeti_vif.system import records
 
 
@@ -33,6 +33,7 @@ def keys_of(section: str) -> set[str]:
         ("bindings", set(parse._BINDINGS)),
         ("responder", set(parse._RESPONDER)),
         ("network", set(parse._NETWORK) - set(parse._TOLD)),
+        ("names", set(names.PARSERS)),
     ],
 )
 def test_the_documentation_has_each_key_and_no_other(section: str, keys: set[str]) -> None:
