@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
 from ganeti_vif.config import parse, told
-from ganeti_vif.config.model import Config, OfNetwork, Told, VlanUplink, VxlanUplink
+from ganeti_vif.config.model import Config, Names, OfNetwork, Told, VlanUplink, VxlanUplink
 
 FIELDS: Mapping[str, str] = {"bridges": "numbers", "for": "wanted_for"}
 """The fields that have another name than their key."""
@@ -29,6 +29,8 @@ def lines(config: Config) -> Iterator[str]:
             yield from _section(heading, _told(part.told, private.told))
     for public in config.public:
         yield from _section(f"public {public.name}", [*_own("public", public), *_told(public.told, general)])
+    if config.names != Names():
+        yield from _section("names", _own("names", config.names))
     for network in config.networks:
         yield from _section(f"network {network.name}", _said(network))
 

@@ -71,6 +71,7 @@ SECTIONS: Mapping[str, Mapping[str, Parser]] = {
     "bindings": _BINDINGS,
     "responder": _RESPONDER,
     "daemon": _DAEMON,
+    "names": names.PARSERS,
 }
 """The keys of each kind of section, without those of options by number."""
 EXAMPLES: Mapping[str, str] = {

@@ -54,6 +54,14 @@ conntrack = all
 connections = 0
 dhcpv6 = stateful
 routes = 10.0.0.0/8 via 192.0.2.9, 10.1.0.0/16 via 0.0.0.0
+[names]
+hosts-file = /var/lib/ganeti-vif/names/hosts
+server = 192.0.2.53
+zone = example.com
+reverse-zones = 2.0.192.in-addr.arpa
+key-file = /etc/ganeti-vif/names.key
+links = public pvn1
+ipv6 = no
 [network web]
 mtu = 1300
 domain = example.com
