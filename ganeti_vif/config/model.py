@@ -165,6 +165,14 @@ class Conntrack(Enum):
     ALL = "all"
 
 
+class Duplicates(Enum):
+    """What follows if another machine on the uplink has an address of a NIC that is attached: only that it is told, or
+    that nothing leads to that address here as long as the other machine has it."""
+
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Public:
     """A public link: a routing table and the uplink that leads to its gateways. NICs name it as their LINK.
@@ -184,6 +192,7 @@ class Public:
     node_access: bool = False
     conntrack: Conntrack = Conntrack.AUTO
     connections: int = MOST_CONNECTIONS
+    duplicates: Duplicates = Duplicates.WARN
 
     @property
     def mark(self) -> int:

@@ -16,6 +16,7 @@ from ganeti_vif.config.model import (
     Config,
     Conntrack,
     Consumer,
+    Duplicates,
     For,
     LinkLocal,
     OfNetwork,
@@ -52,6 +53,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "node-access": values.truth,
     "conntrack": values.one_of(Conntrack),
     "connections": values.integer(0, 1000000),
+    "duplicates": values.one_of(Duplicates),
 }
 _PART: Mapping[str, Parser] = _TOLD
 _NETWORK: Mapping[str, Parser] = {**_TOLD, **told.MTU}
@@ -237,6 +239,7 @@ def _public(section: Section, general: Told) -> Public:
         node_access=given.get("node-access", False),
         conntrack=given.get("conntrack", Conntrack.AUTO),
         connections=given.get("connections", MOST_CONNECTIONS),
+        duplicates=given.get("duplicates", Duplicates.WARN),
     )
     if public.table in RESERVED_TABLES:
         what = f"table {public.table} is the kernel's own ({RESERVED_TABLES[public.table]})"

@@ -13,6 +13,7 @@ from collections import deque
 from ganeti_vif.daemon.answers import Answers
 from ganeti_vif.daemon.claims import Claims
 from ganeti_vif.daemon.defence import Defence
+from ganeti_vif.daemon.duplicates import DuplicateAddresses
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
 from ganeti_vif.daemon.rounds import Rounds
@@ -25,12 +26,15 @@ from ganeti_vif.daemon.tasks import (
     PERIOD,
     SHARE,
     TURN,
+    Admit,
     AgeClaims,
     Announce,
     AnnounceAll,
+    AskAgain,
     Defend,
     Expect,
     Happen,
+    ListenAgain,
     Look,
     Proceed,
     SettleClaim,
@@ -66,6 +70,7 @@ class Loop:
         self._told = Trouble()
         self._lives = Lives(known.config, node, self._timers)
         self._defence = Defence(node, self._timers)
+        self._duplicates = DuplicateAddresses(self._lives, node, self._timers, self._told)
         self._rounds = Rounds(self._timers, answering, self._lives.announce)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
         self._claims = Claims(claim_socket, self._lives, node, self._timers)
@@ -94,6 +99,7 @@ class Loop:
             *self._migrations.descriptors,
             *self._claims.descriptors,
             *self._defence.descriptors,
+            *self._duplicates.descriptors,
         ]
 
     def patience(self) -> float:
@@ -150,9 +156,21 @@ class Loop:
         except Failure as failure:
             self._told.say("ARP probes", failure)
 
+    def _hear_owners(self) -> None:
+        try:
+            self._duplicates.hear()
+            self._told.over("duplicate addresses")
+        except Failure as failure:
+            self._told.say("duplicate addresses", failure)
+
+    def _announce(self, task: Announce) -> None:
+        if not self._duplicates.ask(task.nic, first=task.first):
+            self._lives.announce(task.nic)
+
     def _announce_moved(self) -> None:
         """Events may be lost, and nobody hears them while no daemon runs."""
         self._told.say("the ears for ARP probes", *self._defence.listen(self._known.config))
+        self._told.say("the ears for duplicates", *self._duplicates.listen(self._known.config))
         try:
             self._node.forget()
             for link in moved_places(self._known.config, self._node):
@@ -189,6 +207,7 @@ class Loop:
             self._timers.at(_now(), heard)
         self._hear_claims()
         self._defend()
+        self._hear_owners()
         end = _now() + TURN
         try:
             while self._held <= _now() < end:
@@ -220,14 +239,20 @@ class Loop:
             match task:
                 case Happen(tap=tap, event=event, nic=nic):
                     self._lives.happen(tap, event, nic)
-                case Announce(nic=nic):
-                    self._lives.announce(nic)
+                case Announce():
+                    self._announce(task)
                 case AnnounceAll(link=link):
                     self._announce_all(link)
                 case Proceed(link=link):
                     self._rounds.proceed(link, _now())
                 case Defend():
                     self._defence.resume()
+                case Admit(tap=tap):
+                    self._duplicates.admit(tap)
+                case AskAgain():
+                    self._duplicates.ask_again()
+                case ListenAgain():
+                    self._duplicates.resume()
                 case Expect():
                     self._migrations.expect()
                 case SettleClaim(tap=tap, address=address):

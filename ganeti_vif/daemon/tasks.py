@@ -55,10 +55,12 @@ class Happen:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the neighbours where NIC lives, AFTER so many seconds."""
+    """Tell the neighbours where NIC lives, AFTER so many seconds. FIRST: nobody knows yet whether another machine has
+    one of its addresses."""
 
     nic: Nic
     after: float
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,23 @@ class Proceed:
 @dataclass(frozen=True, slots=True)
 class Defend:
     """Answer ARP probes again, of which there were too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The neighbours had their time to say whether they have an address of the new NIC of TAP."""
+
+    tap: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Ask again who has the addresses that other machines have, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAgain:
+    """Read again what machines on the uplinks say of their addresses, of which there was too much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +134,22 @@ class Look:
     """Go on with the looks at guests of which somebody says that they run elsewhere."""
 
 
-Task = Happen | Announce | AnnounceAll | Proceed | Defend | Share | Survey | Expect | Look | SettleClaim | AgeClaims
+Task = (
+    Happen
+    | Announce
+    | AnnounceAll
+    | Proceed
+    | Defend
+    | Admit
+    | AskAgain
+    | ListenAgain
+    | Share
+    | Survey
+    | Expect
+    | Look
+    | SettleClaim
+    | AgeClaims
+)
 
 
 def retry_after(attempts: int) -> float:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 
 from ganeti_vif.config.model import Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.desired.obstacle import MAIN
 from ganeti_vif.engine.marks import ROUTED_GROUP
-from ganeti_vif.engine.objects import Address, Link, Neighbours, ProxyNeighbour, Route, Rule, Sysctl, Up
+from ganeti_vif.engine.objects import Address, Link, Neighbours, Prefix, ProxyNeighbour, Route, Rule, Sysctl, Up
 from ganeti_vif.engine.state import Object
 from ganeti_vif.guard import tap_filter
 from ganeti_vif.nic.nic import Nic
@@ -40,13 +40,13 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
     if found := answered(nic):
         yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset(found))
     for version in (4, 6):
-        networks = nic.networks(version)
+        networks = nic.led(version)
         if context.table is not None:
             yield from (Route(table=context.table, destination=network, device=nic.tap) for network in networks)
         if networks and context.table not in (None, MAIN) and public is None:
             # No public link gives a mark here. So one rule for this tap, as in Ganeti's own script.
             yield Rule(family=version, priority=PRIORITY, table=context.table, device=nic.tap)
-    for address in addresses(nic):
+    for address in led(nic):
         if public and isinstance(address, IPv6Address):
             yield ProxyNeighbour(device=public.uplink, address=address)
     if nic.networks(6) and (gateway6 := gateway_of(nic, public, 6)):
@@ -54,8 +54,16 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
 
 
 def addresses(nic: Nic) -> tuple[Address, ...]:
-    """The single addresses that lead to NIC's tap. Prefixes from its tags are left out: nobody announces those."""
-    networks = (*nic.networks(4), *nic.networks(6))
+    """The single addresses that NIC's guest may use. Prefixes from its tags are left out: nobody announces those."""
+    return _single((*nic.networks(4), *nic.networks(6)))
+
+
+def led(nic: Nic) -> tuple[Address, ...]:
+    """Those of addresses() that lead to NIC's tap."""
+    return _single((*nic.led(4), *nic.led(6)))
+
+
+def _single(networks: Iterable[Prefix]) -> tuple[Address, ...]:
     return tuple(network.network_address for network in networks if network.num_addresses == 1)
 
 

@@ -54,7 +54,7 @@ def link_local_of(nic: Nic, config: Config) -> LinkLocal:
 
 def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:
     """The routes to other taps that have an address in common with NIC's."""
-    networks = [*nic.networks(4), *nic.networks(6)]
+    networks = [*nic.led(4), *nic.led(6)]
     routes = node.routes_over(networks, public.table, public.mark)
     return tuple(r for r in routes if r.protocol == PROTOCOL and r.device not in (None, public.uplink, nic.tap))
 

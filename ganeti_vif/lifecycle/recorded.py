@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Record
+from ganeti_vif.nic.life import State
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.system import records
@@ -16,6 +17,17 @@ def recorded(tap: str) -> Nic | None:
     """The NIC that the record of TAP describes, or None. Raises Failure if the record is damaged."""
     record = records.read_record(tap)
     return nic_of(record) if record else None
+
+
+def recorded_state(tap: str) -> tuple[State, Nic | None]:
+    """What the record of TAP says. Raises Failure if it cannot be read."""
+    record = records.read_record(tap)
+    nic = recorded(tap) if record else None
+    if record is None or nic is None:
+        return State.UNKNOWN, None
+    if is_pending(record):
+        return State.PENDING, nic
+    return (State.STANDBY if nic.standby else State.ATTACHED), nic
 
 
 def former_owner(tap: str) -> Nic | None:

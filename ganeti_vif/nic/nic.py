@@ -8,7 +8,7 @@ from enum import Enum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from ganeti_vif.engine.objects import Prefix
+from ganeti_vif.engine.objects import Address, Prefix
 from ganeti_vif.nic.tags import Grants
 
 LINK_LOCAL_SUBNET = IPv6Network("fe80::/64")
@@ -50,7 +50,8 @@ class Nic:
 
     TAP_MAC is the MAC that its tap keeps, if the NIC was adopted with another MAC than attach gives. STANDBY: its guest
     runs on another node, because it is on its way to this node or has left it. CLAIMS are IPv6 addresses that its guest
-    chose, and that nobody else had (nic/claim.py).
+    chose, and that nobody else had (nic/claim.py). WITHHELD are addresses of its own that another machine on the uplink
+    had when it was attached: nothing leads to them here ([public] duplicates = refuse).
     """
 
     instance: str
@@ -70,6 +71,7 @@ class Nic:
     standby: bool = False
     grants: Grants = Grants()
     claims: tuple[IPv6Address, ...] = ()
+    withheld: tuple[Address, ...] = ()
 
     @property
     def whom(self) -> str:
@@ -116,6 +118,11 @@ class Nic:
         """The addresses and prefixes of IP VERSION that its guest may use: its own, those that its tags grant, and
         those that it claimed. Link-local addresses are not among them."""
         return self._networks[version]
+
+    def led(self, version: int) -> tuple[Prefix, ...]:
+        """Those of networks(VERSION) that lead to its tap, as far as it is routed and its guest runs here."""
+        away = {ip_network(address) for address in self.withheld}
+        return tuple(one for one in self.networks(version) if one not in away) if away else self.networks(version)
 
     @cached_property
     def _networks(self) -> dict[int, tuple[Prefix, ...]]:

@@ -25,7 +25,7 @@ STANDBY = "elsewhere"
 def record_of(nic: Nic, *, pending: bool = False) -> Record:
     """The record of NIC. PENDING if it could not be attached. Equal NICs have equal records: sets are sorted."""
     values = {"version": VERSION} | ({PENDING: True} if pending else {}) | _plain(nic)
-    for name in ("tap_mac", STANDBY, "claims"):
+    for name in ("tap_mac", STANDBY, "claims", "withheld"):
         if not values[name]:
             del values[name]  # an older version, installed again, does not know these keys
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
@@ -64,6 +64,7 @@ _NIC: dict[str, Callable[[Any], Any]] = {
     "ip": ip_address,
     "tags": frozenset,
     "claims": lambda value: tuple(map(IPv6Address, value)),
+    "withheld": lambda value: tuple(map(ip_address, value)),
     "grants": lambda value: Grants(**_typed(value, _GRANTS)),
 }
 _GRANTS: dict[str, Callable[[Any], Any]] = {
