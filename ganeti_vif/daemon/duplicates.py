@@ -21,6 +21,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from ganeti_vif.config.model import Config, Duplicates, Public
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.owner import owner
+from ganeti_vif.daemon.shared import SharedAddresses
 from ganeti_vif.daemon.tasks import Admit, AskAgain, ListenAgain, Task
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.daemon.trouble import Trouble
@@ -31,7 +32,7 @@ from ganeti_vif.kernel import capture_filter, packets
 from ganeti_vif.kernel.capture import Capture
 from ganeti_vif.lifecycle.attach import attach
 from ganeti_vif.lifecycle.recorded import answering_nic, recorded_nics
-from ganeti_vif.nic.announcement import owned, question
+from ganeti_vif.nic.announcement import announced, owned, question
 from ganeti_vif.nic.identity import is_same
 from ganeti_vif.nic.life import State
 from ganeti_vif.nic.nic import Mode, Nic
@@ -86,8 +87,8 @@ class _Duplicate:
 class DuplicateAddresses:
     """The uplinks that are listened to, and the duplicates that were heard there."""
 
-    def __init__(self, lives: Lives, node: Node, timers: Timers[Task], told: Trouble) -> None:
-        self._lives, self._node, self._timers, self._told = lives, node, timers, told
+    def __init__(self, lives: Lives, node: Node, timers: Timers[Task], told: Trouble, shared: SharedAddresses) -> None:
+        self._lives, self._node, self._timers, self._told, self._shared = lives, node, timers, told, shared
         self._ears: dict[tuple[str, int], _Ears] = {}
         self._found: dict[tuple[str, Address], _Duplicate] = {}
         self._admitted: dict[str, Nic] = {}
@@ -133,7 +134,8 @@ class DuplicateAddresses:
         if public is None or here is None or self._lives.state(nic.tap) not in SETTLED:
             return False
         # Whoever claimed an address asked the neighbours before.
-        self._ask(public, [one for one in routed.addresses(here) if one not in here.claims])
+        known = {*here.claims, *here.shared}
+        self._ask(public, [one for one in routed.addresses(here) if one not in known])
         if not first or public.duplicates is not Duplicates.REFUSE:
             return False
         self._admitted[nic.tap] = here
@@ -182,10 +184,11 @@ class DuplicateAddresses:
                 self._timers.at(now + ears.bucket.wait(now), ListenAgain())
                 return
             if found := owned(frame):
-                self._owned(*found, ears.public, now)
+                self._shared.said(found[0], found[1])
+                self._owned(*found, ears.public, now, announces=announced(frame) is not None)
 
-    def _owned(self, address: Address, mac: str, public: Public, now: float) -> None:
-        """The machine with MAC says that it has ADDRESS."""
+    def _owned(self, address: Address, mac: str, public: Public, now: float, *, announces: bool = False) -> None:
+        """The machine with MAC says that it has ADDRESS. ANNOUNCES: to all, and nobody asked."""
         self._node.forget()
         known = next((one for one in self._found.values() if one.address == address), None)
         nic = answering_nic(known.nic.tap) if known else None
@@ -195,6 +198,10 @@ class DuplicateAddresses:
         if nic is None or uplink is None or mac in (uplink.mac, *nic.macs) or int(mac[:2], 16) & 1:
             return  # the guest itself, if it runs elsewhere on this segment by now
         if self._lives.state(nic.tap) not in SETTLED:
+            return
+        if address in nic.shared:
+            if announces:
+                self._shared.taken(nic, address)
             return
         if known:
             moved, known.mac, known.heard = known.mac != mac, mac, now

@@ -375,6 +375,8 @@ class Lives:
             self._announce_soon(life, here, node)  # nobody has asked yet whether others have its addresses
             return
         announce(here, self._config, node)
+        if here.shared:
+            self._later(0.0, Announce(here, 0.0))  # its guest is asked which of them it has
         self._repeat(here)
 
     def _announce_soon(self, life: Life, nic: Nic, _: Node) -> None:

@@ -18,6 +18,7 @@ from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
 from ganeti_vif.daemon.rounds import Rounds
 from ganeti_vif.daemon.share import share
+from ganeti_vif.daemon.shared import SharedAddresses
 from ganeti_vif.daemon.survey import look
 from ganeti_vif.daemon.tasks import (
     AFTER_ROUTED,
@@ -34,9 +35,13 @@ from ganeti_vif.daemon.tasks import (
     Defend,
     Expect,
     Happen,
+    Lead,
+    LeadAway,
     ListenAgain,
     Look,
     Proceed,
+    RecallShared,
+    Reconsider,
     SettleClaim,
     Share,
     Survey,
@@ -70,10 +75,11 @@ class Loop:
         self._told = Trouble()
         self._lives = Lives(known.config, node, self._timers)
         self._defence = Defence(node, self._timers)
-        self._duplicates = DuplicateAddresses(self._lives, node, self._timers, self._told)
+        self._shared = SharedAddresses(self._lives, node, self._timers)
+        self._duplicates = DuplicateAddresses(self._lives, node, self._timers, self._told, self._shared)
         self._rounds = Rounds(self._timers, answering, self._lives.announce)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
-        self._claims = Claims(claim_socket, self._lives, node, self._timers)
+        self._claims = Claims(claim_socket, self._lives, node, self._timers, self._shared.announced)
         self._answers = Answers(self._lives, self._migrations, self._claims, self._told)
         self._questions: deque[Question] = deque()
         self._trouble: frozenset[str] = frozenset()
@@ -166,6 +172,7 @@ class Loop:
     def _announce(self, task: Announce) -> None:
         if not self._duplicates.ask(task.nic, first=task.first):
             self._lives.announce(task.nic)
+        self._shared.ask(task.nic)
 
     def _announce_moved(self) -> None:
         """Events may be lost, and nobody hears them while no daemon runs."""
@@ -253,6 +260,14 @@ class Loop:
                     self._duplicates.ask_again()
                 case ListenAgain():
                     self._duplicates.resume()
+                case Lead(tap=tap, address=shared):
+                    self._shared.lead(tap, shared)
+                case LeadAway(tap=tap, address=shared):
+                    self._shared.lead_away(tap, shared)
+                case Reconsider(tap=tap, address=shared):
+                    self._shared.reconsider(tap, shared)
+                case RecallShared():
+                    self._shared.recall()
                 case Expect():
                     self._migrations.expect()
                 case SettleClaim(tap=tap, address=address):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
+from ganeti_vif.engine.objects import Address
 from ganeti_vif.nic.life import Event
 from ganeti_vif.nic.nic import Nic
 
@@ -100,6 +101,35 @@ class ListenAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class Lead:
+    """The guest of TAP announced ADDRESS, which it shares: from now on that leads to it."""
+
+    tap: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class LeadAway:
+    """Somebody on the uplink announced ADDRESS, which leads to TAP: it does not any more."""
+
+    tap: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Reconsider:
+    """The neighbours had their time to say whether they have ADDRESS, which the guest of TAP shares."""
+
+    tap: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class RecallShared:
+    """See where shared addresses lead, after a time in which nobody listened."""
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
     """Make again what all NICs share: the public links, and what keeps private networks away from the node."""
 
@@ -143,6 +173,10 @@ Task = (
     | Admit
     | AskAgain
     | ListenAgain
+    | Lead
+    | LeadAway
+    | Reconsider
+    | RecallShared
     | Share
     | Survey
     | Expect

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from socket import if_indextoname
 
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Record
@@ -84,6 +85,18 @@ def answering_nic(tap: str) -> Nic | None:
     the record cannot be read."""
     record = records.read_record(tap)
     return _answering(record) if record else None
+
+
+def guest_behind(index: int, mac: str) -> Nic | None:
+    """The NIC with this MAC behind the tap with this INDEX, if its guest runs here. A damaged record describes none."""
+    try:
+        tap = if_indextoname(index)
+        record = records.read_record(tap)
+        nic = recorded(tap) if record and not is_pending(record) else None
+    except (OSError, Failure):  # the tap is gone; or a survey reports the record
+        return None
+    here = nic is not None and (nic.index, nic.mac) == (index, mac) and not nic.standby
+    return nic if here else None
 
 
 def _answering(record: Record) -> Nic | None:

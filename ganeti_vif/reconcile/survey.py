@@ -38,7 +38,8 @@ from host_setup.nfdhcpd import unheard
 @dataclass(slots=True)
 class Survey:
     """The node at one moment. NICS are alive, DEAD NICs have lost their taps. WANTED has the keys of each tap's own
-    objects. DAMAGED are the taps of records that cannot be read. PENDING are the taps of pending NICs.
+    objects. DAMAGED are the taps of records that cannot be read. PENDING are the taps of pending NICs,
+    UNSERVED those of guests that the responder does not hear.
 
     TROUBLE is what no change of ours can repair. CHANGES would make the node right. MOVED are the NICs whose public
     link gets another table or uplink by CHANGES: their neighbours must be told.
@@ -50,6 +51,7 @@ class Survey:
     dead: list[Nic] = field(default_factory=list)
     pending: set[str] = field(default_factory=set)
     damaged: set[str] = field(default_factory=set)
+    unserved: set[str] = field(default_factory=set)
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
     moved: list[Nic] = field(default_factory=list)
@@ -57,7 +59,7 @@ class Survey:
     @property
     def notes(self) -> list[Failure]:
         """What is to be known of the NICs although nothing is wrong here."""
-        return [note.about(nic.whom) for nic in self.nics for note in notes(nic)]
+        return [note.about(nic.whom) for nic in self.nics for note in notes(nic, served=nic.tap not in self.unserved)]
 
     @property
     def findings(self) -> list[str]:
@@ -91,7 +93,9 @@ def survey(config: Config, node: Node) -> Survey:
             continue
         found.nics.append(nic)
         try:
-            found.wanted[nic.tap] = _join(desired, nic, config, node, found)
+            found.wanted[nic.tap] = wanted = _join(desired, nic, config, node, found)
+            if not (config.responds and any(key[0] == "binding" for key in wanted)):
+                found.unserved.add(nic.tap)
         except Failure as failure:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))

@@ -20,6 +20,7 @@ from ganeti_vif.daemon import duplicates as module
 from ganeti_vif.daemon import lives as lives_module
 from ganeti_vif.daemon.duplicates import AGE, MOST, DuplicateAddresses
 from ganeti_vif.daemon.lives import Lives
+from ganeti_vif.daemon.shared import SharedAddresses
 from ganeti_vif.daemon.tasks import Task
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.daemon.trouble import Trouble
@@ -158,13 +159,14 @@ class Site:
         self.timers = Timers[Task]()
         self.lives = Lives(CONFIG, node, self.timers)
         self.told = Trouble()
+        self.shared = SharedAddresses(self.lives, node, self.timers)
         self.asked: list[bytes] = []
         self.announced: list[Nic] = []
         self.clock = 1000.0
         monkeypatch.setattr(module.packets, "send", lambda device, frames: self.asked.extend(frames))
         monkeypatch.setattr(lives_module, "announce", lambda nic, *_: self.announced.append(nic))
         monkeypatch.setattr(module.time, "monotonic", lambda: self.clock)
-        self.duplicates = DuplicateAddresses(self.lives, node, self.timers, self.told)
+        self.duplicates = DuplicateAddresses(self.lives, node, self.timers, self.told, self.shared)
 
     def says(self, address: object, mac: str = MAC) -> None:
         self.duplicates._owned(cast(IPv4Address, address), mac, CONFIG.public[0], self.clock)
@@ -216,7 +218,7 @@ def test_refuse_withholds_in_the_first_moment_and_gives_back(site: Site, nic: Ni
     assert site.announced == [held]
     site.says(nic.address6)
     assert recorded(nic.tap) == held, "what is heard later is told only"
-    anew = DuplicateAddresses(site.lives, node, site.timers, Trouble())
+    anew = DuplicateAddresses(site.lives, node, site.timers, Trouble(), site.shared)
     anew.ask_again()
     assert recorded(nic.tap) == held, "the next daemon waits, too"
     site.clock += AGE + 1
