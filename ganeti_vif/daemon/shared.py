@@ -39,7 +39,7 @@ ANSWER = 0.5
 LISTENS = 1.0
 """Seconds from the daemon's start until it hears what it asks for."""
 RATE, BURST = 1.0, 10
-"""How often shared addresses move to one guest, each second and at once: each move takes the daemon some 10 ms."""
+"""How often shared addresses move to one guest, each second and at once: a move attaches two NICs."""
 LOG_RATE, LOG_BURST = 0.2, 20
 """How many moves are logged, each second and at once."""
 MOST = 1024

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from tests.lab import PATIENCE, Node, PacketSocket, Tap, VirtualCable, wire
 from .actions import arp, attach, differences, ip, manage, octets
 from .conftest import MakeTap, Plug, apply, installed, quick
 from .environment import GATEWAY, GATEWAY6, mac, public, routed
-from .migration_site import with_key
+from .instance import Instance
+from .migration_site import Arrival, hook, link_of, state, with_key
 from .responder_lab import RESPONDS, responding
 from .responder_lab import state as served
 from .vifd import launched, stopped, until
@@ -327,6 +329,33 @@ def test_it_follows_its_guest_to_another_node(pair: tuple[Node, Node], stack: Ex
         asks(gateway, guest)
         for node in pair:
             assert differences(node) == []
+
+
+def test_it_follows_a_live_migration(pair: tuple[Node, Node], stack: ExitStack) -> None:
+    first, second = pair
+    before = stack.enter_context(Tap(first))
+    attach(first, sharing(before.name, 5))
+    until(partial(is_served, first, before.name), "its service")
+    before.send(says(5))
+    until(lambda: leads(first) == before.name, "the address")
+    for node in pair:
+        hook(node, GANETI_INSTANCE_TAGS=TAGS)
+    after = Tap(second)
+    mouth = os.dup(after.fd)
+    instance = Instance(second, "vm5.example.com", [(after, sharing(after.name, 5))], None, "-incoming", "defer")
+    arrival = Arrival(instance, mouth)
+    until(lambda: state(second) == "elsewhere", "the target's readiness")
+    arrival.speak()
+    until(lambda: (state(first), state(second)) == ("elsewhere", "ok"), "the guest's arrival")
+    assert leads(first) is None
+
+    def told() -> bool:
+        arrival.send(says(5))  # as Linux does, again and again, when QEMU tells it of the migration
+        return leads(second) == link_of(second)
+
+    until(told, "the address where the guest is")
+    assert [line for node in pair for line in differences(node)] == []
+    arrival.die()
 
 
 def dressed(guest: Node) -> None:
