@@ -48,8 +48,8 @@ ASK = 5.0
 AGE = 30.0
 """Seconds after which a duplicate is over of which nothing is heard: six questions without an answer."""
 RATE, BURST = 100.0, 300.0
-"""Frames in a second, and at once, that are looked at on each uplink and of each IP version: for each the kernel is asked
-for a route. Another node that announces all its NICs sends 300 a second: then some are lost."""
+"""Frames in a second, and at once, that are looked at on each uplink and of each IP version: for each one the kernel is
+asked for a route. Another node that announces all its NICs sends 300 a second: then some are lost."""
 MOST = 128
 """Duplicates of the whole node that are remembered: whoever lies on an uplink must not fill the daemon's memory."""
 LOG_RATE, LOG_BURST = 0.1, 20
