@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ganeti_vif.engine.objects import Address
 
 MARK = "GANETI_VIF"
 """A key that NFDHCPD ignores: it marks a file as ours and carries the NIC's UUID."""
-NETWORK, ALONE, TELL = "GANETI_VIF_NETWORK", "GANETI_VIF_ALONE", "GANETI_VIF_TELL_"
-"""Keys for our responder alone: the name of the NIC's network in Ganeti, `yes` if the guest has SUBNET6 for itself, and
-the beginning of the keys for what tags have the guest told. Those have the words of the tags: no blank, no quote, no
-`=`."""
+NETWORK, ALONE, TELL, SHARED = "GANETI_VIF_NETWORK", "GANETI_VIF_ALONE", "GANETI_VIF_TELL_", "GANETI_VIF_SHARED"
+"""Keys for our responder alone: the name of the NIC's network in Ganeti, `yes` if the guest has SUBNET6 for itself, the
+beginning of the keys for what tags have the guest told, and the addresses that the NIC shares, with blanks between
+them. What tags tell has no blank, no quote, no `=`."""
 
 
 def text(
@@ -32,10 +32,12 @@ def text(
     network: str | None = None,
     told: Mapping[str, str] | None = None,
     alone: bool = False,
+    shared: Iterable[Address] = (),
 ) -> str:
     """The text of a binding file. DEVICE is the router's side: the tap of a routed NIC, the bridge of a bridged one.
     Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, TOLD,
-    what tags have the guest told, and ALONE: nobody else has an address in SUBNET6.
+    what tags have the guest told, ALONE: nobody else has an address in SUBNET6, and SHARED, addresses that other NICs
+    have, too.
 
     A key without value is left out. NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes, and
     looks up in the DNS whatever is not an address.
@@ -54,6 +56,7 @@ def text(
         "MTU": mtu,
         ALONE: "yes" if alone and subnet6 else None,
         NETWORK: network,
+        SHARED: " ".join(map(str, shared)) or None,
         **{f"{TELL}{key.upper().replace('-', '_')}": value for key, value in (told or {}).items()},
     }
     return "".join(f"{key}={value}\n" for key, value in values.items() if value is not None)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeVar
 
 from ganeti_vif.config.told import from_tag
-from nfdhcpd_bridge.binding import ALONE, NETWORK, TELL
+from nfdhcpd_bridge.binding import ALONE, NETWORK, SHARED, TELL
 
 T = TypeVar("T")
 
@@ -41,7 +41,8 @@ class Reading:
     """The guest on a tap. ROUTER is the device of the router's side (INDEV): the tap itself, its bridge, or None.
 
     PRIVATE: the guest is told of no router. ALONE: nobody else has an address in SUBNET6. NETWORK is the name of its
-    network in Ganeti. TOLD has typed values of what tags have it told, by key (config/told.py).
+    network in Ganeti. TOLD has typed values of what tags have it told, by key (config/told.py). SHARED are addresses
+    that other NICs have, too.
     """
 
     mac: bytes
@@ -58,6 +59,7 @@ class Reading:
     alone: bool = False
     network: str | None = None
     told: tuple[tuple[str, object], ...] = ()
+    shared: tuple[IPv4Address | IPv6Address, ...] = ()
 
 
 def reading(text: str) -> Reading:
@@ -81,6 +83,7 @@ def reading(text: str) -> Reading:
         alone=given.value(ALONE, str) is not None,
         network=given.value(NETWORK, str),
         told=tuple(given.told()),
+        shared=given.value(SHARED, _addresses) or (),
     )
     _agrees(found, given.lines)
     return found
@@ -174,6 +177,10 @@ def _address(text: str) -> IPv4Address:
     if found.is_multicast or found.is_unspecified or found.is_loopback or found == IPv4Address("255.255.255.255"):
         raise ValueError(f"'{text}' is no address that a host can have")
     return found
+
+
+def _addresses(text: str) -> tuple[IPv4Address | IPv6Address, ...]:
+    return tuple(map(ip_address, text.split()))
 
 
 def _subnet(text: str) -> IPv4Network:

@@ -73,6 +73,8 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
         "addresses": [str(network) for version in (4, 6) for network in nic.networks(version)],
         "link_local": "any" if context.any_link_local or nic.grants.any_link_local else str(nic.link_local),
         "claims": [str(address) for address in nic.claims],
+        "shared": {str(address): address in nic.leads and not nic.standby for address in nic.shared},
+        "withheld": [str(address) for address in nic.withheld],
         "unguarded": nic.grants.unguarded,
         "offload": _offload(own, node),
         "profile": nic.grants.profile,
@@ -198,6 +200,10 @@ def told(found: Row) -> Iterator[str]:
         yield f"  link-local  {nic['link_local']}"
         if nic["claims"]:
             yield f"  claims      {' '.join(nic['claims'])}"
+        for address, here in nic["shared"].items():
+            yield f"  shared      {address} ({'leads here' if here else 'does not lead here'})"
+        if nic["withheld"]:
+            yield f"  withheld    {' '.join(nic['withheld'])}: another machine has it"
         yield f"  guard       {'off, by a tag (unguarded)' if nic['unguarded'] else 'on'}"
         if nic["offload"] is not None:
             yield f"  checksums   {'checked' if nic['offload'] else 'NOT checked: see: ganeti-vif check'}"

@@ -181,6 +181,14 @@ class PerNic(Enum):
     SLASH_64 = "/64"
 
 
+class Duplicates(Enum):
+    """What follows if another machine on the uplink has an address of a NIC that is attached: only that it is told, or
+    that nothing leads to that address here as long as the other machine has it."""
+
+    WARN = "warn"
+    REFUSE = "refuse"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Public:
     """A public link: a routing table and the uplink that leads to its gateways. NICs name it as their LINK.
@@ -202,6 +210,7 @@ class Public:
     conntrack: Conntrack = Conntrack.AUTO
     connections: int = MOST_CONNECTIONS
     ipv6_per_nic: PerNic | None = None
+    duplicates: Duplicates = Duplicates.WARN
 
     @property
     def mark(self) -> int:

@@ -16,6 +16,7 @@ from ganeti_vif.config.model import (
     Config,
     Conntrack,
     Consumer,
+    Duplicates,
     For,
     LinkLocal,
     Names,
@@ -55,6 +56,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "conntrack": values.one_of(Conntrack),
     "connections": values.integer(0, 1000000),
     own_prefixes.KEY: values.one_of(PerNic),
+    "duplicates": values.one_of(Duplicates),
 }
 _PART: Mapping[str, Parser] = _TOLD
 _NETWORK: Mapping[str, Parser] = {**_TOLD, **told.MTU}
@@ -251,6 +253,7 @@ def _public(section: Section, general: Told) -> Public:
         conntrack=given.get("conntrack", Conntrack.AUTO),
         connections=given.get("connections", MOST_CONNECTIONS),
         ipv6_per_nic=given.get(own_prefixes.KEY),
+        duplicates=given.get("duplicates", Duplicates.WARN),
     )
     if mistake := own_prefixes.mistake(public):
         raise section.failure(own_prefixes.KEY, *mistake)

@@ -11,9 +11,8 @@ All that is in memory here may be lost: guests that use an address tell of it ag
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address
 
@@ -27,7 +26,7 @@ from ganeti_vif.kernel import capture_filter, own_addresses, packets
 from ganeti_vif.kernel.capture import Capture
 from ganeti_vif.lifecycle.attach import attach
 from ganeti_vif.lifecycle.context import link_local_of
-from ganeti_vif.lifecycle.recorded import recorded, recorded_nics
+from ganeti_vif.lifecycle.recorded import guest_behind, recorded, recorded_nics
 from ganeti_vif.nic.announcement import (
     NEIGHBOUR_ADVERTISEMENT,
     discovered,
@@ -37,7 +36,7 @@ from ganeti_vif.nic.announcement import (
 from ganeti_vif.nic.claim import Claimed, has, owner, prefix_of, refusal, shares, without
 from ganeti_vif.nic.identity import has_tap, is_same
 from ganeti_vif.nic.nic import Mode, Nic
-from ganeti_vif.nic.record import is_pending
+from ganeti_vif.nic.shared import Announced
 from ganeti_vif.responder.limit import Bucket
 from ganeti_vif.system import log, records
 from ganeti_vif.system.claim_socket import ClaimSocket
@@ -73,7 +72,7 @@ class _Question:
 
 
 class Claims:
-    """Decides about the claims that come in by SOCKET."""
+    """Decides about the claims that come in by SOCKET. ANNOUNCED decides about shared addresses."""
 
     def __init__(
         self,
@@ -82,9 +81,11 @@ class Claims:
         node: Node,
         timers: Timers[Task],
         solicitations: Solicitations,
+        announced: Callable[[Announced], None],
     ) -> None:
         self._socket, self._lives, self._node, self._timers = claim_socket, lives, node, timers
         self._solicitations = solicitations
+        self._announced = announced
         self._questions: dict[tuple[str, IPv6Address], _Question] = {}
         self._seen: dict[tuple[str, IPv6Address], float] = {}
         self._strikes: dict[tuple[str, IPv6Address], int] = {}
@@ -104,10 +105,13 @@ class Claims:
 
     def hear(self) -> None:
         """Take in what came meanwhile: claims, and the answers of neighbours."""
-        for claimed in self._socket.read():
+        for word in self._socket.read():
             self._heard = time.monotonic()
             try:
-                self._claimed(claimed)
+                if isinstance(word, Announced):
+                    self._announced(word)
+                else:
+                    self._claimed(word)
             except Failure as failure:
                 log.say(failure.what, log.Level.ERROR)
         for question in self._questions.values():
@@ -151,7 +155,7 @@ class Claims:
     # Claims
 
     def _claimed(self, claimed: Claimed) -> None:
-        nic = self._nic_of(claimed)
+        nic = guest_behind(claimed.index, claimed.mac)
         if nic is None or prefix_of(nic) is None:
             return
         address, key = claimed.address, (nic.tap, claimed.address)
@@ -188,17 +192,6 @@ class Claims:
 
     def _budget(self, nic: Nic) -> Bucket:
         return self._budgets.setdefault((nic.tap, nic.index), Bucket(RATE, BURST))
-
-    def _nic_of(self, claimed: Claimed) -> Nic | None:
-        """The NIC whose guest sent the claim, if the guest is here."""
-        try:
-            tap = socket.if_indextoname(claimed.index)
-            record = records.read_record(tap)
-            nic = recorded(tap) if record and not is_pending(record) else None
-        except (OSError, Failure):  # the tap is gone; or a survey reports the record
-            return None
-        here = nic is not None and (nic.index, nic.mac) == (claimed.index, claimed.mac) and not nic.standby
-        return nic if here else None
 
     def _asked_for(self, nic: Nic) -> int:
         return sum(tap == nic.tap for tap, _ in self._questions)

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network
 
 from ganeti_vif.config.model import Config, Public
+from ganeti_vif.daemon.owner import owner
 from ganeti_vif.daemon.tasks import Defend, Task
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.marks import PROTOCOL
 from ganeti_vif.kernel import capture_filter, packets
 from ganeti_vif.kernel.capture import Capture
-from ganeti_vif.lifecycle.recorded import answering_nic
 from ganeti_vif.nic.announcement import arp_answer, arp_probe
-from ganeti_vif.nic.identity import has_tap
-from ganeti_vif.nic.nic import Nic
 from ganeti_vif.responder.limit import Bucket
 from ganeti_vif.system.node import Node
 
@@ -94,18 +91,8 @@ class Defence:
 
     def _answer(self, address: IPv4Address, asker: str, public: Public) -> None:
         self._node.forget()
-        nic = self._owner(address, public)
+        nic = owner(address, public, self._node)
         uplink = self._node.link(public.uplink)
         # The guest itself asks if it runs elsewhere on this segment by now.
         if nic and asker not in nic.macs and uplink and uplink.mac:
             packets.send(uplink.name, [arp_answer(address, uplink.mac, asker)])
-
-    def _owner(self, address: IPv4Address, public: Public) -> Nic | None:
-        """The NIC of this node that ADDRESS leads to, if this node answers for it."""
-        for route in self._node.routes_over([ip_network(address)], public.table, public.mark):
-            if route.protocol == PROTOCOL and route.device not in (None, public.uplink):
-                nic = answering_nic(route.device or "")
-                own = nic is not None and any(address in network for network in nic.networks(4))
-                if nic and own and nic.link == public.name and has_tap(nic, self._node.link(nic.tap)):
-                    return nic
-        return None

@@ -25,13 +25,12 @@ from ganeti_vif.lifecycle.attach import Plan, attach, attach_plan
 from ganeti_vif.lifecycle.detach import detach, forget
 from ganeti_vif.lifecycle.order import say_attached, up
 from ganeti_vif.lifecycle.pending import remembered
-from ganeti_vif.lifecycle.recorded import recorded
+from ganeti_vif.lifecycle.recorded import recorded_state
 from ganeti_vif.lifecycle.standby import let_go, let_go_plan
 from ganeti_vif.nic.announcement import departed
 from ganeti_vif.nic.identity import has_tap, is_same
 from ganeti_vif.nic.life import Effect, Event, State, now, step
 from ganeti_vif.nic.nic import Mode, Nic
-from ganeti_vif.nic.record import is_pending
 from ganeti_vif.system import lock, log, records
 from ganeti_vif.system.node import Node
 
@@ -226,23 +225,23 @@ class Lives:
             level = log.Level.WARNING if life.state in (State.UNKNOWN, State.EXPECTED) else log.Level.ERROR
             log.say(failure.what, level)
         life.said = failure.what
-        recorded_state, nic = life.state, life.nic
+        on_record, nic = life.state, life.nic
         with suppress(Failure):  # a record that cannot be read: what was remembered has to do
-            recorded_state, nic = _recorded_state(tap)
-        refused = recorded_state is State.PENDING
-        state = life.state if refused else now(life.state, recorded_state)
+            on_record, nic = recorded_state(tap)
+        refused = on_record is State.PENDING
+        state = life.state if refused else now(life.state, on_record)
         event = Event.REFUSED if refused else Event.FAILED
         new, effects = step(state, event)
         self._effects(effects, life, nic or life.nic, self._node)
         self._settle(tap, life, new, event, nic or life.nic)
 
     def _go(self, tap: str, event: Event, given: Nic | None, node: Node, migration: str) -> None:
-        recorded_state, nic = _recorded_state(tap)
+        on_record, nic = recorded_state(tap)
         nic = nic or given
         life = self._life(tap, nic)
         life.migration = migration or life.migration
         if event not in TOLD:
-            state = now(life.state, recorded_state)
+            state = now(life.state, on_record)
             if state is not life.state:
                 life.close()  # somebody else changed it
                 self._settle(tap, life, state, None, nic)
@@ -357,21 +356,33 @@ class Lives:
 
     def announce(self, nic: Nic) -> None:
         """Tell the neighbours where NIC lives, if it is attached by now and its guest has not moved."""
+        if here := self.attached(nic):
+            announce(here, self._config, self._node)
+
+    def attached(self, nic: Nic) -> Nic | None:
+        """NIC as its record says it is now, if it is attached and its guest has not moved."""
         self._node.forget()
         with suppress(Failure):
-            state, known = _recorded_state(nic.tap)
+            state, known = recorded_state(nic.tap)
             attached = state is State.ATTACHED and known is not None and is_same(nic, known)
             if known and attached and has_tap(known, self._node.link(nic.tap)):
-                announce(known, self._config, self._node)
+                return known
+        return None
 
-    def _announce_now(self, _: Life, nic: Nic, node: Node) -> None:
+    def _announce_now(self, life: Life, nic: Nic, node: Node) -> None:
         here = replace(nic, standby=False)
+        if life.state is State.PENDING:
+            self._announce_soon(life, here, node)  # nobody has asked yet whether others have its addresses
+            return
         announce(here, self._config, node)
+        if here.shared:
+            self._later(0.0, Announce(here, 0.0))  # its guest is asked which of them it has
         self._repeat(here)
 
-    def _announce_soon(self, _: Life, nic: Nic, __: Node) -> None:
+    def _announce_soon(self, life: Life, nic: Nic, _: Node) -> None:
         if nic.mode is Mode.ROUTED:
-            self._later(0.0, Announce(nic, 0.0))
+            new = life.state in (State.UNKNOWN, State.PENDING) and records.age(nic.tap) < AGAIN[-1]
+            self._later(0.0, Announce(nic, 0.0, first=new))
         self._repeat(nic)
 
     def _repeat(self, nic: Nic) -> None:
@@ -383,17 +394,6 @@ class Lives:
 
     def _later(self, seconds: float, task: Task) -> None:
         self._timers.at(time.monotonic() + seconds, task)
-
-
-def _recorded_state(tap: str) -> tuple[State, Nic | None]:
-    """What the record of TAP says. Raises Failure if it cannot be read."""
-    record = records.read_record(tap)
-    nic = recorded(tap) if record else None
-    if record is None or nic is None:
-        return State.UNKNOWN, None
-    if is_pending(record):
-        return State.PENDING, nic
-    return (State.STANDBY if nic.standby else State.ATTACHED), nic
 
 
 def _discard(_: tuple[Change, ...]) -> None:

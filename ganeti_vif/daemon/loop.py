@@ -14,11 +14,13 @@ from collections.abc import Callable
 from ganeti_vif.daemon.answers import Answers
 from ganeti_vif.daemon.claims import Claims
 from ganeti_vif.daemon.defence import Defence
+from ganeti_vif.daemon.duplicates import DuplicateAddresses
 from ganeti_vif.daemon.lives import Lives
 from ganeti_vif.daemon.migrations import Migrations
 from ganeti_vif.daemon.names import Names
 from ganeti_vif.daemon.rounds import Rounds
 from ganeti_vif.daemon.share import share
+from ganeti_vif.daemon.shared import SharedAddresses
 from ganeti_vif.daemon.solicitations import Solicitations
 from ganeti_vif.daemon.survey import look
 from ganeti_vif.daemon.tasks import (
@@ -28,15 +30,22 @@ from ganeti_vif.daemon.tasks import (
     PERIOD,
     SHARE,
     TURN,
+    Admit,
     AgeClaims,
     Announce,
     AnnounceAll,
+    AskAgain,
     Defend,
     Expect,
     Happen,
     KeepNames,
+    Lead,
+    LeadAway,
+    ListenAgain,
     Look,
     Proceed,
+    RecallShared,
+    Reconsider,
     SettleClaim,
     Share,
     Solicit,
@@ -72,9 +81,13 @@ class Loop:
         self._lives = Lives(known.config, node, self._timers)
         self._defence = Defence(node, self._timers)
         self._solicitations = Solicitations(node, self._timers)
+        self._shared = SharedAddresses(self._lives, node, self._timers)
+        self._duplicates = DuplicateAddresses(self._lives, node, self._timers, self._told, self._shared)
         self._rounds = Rounds(self._timers, answering, self._lives.announce)
         self._migrations = Migrations(self._lives, node, self._timers, self._told)
-        self._claims = Claims(claim_socket, self._lives, node, self._timers, self._solicitations)
+        self._claims = Claims(
+            claim_socket, self._lives, node, self._timers, self._solicitations, self._shared.announced
+        )
         self._names = Names(self._timers, self._told)
         self._answers = Answers(self._lives, self._migrations, self._claims, self._names, self._told)
         self._questions: deque[Question] = deque()
@@ -104,6 +117,7 @@ class Loop:
             *self._defence.descriptors,
             *self._solicitations.descriptors,
             *self._names.descriptors,
+            *self._duplicates.descriptors,
         ]
 
     def patience(self) -> float:
@@ -165,10 +179,23 @@ class Loop:
         except Failure as failure:
             self._told.say("neighbour solicitations", failure)
 
+    def _hear_owners(self) -> None:
+        try:
+            self._duplicates.hear()
+            self._told.over("duplicate addresses")
+        except Failure as failure:
+            self._told.say("duplicate addresses", failure)
+
+    def _announce(self, task: Announce) -> None:
+        if not self._duplicates.ask(task.nic, first=task.first):
+            self._lives.announce(task.nic)
+        self._shared.ask(task.nic)
+
     def _announce_moved(self) -> None:
         """Events may be lost, and nobody hears them while no daemon runs."""
         self._told.say("the ears for ARP probes", *self._defence.listen(self._known.config))
         self._told.say("the ears for neighbour solicitations", *self._solicitations.listen(self._known.config))
+        self._told.say("the ears for duplicates", *self._duplicates.listen(self._known.config))
         try:
             self._node.forget()
             for link in moved_places(self._known.config, self._node):
@@ -206,6 +233,7 @@ class Loop:
         self._hear_bravely(self._claims.hear)
         self._hear_bravely(self._names.hear)
         self._defend()
+        self._hear_owners()
         end = _now() + TURN
         try:
             while self._held <= _now() < end:
@@ -237,8 +265,8 @@ class Loop:
             match task:
                 case Happen(tap=tap, event=event, nic=nic):
                     self._lives.happen(tap, event, nic)
-                case Announce(nic=nic):
-                    self._lives.announce(nic)
+                case Announce():
+                    self._announce(task)
                 case AnnounceAll(link=link):
                     self._announce_all(link)
                 case Proceed(link=link):
@@ -247,6 +275,20 @@ class Loop:
                     self._defence.resume()
                 case Solicit():
                     self._solicitations.resume()
+                case Admit(tap=tap):
+                    self._duplicates.admit(tap)
+                case AskAgain():
+                    self._duplicates.ask_again()
+                case ListenAgain():
+                    self._duplicates.resume()
+                case Lead(tap=tap, address=shared):
+                    self._shared.lead(tap, shared)
+                case LeadAway(tap=tap, address=shared):
+                    self._shared.lead_away(tap, shared)
+                case Reconsider(tap=tap, address=shared):
+                    self._shared.reconsider(tap, shared)
+                case RecallShared():
+                    self._shared.recall()
                 case Expect():
                     self._migrations.expect()
                 case SettleClaim(tap=tap, address=address):

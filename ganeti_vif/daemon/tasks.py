@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 
+from ganeti_vif.engine.objects import Address
 from ganeti_vif.nic.life import Event
 from ganeti_vif.nic.nic import Nic
 
@@ -59,10 +60,12 @@ class Happen:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Tell the neighbours where NIC lives, AFTER so many seconds."""
+    """Tell the neighbours where NIC lives, AFTER so many seconds. FIRST: nobody knows yet whether another machine has
+    one of its addresses."""
 
     nic: Nic
     after: float
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,52 @@ class Defend:
 @dataclass(frozen=True, slots=True)
 class Solicit:
     """Answer neighbour solicitations again, of which there were too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The neighbours had their time to say whether they have an address of the new NIC of TAP."""
+
+    tap: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Ask again who has the addresses that other machines have, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAgain:
+    """Read again what machines on the uplinks say of their addresses, of which there was too much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """The guest of TAP announced ADDRESS, which it shares: from now on that leads to it."""
+
+    tap: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class LeadAway:
+    """Somebody on the uplink announced ADDRESS, which leads to TAP: it does not any more."""
+
+    tap: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Reconsider:
+    """The neighbours had their time to say whether they have ADDRESS, which the guest of TAP shares."""
+
+    tap: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class RecallShared:
+    """See where shared addresses lead, after a time in which nobody listened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +185,13 @@ Task = (
     | Proceed
     | Defend
     | Solicit
+    | Admit
+    | AskAgain
+    | ListenAgain
+    | Lead
+    | LeadAway
+    | Reconsider
+    | RecallShared
     | Share
     | Survey
     | Expect

@@ -19,12 +19,13 @@ class Trouble:
         found = {failure.what: failure.do for failures in self._now.values() for failure in failures}
         return [{"what": what, "do": do} for what, do in found.items()]
 
-    def say(self, about: str, *failures: Failure) -> None:
-        """From now on FAILURES, and no others, are wrong with the subject ABOUT. Log those that are new."""
+    def say(self, about: str, *failures: Failure, quiet: bool = False) -> None:
+        """From now on FAILURES, and no others, are wrong with the subject ABOUT. Log those that are new, unless QUIET:
+        others decide how many there are."""
         known = {failure.what for others in self._now.values() for failure in others}
         self._now[about] = list(failures)
         for failure in failures:
-            if failure.what not in known:
+            if failure.what not in known and not quiet:
                 log.say(failure.what, log.Level.ERROR)
                 log.say(f"  {remedy(failure.do)}", log.Level.ERROR)
 

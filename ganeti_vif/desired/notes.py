@@ -6,11 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.nic.nic import Nic
+from ganeti_vif.nic.nic import Mode, Nic
 
 
-def notes(nic: Nic) -> Iterator[Failure]:
-    """What there is to know of NIC, with what to do if it is not intended."""
+def notes(nic: Nic, *, served: bool = True) -> Iterator[Failure]:
+    """What there is to know of NIC, with what to do if it is not intended. SERVED: the responder hears its guest."""
+    if nic.mode is Mode.ROUTED and nic.shared and not served and not nic.standby:
+        yield Failure(
+            f"nothing leads to {nic.shared[0]}, which it shares: the responder does not hear its guest",
+            "note: it needs a binding: the tag nfdhcpd of its network or for = all, and consumer = responder",
+        )
     if (prefix := nic.unserved6) and nic.network:
         which = nic.uuid if nic.number is None else nic.number
         tag = f"gnt-instance add-tags {nic.instance} vif:{which}:address:ADDRESS"

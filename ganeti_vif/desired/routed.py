@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 
 from ganeti_vif.config.model import Public
@@ -40,13 +40,13 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
     if found := answered(nic):
         yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset(found))
     for version in (4, 6):
-        networks = nic.networks(version)
+        networks = nic.led(version)
         if context.table is not None:
             yield from (_route(context.table, network, nic) for network in networks)
         if networks and context.table not in (None, MAIN) and public is None:
             # No public link gives a mark here. So one rule for this tap, as in Ganeti's own script.
             yield Rule(family=version, priority=PRIORITY, table=context.table, device=nic.tap)
-    for address in addresses(nic):
+    for address in led(nic):
         if public and isinstance(address, IPv6Address):
             yield ProxyNeighbour(device=public.uplink, address=address)
     if nic.networks(6) and (gateway6 := gateway_of(nic, public, 6)):
@@ -54,14 +54,22 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
 
 
 def addresses(nic: Nic) -> tuple[Address, ...]:
-    """The single addresses that lead to NIC's tap, with the one that SLAAC makes in its own prefix. The rest of that
+    """The single addresses that NIC's guest may use, with the one that SLAAC makes in its own prefix. The rest of that
     prefix is left out, and so are prefixes from its tags: nobody announces those."""
+    return _with_made(nic, (*nic.networks(4), *nic.networks(6)))
+
+
+def led(nic: Nic) -> tuple[Address, ...]:
+    """Those of addresses() that lead to NIC's tap."""
+    return _with_made(nic, (*nic.led(4), *nic.led(6)))
+
+
+def _with_made(nic: Nic, networks: Iterable[Prefix]) -> tuple[Address, ...]:
     made = [nic.address6] if nic.prefix6 and nic.address6 else []
-    return tuple(dict.fromkeys([*_singles(nic), *made]))
+    return tuple(dict.fromkeys([*_singles(networks), *made]))
 
 
-def _singles(nic: Nic) -> Iterator[Address]:
-    networks = (*nic.networks(4), *nic.networks(6))
+def _singles(networks: Iterable[Prefix]) -> Iterator[Address]:
     return (network.network_address for network in networks if network.num_addresses == 1)
 
 
@@ -71,7 +79,7 @@ def answered(nic: Nic) -> tuple[Address, ...]:
     The node need not ask for them, so it reaches this guest even if another guest fills the kernel's neighbour table. A
     standby NIC has them too: no route leads to its tap, and the hand-over has one thing less to do.
     """
-    own = () if nic.grants.unguarded or len(nic.macs) > 1 else tuple(_singles(nic))
+    own = () if nic.grants.unguarded or len(nic.macs) > 1 else tuple(_singles((*nic.networks(4), *nic.networks(6))))
     return (*own, nic.link_local) if nic.prefix6 else own
 
 

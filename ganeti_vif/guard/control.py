@@ -61,7 +61,7 @@ def rules(nic: Nic) -> Iterator[GuardRule]:
         yield _drop(MULTICAST_ROUTER, equal(UPPER, PIM))
         yield _drop(MULTICAST_ROUTER, equal(ICMP6_TYPE, MLD_QUERY))
         yield _drop(MULTICAST_ROUTER, between(ICMP6_TYPE, MRD_FIRST, MRD_LAST))
-    if nic.grants.addresses or not (nic.networks(4) or nic.networks(6)):
+    if nic.grants.addresses or nic.grants.shared or not (nic.networks(4) or nic.networks(6)):
         return
     if Control.REDUNDANCY not in nic.grants.control:
         yield _drop(REDUNDANCY, equal(UPPER, VRRP))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 ETH_P_ALL, ETH_P_ARP, ETH_P_RARP, ETH_P_IPV6 = 3, 0x0806, 0x8035, 0x86DD
 Instruction = tuple[int, int, int, int]
@@ -109,3 +109,35 @@ def probes(subnets: Iterable[IPv4Network]) -> Filter:
             _ACCEPT,
         ]
     return (*lines, _DROP)
+
+
+def senders(subnets: Iterable[IPv4Network], but: Iterable[IPv4Address] = ()) -> Filter:
+    """The filter for ARP whose sender says that it has an address in SUBNETS, and none of those in BUT."""
+    lines: list[Instruction] = [(0x20, 0, 0, 28)]  # ld [28]: the sender's protocol address
+    for address in but:
+        lines += [(0x15, 0, 1, int(address)), _DROP]
+    for subnet in subnets:
+        lines += _within(28, subnet)
+    return (*lines, _DROP)
+
+
+def advertised(subnets: Iterable[IPv6Network]) -> Filter:
+    """The filter for neighbour advertisements of addresses in SUBNETS, asked for or not."""
+    lines: list[Instruction] = []
+    for load, at, value in ((0x30, 20, 58), (0x30, 21, 255), (0x30, 54, 136)):
+        lines += [(load, 0, 0, at), (0x15, 1, 0, value), _DROP]
+    for subnet in subnets:
+        lines += _within(62, subnet)
+    return (*lines, _DROP)
+
+
+def _within(at: int, subnet: IPv4Network | IPv6Network) -> list[Instruction]:
+    """Accept a frame that has an address of SUBNET from the byte AT on, and go on if it has not."""
+    words = struct.iter_unpack("!I", subnet.network_address.packed)
+    masks = struct.iter_unpack("!I", subnet.netmask.packed)
+    parts = [(word, mask) for (word,), (mask,) in zip(words, masks, strict=True) if mask]
+    lines: list[Instruction] = []
+    for number, (word, mask) in enumerate(parts):
+        to_the_end = 3 * (len(parts) - number - 1) + 1
+        lines += [(0x20, 0, 0, at + 4 * number), (0x54, 0, 0, mask), (0x15, 0, to_the_end, word)]
+    return [*lines, _ACCEPT]

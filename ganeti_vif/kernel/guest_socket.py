@@ -13,6 +13,8 @@ import ctypes
 import errno
 import socket
 import struct
+from collections.abc import Iterable
+from contextlib import suppress
 
 from ganeti_vif.engine.failure import Failure, Gone
 
@@ -48,10 +50,10 @@ def _program(*steps: tuple[int, int, str | None, str | None] | str) -> bytes:
     return code
 
 
-def interesting(own_server: int) -> bytes:
+def interesting(own_server: int, shared: Iterable[int] = ()) -> bytes:
     """The socket filter that accepts the frames that we may answer, or that tell of addresses: DHCP, DHCPv6, router and
-    neighbour solicitations, neighbour advertisements, and ARP requests for OWN_SERVER (an IPv4 address as a number). It
-    drops our own frames and those with a VLAN tag."""
+    neighbour solicitations, neighbour advertisements, ARP requests for OWN_SERVER, and all ARP whose sender has an
+    address in SHARED (IPv4 addresses as numbers). It drops our own frames and those with a VLAN tag."""
     return _program(
         (_LOAD_HALF, _PACKET_TYPE, None, None),
         (_EQUAL, _OUTGOING, "drop", None),
@@ -81,6 +83,8 @@ def interesting(own_server: int) -> bytes:
         (_EQUAL, 135, "take", None),
         (_EQUAL, 136, "take", "drop"),
         "arp",
+        (_LOAD_WORD, 28, None, None),
+        *((_EQUAL, address, "take", None) for address in shared),
         (_LOAD_HALF, 20, None, None),
         (_EQUAL, 1, None, "drop"),
         (_LOAD_WORD, 38, None, None),
@@ -117,6 +121,11 @@ class GuestSocket:
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    def listen_for(self, program: bytes) -> None:
+        """Take what PROGRAM lets pass from now on. If the kernel refuses that, the earlier program stays."""
+        with suppress(OSError):
+            _attach(self._socket, program)
 
     def receive(self) -> bytes | None:
         """One frame, or None if no frame waits. Raises OSError if the socket is closed."""

@@ -34,7 +34,7 @@ def announce(nic: Nic, config: Config, node: Node) -> None:
     uplink = node.devices([public.uplink]).by_name.get(public.uplink) if public else None
     if uplink and uplink.link.mac:
         try:
-            packets.send(uplink.name, announcements(routed.addresses(with_own_prefix(nic, config)), uplink.link.mac))
+            packets.send(uplink.name, announcements(routed.led(with_own_prefix(nic, config)), uplink.link.mac))
         except Failure as failure:
             complain(failure.about(nic.whom))
 

@@ -27,6 +27,8 @@ from ganeti_vif.nic.identity import has_tap, is_same, is_tap_of, outlives
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.origin import before_of, kept, origin_of, places
 from ganeti_vif.nic.record import record_of
+from ganeti_vif.nic.shared import with_leads_of
+from ganeti_vif.nic.withheld import with_withheld_of
 from ganeti_vif.system import log, records
 from ganeti_vif.system.node import Node
 from nfdhcpd_bridge.binding import is_ours
@@ -57,8 +59,9 @@ def attach(
     dry_run: bool = False,
 ) -> tuple[Change, ...]:
     """Give NIC all that it needs, or nothing. Returns the changes that were (or would be) made. PLAN is what it takes,
-    if there was time to see that before. ADOPTED if somebody else had attached it. The addresses that its guest claimed
-    stay as they are, unless CLAIMS says that NIC has them as they are to be.
+    if there was time to see that before. ADOPTED if somebody else had attached it. What the record says of NIC and
+    Ganeti does not (claims, withheld addresses, shared ones that lead to it) stays as it is, unless CLAIMS says that
+    NIC has that as it is to be.
 
     Raises Failure, about this NIC, with the node as it was before.
     """
@@ -113,7 +116,8 @@ def attach_plan(nic: Nic, config: Config, node: Node, *, adopted: bool = False, 
     former = former_owner(nic.tap)
     nic = with_own_prefix(nic, config)
     if not claims:
-        nic = with_claims_of(former if is_same(nic, former) else None, nic)
+        same = former if is_same(nic, former) else None
+        nic = with_leads_of(same, with_withheld_of(same, with_claims_of(same, nic)))
     outlived = () if is_same(nic, former) else _outlived(nic, node)
     older = {one.tap for one in outlived}
     context = context_of(nic, config, node)

@@ -56,7 +56,7 @@ def link_local_of(nic: Nic, config: Config) -> LinkLocal:
 
 def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:
     """The routes to other taps that have an address in common with NIC's."""
-    networks: list[Prefix] = [*nic.networks(4), *nic.networks(6)]
+    networks: list[Prefix] = [*nic.led(4), *nic.led(6)]
     if nic.prefix6 in networks:
         # Only routes to NICs' own prefixes are in the pool (desired/own_prefix.py), so one address tells for all. To
         # read the routes of all NICs would take milliseconds.

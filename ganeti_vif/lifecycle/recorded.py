@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from socket import if_indextoname
 
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Record
+from ganeti_vif.nic.life import State
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.record import is_pending, nic_of
 from ganeti_vif.system import records
@@ -16,6 +18,17 @@ def recorded(tap: str) -> Nic | None:
     """The NIC that the record of TAP describes, or None. Raises Failure if the record is damaged."""
     record = records.read_record(tap)
     return nic_of(record) if record else None
+
+
+def recorded_state(tap: str) -> tuple[State, Nic | None]:
+    """What the record of TAP says. Raises Failure if it cannot be read."""
+    record = records.read_record(tap)
+    nic = recorded(tap) if record else None
+    if record is None or nic is None:
+        return State.UNKNOWN, None
+    if is_pending(record):
+        return State.PENDING, nic
+    return (State.STANDBY if nic.standby else State.ATTACHED), nic
 
 
 def former_owner(tap: str) -> Nic | None:
@@ -72,6 +85,18 @@ def answering_nic(tap: str) -> Nic | None:
     the record cannot be read."""
     record = records.read_record(tap)
     return _answering(record) if record else None
+
+
+def guest_behind(index: int, mac: str) -> Nic | None:
+    """The NIC with this MAC behind the tap with this INDEX, if its guest runs here. A damaged record describes none."""
+    try:
+        tap = if_indextoname(index)
+        record = records.read_record(tap)
+        nic = recorded(tap) if record and not is_pending(record) else None
+    except (OSError, Failure):  # the tap is gone; or a survey reports the record
+        return None
+    here = nic is not None and (nic.index, nic.mac) == (index, mac) and not nic.standby
+    return nic if here else None
 
 
 def _answering(record: Record) -> Nic | None:

@@ -95,6 +95,31 @@ def arp_answer(address: IPv4Address, mac: str, asker: str) -> bytes:
     return _ethernet(_octets(asker), _octets(mac), ETH_P_ARP, arp)
 
 
+def owned(frame: bytes) -> tuple[Address, str] | None:
+    """The address that the sender of FRAME says it has, and the MAC at which: any ARP but a probe, or a neighbour
+    advertisement (RFC 5227, 2.4; RFC 4862, 5.4.4). None for other frames."""
+    kind = frame[12:14]
+    if kind == b"\x08\x06" and len(frame) >= 42 and frame[14:20] == b"\0\1\x08\0\6\4":
+        return None if frame[28:32] == bytes(4) else (IPv4Address(frame[28:32]), frame[22:28].hex(":"))
+    found = discovered(frame)
+    if found is None or found[0] != NEIGHBOUR_ADVERTISEMENT:
+        return None
+    stated = frame[78:80] == bytes([TARGET_LINK_LAYER, 1]) and len(frame) >= 86
+    return found[1], (frame[80:86] if stated else frame[6:12]).hex(":")
+
+
+def question(address: Address, mac: str) -> bytes:
+    """The question of the MAC that is to have ADDRESS, whether somebody else has it: an ARP probe (RFC 5227, 2.1.1) or
+    duplicate address detection (RFC 4862, 5.4.2). It changes nothing that a neighbour knows."""
+    hardware = _octets(mac)
+    if isinstance(address, IPv4Address):
+        arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, ARP_REQUEST) + hardware + bytes(10) + address.packed
+        return _ethernet(BROADCAST, hardware, ETH_P_ARP, arp)
+    group = IPv6Address(_SOLICITED_NODE | int(address) & 0xFFFFFF)
+    packet = _discovery(NEIGHBOUR_SOLICITATION, bytes(4) + address.packed, IPv6Address(0), group)
+    return _ethernet(_group_mac(group), hardware, ETH_P_IPV6, packet)
+
+
 def gratuitous_arp(operation: int, address: IPv4Address, hardware: bytes) -> bytes:
     """An ARP frame whose sender and target protocol addresses are both ADDRESS."""
     target = bytes(6) if operation == ARP_REQUEST else hardware

@@ -50,8 +50,9 @@ class Nic:
 
     TAP_MAC is the MAC that its tap keeps, if the NIC was adopted with another MAC than attach gives. STANDBY: its guest
     runs on another node, because it is on its way to this node or has left it. CLAIMS are IPv6 addresses that its guest
-    chose, and that nobody else had (nic/claim.py). PREFIX6 is the IPv6 prefix that it has alone
-    (desired/own_prefix.py).
+    chose, and that nobody else had (nic/claim.py). WITHHELD are addresses of its own that another machine on the uplink
+    had when it was attached: nothing leads to them here ([public] duplicates = refuse). LEADS are the shared addresses
+    that its guest announced last (nic/shared.py). PREFIX6 is the IPv6 prefix that it has alone (desired/own_prefix.py).
     """
 
     instance: str
@@ -72,6 +73,8 @@ class Nic:
     grants: Grants = Grants()
     claims: tuple[IPv6Address, ...] = ()
     prefix6: IPv6Network | None = None
+    withheld: tuple[Address, ...] = ()
+    leads: tuple[Address, ...] = ()
 
     @property
     def whom(self) -> str:
@@ -122,13 +125,24 @@ class Nic:
         those that it claimed. Link-local addresses are not among them."""
         return self._networks[version]
 
+    def led(self, version: int) -> tuple[Prefix, ...]:
+        """Those of networks(VERSION) that lead to its tap, as far as it is routed and its guest runs here."""
+        away = {ip_network(one) for one in (*self.withheld, *(one for one in self.shared if one not in self.leads))}
+        return tuple(one for one in self.networks(version) if one not in away) if away else self.networks(version)
+
+    @property
+    def shared(self) -> tuple[Address, ...]:
+        """The addresses that it shares with other NICs. What is its own besides is not shared."""
+        own = (*self.grants.addresses, *(ip_network(one) for one in (self.address, self.address6) if one))
+        return tuple(one for one in self.grants.shared if ip_network(one) not in own)
+
     @cached_property
     def _networks(self) -> dict[int, tuple[Prefix, ...]]:
         """Cached: nearly every rule needs it, and so does each search for another NIC with an address."""
         found = {}
         own: Address | IPv6Network | None
         for version, own in ((4, self.address), (6, self.address6)):
-            granted = () if self.disables(version) else self.grants.addresses
+            granted = () if self.disables(version) else (*self.grants.addresses, *map(ip_network, self.grants.shared))
             claims = [ip_network(one) for one in self.claims if one.version == version and not one.is_link_local]
             own = self.prefix6 if version == 6 and own and self.prefix6 else own
             wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version), *claims]

@@ -25,7 +25,7 @@ STANDBY = "elsewhere"
 def record_of(nic: Nic, *, pending: bool = False) -> Record:
     """The record of NIC. PENDING if it could not be attached. Equal NICs have equal records: sets are sorted."""
     values = {"version": VERSION} | ({PENDING: True} if pending else {}) | _plain(nic)
-    for name in ("tap_mac", STANDBY, "claims", "prefix6"):
+    for name in ("tap_mac", STANDBY, "claims", "prefix6", "withheld", "leads"):
         if not values[name]:
             del values[name]  # an older version, installed again, does not know these keys
     return Record(tap=nic.tap, text=json.dumps(values, indent=1) + "\n")
@@ -64,12 +64,15 @@ _NIC: dict[str, Callable[[Any], Any]] = {
     "ip": ip_address,
     "tags": frozenset,
     "claims": lambda value: tuple(map(IPv6Address, value)),
+    "withheld": lambda value: tuple(map(ip_address, value)),
+    "leads": lambda value: tuple(map(ip_address, value)),
     "grants": lambda value: Grants(**_typed(value, _GRANTS)),
     "prefix6": IPv6Network,
 }
 _GRANTS: dict[str, Callable[[Any], Any]] = {
     "addresses": lambda value: tuple(map(ip_network, value)),
     "macs": tuple,
+    "shared": lambda value: tuple(map(ip_address, value)),
     "control": lambda value: frozenset(map(Control, value)),
     "told": lambda value: tuple(Saying(*one) for one in value),
 }
@@ -105,7 +108,7 @@ def _plain(value: Any) -> Any:
             names = [field.name for field in fields(value) if field.name not in left_out]
             return {STANDBY if name == "standby" else name: _plain(getattr(value, name)) for name in names}
         case Grants():
-            later = ("control", "told")  # as above
+            later = ("control", "told", "shared")  # as above
             names = [one.name for one in fields(value) if one.name not in later or getattr(value, one.name)]
             return {name: _plain(getattr(value, name)) for name in names}
         case Network() | Vlans():

@@ -15,7 +15,7 @@ from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.objects import Prefix
+from ganeti_vif.engine.objects import Address, Prefix
 
 PREFIX, SYNNEFO = "vif:", "synnefo:network:"
 UNGUARDED, ANY_LINK_LOCAL = "vif:unguarded", "vif:any-link-local"
@@ -56,7 +56,8 @@ class Saying(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
-    """What a NIC may use besides what Ganeti gave it. ADDRESSES are prefixes; a single address is a /32 or /128.
+    """What a NIC may use besides what Ganeti gave it. ADDRESSES are prefixes; a single address is a /32 or /128. SHARED
+    addresses may be other NICs', too: each leads to the NIC whose guest announced it last.
 
     TOLD has what its guest is told, one saying for each key: a tag of the instance overrides one of the network.
     """
@@ -68,6 +69,7 @@ class Grants:
     profile: str | None = None
     control: frozenset[Control] = frozenset()
     told: tuple[Saying, ...] = ()
+    shared: tuple[Address, ...] = ()
 
 
 def grants_of(
@@ -97,7 +99,7 @@ def grants_of(
             found = _granted(found, tag, names)
         except ValueError as error:
             raise _malformed("instance", tag, str(error), "gnt-instance") from error
-    if len(found.addresses) + len(found.macs) > MOST:
+    if len(found.addresses) + len(found.macs) + len(found.shared) > MOST:
         raise Failure(
             f"its tags grant more than {MOST} addresses and MACs", "note: grant prefixes instead of addresses"
         )
@@ -126,19 +128,29 @@ def _granted(found: Grants, tag: str, names: set[str]) -> Grants:
     if mine == "unguarded":
         return replace(found, unguarded=True)
     if kind not in _KINDS:
-        there = "address:PREFIX, mac:MAC, profile:NAME, control:NAME, dhcp:OPTION:VALUE or unguarded"
-        raise ValueError(f"after the NIC comes {there}")
+        there = "address:PREFIX, shared-address:ADDRESS, mac:MAC, profile:NAME, control:NAME, dhcp:OPTION:VALUE"
+        raise ValueError(f"after the NIC comes {there} or unguarded")
     return _KINDS[kind](found, value)
 
 
 def _with_address(found: Grants, value: str) -> Grants:
     network = ip_network(value)
-    address = ip_address(network.network_address)
     if "%" in value or network.prefixlen == 0:
         raise ValueError("it is no address and no prefix that a guest can have")
+    _verify(ip_address(network.network_address))
+    return replace(found, addresses=tuple(dict.fromkeys([*found.addresses, network])))
+
+
+def _with_shared(found: Grants, value: str) -> Grants:
+    if "%" in value:
+        raise ValueError("it is no address that a guest can have")
+    return replace(found, shared=tuple(dict.fromkeys([*found.shared, _verify(ip_address(value))])))
+
+
+def _verify(address: Address) -> Address:
     if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
         raise ValueError(f"{address} is no address that a guest can have")
-    return replace(found, addresses=tuple(dict.fromkeys([*found.addresses, network])))
+    return address
 
 
 def _with_mac(found: Grants, value: str) -> Grants:
@@ -188,6 +200,7 @@ def _is_told(key: str) -> bool:
 
 _KINDS: dict[str, Callable[[Grants, str], Grants]] = {
     "address": _with_address,
+    "shared-address": _with_shared,
     "mac": _with_mac,
     "profile": _with_profile,
     "control": _with_control,

@@ -40,7 +40,8 @@ from host_setup.private import Underlay, nowhere
 @dataclass(slots=True)
 class Survey:
     """The node at one moment. NICS are alive, DEAD NICs have lost their taps. WANTED has the keys of each tap's own
-    objects. DAMAGED are the taps of records that cannot be read. PENDING are the taps of pending NICs.
+    objects. DAMAGED are the taps of records that cannot be read. PENDING are the taps of pending NICs,
+    UNSERVED those of guests that the responder does not hear.
 
     TROUBLE is what no change of ours can repair. CHANGES would make the node right. MOVED are the NICs whose public
     link gets another table or uplink by CHANGES: their neighbours must be told. REMARKS are about the node as a whole.
@@ -52,6 +53,7 @@ class Survey:
     dead: list[Nic] = field(default_factory=list)
     pending: set[str] = field(default_factory=set)
     damaged: set[str] = field(default_factory=set)
+    unserved: set[str] = field(default_factory=set)
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
     moved: list[Nic] = field(default_factory=list)
@@ -60,7 +62,10 @@ class Survey:
     @property
     def notes(self) -> list[Failure]:
         """What is to be known although nothing is wrong here: the remarks on the node, and what concerns the NICs."""
-        return self.remarks + [note.about(nic.whom) for nic in self.nics for note in notes(nic)]
+        of_nics = (
+            note.about(nic.whom) for nic in self.nics for note in notes(nic, served=nic.tap not in self.unserved)
+        )
+        return [*self.remarks, *of_nics]
 
     @property
     def findings(self) -> list[str]:
@@ -99,7 +104,9 @@ def survey(config: Config, node: Node) -> Survey:
         nic = with_own_prefix(recorded, config)
         found.nics.append(nic)
         try:
-            found.wanted[nic.tap] = _join(desired, nic, config, node, found)
+            found.wanted[nic.tap] = wanted = _join(desired, nic, config, node, found)
+            if not (config.responds and any(key[0] == "binding" for key in wanted)):
+                found.unserved.add(nic.tap)
         except Failure as failure:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ganeti_vif.config.model import Config, Told
 from ganeti_vif.config.told import overlaid
-from ganeti_vif.engine.objects import ETHERNET_MTU
+from ganeti_vif.engine.objects import ETHERNET_MTU, Address
 from ganeti_vif.responder import dhcp6, lease, router
 from ganeti_vif.responder.dhcp6 import Server
 from ganeti_vif.responder.lease import Lease
@@ -22,7 +22,7 @@ TAG = "tag"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """GUEST is the guest's MAC and NAME its host name, ROUTER is our MAC. A part is None without data for it. RA_PERIOD
-    is in seconds."""
+    is in seconds. SHARED are the addresses of which the daemon is told when the guest announces them."""
 
     name: str | None
     guest: bytes
@@ -31,6 +31,7 @@ class Service:
     router6: Router | None
     server6: Server | None
     ra_period: int
+    shared: tuple[Address, ...] = ()
 
     def address(self, version: int) -> str | None:
         """The guest's address by the IP version VERSION."""
@@ -52,6 +53,7 @@ def service(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Servic
         router6=router.router(binding, told, mac, routed=routed),
         server6=dhcp6.server(binding, told, mac, routed=routed),
         ra_period=told.ra_period,
+        shared=binding.shared,
     )
 
 

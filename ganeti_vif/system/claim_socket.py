@@ -17,12 +17,15 @@ from ipaddress import IPv6Address
 
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.nic.claim import Claimed
+from ganeti_vif.nic.shared import Announced
 
 PATH = "/run/ganeti-vif/claims.sock"
 GROUP = "ganeti-vif-responder"
 """May send. The package makes it, with the responder's user."""
 _MESSAGE = struct.Struct("!BBI6s16s")
 _VERSION = 1
+_FIRST, _ANNOUNCED = 1, 2
+"""The second byte of a message: the guest asks whether somebody has the address, or announces one that it shares."""
 _ROUNDS = 64
 """Messages in one call, so that no flood keeps the daemon from its other work."""
 
@@ -57,7 +60,7 @@ class ClaimSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def read(self) -> Iterator[Claimed]:
+    def read(self) -> Iterator[Claimed | Announced]:
         """What came since the last call. Does not wait. Messages of another form are left out."""
         for _ in range(_ROUNDS):
             try:
@@ -65,8 +68,12 @@ class ClaimSocket:
             except OSError:
                 return
             if len(message) == _MESSAGE.size and message[0] == _VERSION:
-                _, first, index, mac, address = _MESSAGE.unpack(message)
-                yield Claimed(index, mac.hex(":"), IPv6Address(address), bool(first))
+                _, kind, index, mac, address = _MESSAGE.unpack(message)
+                found = IPv6Address(address)
+                if kind == _ANNOUNCED:
+                    yield Announced(index, mac.hex(":"), found.ipv4_mapped or found)
+                else:
+                    yield Claimed(index, mac.hex(":"), found, kind == _FIRST)
 
 
 class ClaimSender:
@@ -78,11 +85,13 @@ class ClaimSender:
     def close(self) -> None:
         self._socket.close()
 
-    def say(self, index: int, mac: bytes, address: bytes, *, first: bool) -> bool:
-        """Tell the daemon. Returns whether one runs. Raises BlockingIOError if it has not taken what was said before.
+    def say(self, index: int, mac: bytes, address: bytes, *, first: bool, announced: bool = False) -> bool:
+        """Tell the daemon of a claim to ADDRESS; or that the guest ANNOUNCED it, which it shares. IPv4 is mapped.
+
+        Returns whether one runs. Raises BlockingIOError if it has not taken what was said before.
         As few as ten messages may wait (net.unix.max_dgram_qlen)."""
         try:
-            self._socket.sendto(_MESSAGE.pack(_VERSION, first, index, mac, address), PATH)
+            self._socket.sendto(_MESSAGE.pack(_VERSION, _ANNOUNCED if announced else first, index, mac, address), PATH)
         except BlockingIOError:
             raise
         except OSError:

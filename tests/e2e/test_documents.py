@@ -34,6 +34,7 @@ NOT_HERE: Mapping[str, str] = {
     "Nov 23 01:31:03 node1 ": "the tour of two nodes compares it, after its migrations",
     "Nov 23 01:31:02 node2 ": "the tour of two nodes compares it, after its migrations",
     "not attached: vm5.example.com": "two NICs with one address, which Ganeti does not give; tests/kernel has that",
+    "vm5.example.com NIC 0 (tap0): its address": "it takes a machine with the same address; tests/kernel compares it",
     "%monitoring ALL": "a line for sudo, which is not on these nodes",
     "kvm-vif-bridge   the stub": "a list of directories",
 }

@@ -61,6 +61,11 @@ def test_a_guest_that_comes_back_is_answered_for_again(site: Site, stack: ExitSt
     assert differences(site.source) == differences(site.target) == []
 
 
+def others(found: list[str]) -> list[str]:
+    """What check FOUND besides addresses that another machine has, too."""
+    return [line for line in found if " is also used by " not in line]
+
+
 def test_a_guest_that_cannot_be_answered_for_is_told_of_and_answered_for_as_soon_as_it_can(
     site: Site, stack: ExitStack
 ) -> None:
@@ -71,7 +76,7 @@ def test_a_guest_that_cannot_be_answered_for_is_told_of_and_answered_for_as_soon
         arrival.speak()
         until(lambda: state(site.target) == "not attached", "the refusal")
         until(lambda: state(site.source) == "elsewhere", "the source's leave")
-        told, why = differences(site.target)
+        told, why = others(differences(site.target))
         assert told.startswith("not attached: vm5.example.com NIC 0")
         assert "vm5.example.com NIC 0" in why and "vm9.example.com NIC 0" in why and public(5) in why
         assert link_of(site.target) in answer(site.target, "status")["daemon"]["retrying"]
@@ -108,11 +113,11 @@ def test_a_guest_that_could_not_be_attached_is_not_attached_after_it_has_left(si
         until(lambda: state(site.target) == "elsewhere", "the target's readiness")
         arrival.speak()
         until(lambda: state(site.source) == "elsewhere", "the source's leave")
-        assert differences(site.source) == [], "what is the other's stays"
+        assert others(differences(site.source)) == [], "what is the other's stays"
     until(lambda: len(answer(site.source, "status")["nics"]) == 1, "the end of the other")
     until(lambda: state(site.target) == "ok", "the answers for it")
     assert site.asked() == {"node2"}
-    assert differences(site.source) == differences(site.target) == []
+    assert differences(site.source) == others(differences(site.target)) == []
     arrival.die()
 
 
@@ -239,7 +244,7 @@ def test_a_migration_that_failed_is_over_when_ganeti_clears_up_after_it(site: Si
     site.router.send(arp(ROUTER, public(5), public(5)))
     assert site.asked() == {"node1"}
     assert state(site.source) == "ok"
-    assert differences(site.source) == differences(site.target) == []
+    assert others(differences(site.source)) == differences(site.target) == []
 
 
 def test_a_daemon_runs_before_all_others_while_a_guest_may_move(site: Site, stack: ExitStack) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from samples import BRIDGED, CONFIG, ROUTED, context, nic_of, proper
@@ -82,3 +82,16 @@ def test_in_a_64_a_granted_address_changes_nothing_of_what_slaac_makes() -> None
     found = told(ROUTED, {"TAGS": "vif:0:address:2001:db8:77::5"})
     assert "IP6" not in found
     assert found["SUBNET6"] == ROUTED["NETWORK_SUBNET6"]
+
+
+def test_a_shared_address_needs_a_guest_that_is_heard() -> None:
+    nic = nic_of(ROUTED)
+    shares = replace(nic, grants=replace(nic.grants, shared=(IPv4Address("192.0.2.100"),)))
+    (note,) = notes(shares, served=False)
+    assert note.what.startswith("nothing leads to 192.0.2.100")
+    assert (
+        list(notes(shares))
+        == list(notes(nic, served=False))
+        == list(notes(replace(shares, standby=True), served=False))
+        == []
+    )

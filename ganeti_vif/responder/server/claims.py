@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Telling the daemon what guests say of their addresses, each not too often."""
+"""Telling the daemon what guests say of their addresses, not too often: claims, and announcements of shared ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import deque
 from ganeti_vif.responder.claim import claimed
 from ganeti_vif.responder.limit import Bucket
 from ganeti_vif.responder.server.guests import Guest
+from ganeti_vif.responder.shared import announces, packed
 from ganeti_vif.system.claim_socket import ClaimSender
 
 ALL_RATE, ALL_BURST = 200.0, 1000
@@ -16,6 +17,8 @@ PAUSE = 0.02
 """Seconds after which a daemon that had too much to do is told again."""
 AGAIN = 2.0
 """Seconds between two messages about one address that its guest already uses."""
+ANNOUNCED_AGAIN = 0.2
+"""Seconds between two messages about one shared address. Who takes one announces it several times in a row."""
 MOST = 64
 """Addresses of one guest that are remembered for that."""
 
@@ -26,13 +29,14 @@ class Claims:
     def __init__(self) -> None:
         self._sender = ClaimSender()
         self._all = Bucket(ALL_RATE, ALL_BURST)
-        self._waiting: deque[tuple[Guest, bytes, bool]] = deque(maxlen=ALL_BURST)
+        self._waiting: deque[tuple[Guest, bytes, bool, bool]] = deque(maxlen=ALL_BURST)
 
     def close(self) -> None:
         self._sender.close()
 
     def hear(self, guest: Guest, frame: bytes, now: float) -> None:
         """Tell the daemon what FRAME of GUEST says."""
+        self._announced(guest, frame, now)
         found = claimed(frame, guest.service)
         if found is None:
             return
@@ -46,16 +50,32 @@ class Claims:
             guest.told.clear()
         if not first:
             guest.told[address] = now
-        self._waiting.append((guest, address, first))
+        self._waiting.append((guest, address, first, False))
+
+    def _announced(self, guest: Guest, frame: bytes, now: float) -> None:
+        found = announces(frame, guest.service)
+        if found is None:
+            return
+        address = packed(found)
+        if now < guest.announced.get(address, float("-inf")) + ANNOUNCED_AGAIN:
+            return
+        if not (guest.claims.take(now) and self._all.take(now)):
+            guest.tally["claims_limited"] += 1
+            return
+        if len(guest.announced) >= MOST:
+            guest.announced.clear()
+        guest.announced[address] = now
+        self._waiting.append((guest, address, False, True))
 
     def tell(self) -> bool:
         """Tell the daemon what waits. Returns whether all is told; else call it again after PAUSE seconds."""
         while self._waiting:
-            guest, address, first = self._waiting[0]
+            guest, address, first, announced = self._waiting[0]
             try:
-                told = self._sender.say(guest.index, guest.service.guest, address, first=first)
+                who = guest.index, guest.service.guest, address
+                told = self._sender.say(*who, first=first, announced=announced)
             except BlockingIOError:
                 return False
-            guest.tally["claim" if told else "claims_untold"] += 1
+            guest.tally[("announced" if announced else "claim") if told else "claims_untold"] += 1
             self._waiting.popleft()
         return True

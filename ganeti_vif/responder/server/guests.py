@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, Gone
@@ -40,6 +41,7 @@ class Guest:
     __slots__ = (
         "_asked",
         "advertisements",
+        "announced",
         "bucket",
         "claims",
         "history",
@@ -54,11 +56,12 @@ class Guest:
 
     def __init__(self, device: ServedDevice, given: Service, rate: int) -> None:
         self.name, self.index = device.name, device.index
-        self.socket = GuestSocket(device.index, _PROGRAM)
+        self.socket = GuestSocket(device.index, _program(given))
         self.service = given
         self.bucket = Bucket(rate, rate * BURST)
         self.claims = Bucket(CLAIM_RATE, CLAIM_BURST)
         self.told: dict[bytes, float] = {}
+        self.announced: dict[bytes, float] = {}
         self.tally: Counter[str] = Counter()
         self.history: History | None = None
         self.next_advertisement = 0.0
@@ -89,12 +92,20 @@ class Guest:
             self.history.forget(
                 *(version for version in (4, 6) if given.address(version) != self.service.address(version))
             )
+        if given.shared != self.service.shared:
+            self.socket.listen_for(_program(given))
         self.service = given
 
     def part(self, *, withdraw: bool) -> None:
         """Tell the guest that its router is gone. With WITHDRAW its prefix is gone, too."""
         if router := self.service.router6:
             self.send(router.farewell(prefix=withdraw), "router_advertisement")
+
+
+def _program(given: Service) -> bytes:
+    """The filter of a guest's socket. Hardly any guest shares an address, and the others share one filter."""
+    shared = [int(one) for one in given.shared if isinstance(one, IPv4Address)]
+    return interesting(int(SERVER), shared) if shared else _PROGRAM
 
 
 class Guests:
