@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ganeti_vif.engine.objects import Address
 
 MARK = "GANETI_VIF"
 """A key that NFDHCPD ignores: it marks a file as ours and carries the NIC's UUID."""
-NETWORK, TELL = "GANETI_VIF_NETWORK", "GANETI_VIF_TELL_"
-"""Keys for our responder alone: the name of the NIC's network in Ganeti, and the beginning of the keys for what tags
-have the guest told. Those have the words of the tags: no blank, no quote, no `=`."""
+NETWORK, DELEGATED, TELL = "GANETI_VIF_NETWORK", "GANETI_VIF_DELEGATED", "GANETI_VIF_TELL_"
+"""Keys for our responder alone: the name of the NIC's network in Ganeti; the prefixes that its guest gets by IA_PD,
+with blanks between them; and the beginning of the keys for what tags have the guest told. Those have the words of the
+tags: no blank, no quote, no `=`."""
 
 
 def text(
@@ -30,10 +31,11 @@ def text(
     address6: IPv6Address | None = None,
     network: str | None = None,
     told: Mapping[str, str] | None = None,
+    delegated: Iterable[IPv6Network] = (),
 ) -> str:
     """The text of a binding file. DEVICE is the router's side: the tap of a routed NIC, the bridge of a bridged one.
-    Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, and TOLD,
-    what tags have the guest told.
+    Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, TOLD,
+    what tags have the guest told, and DELEGATED, the prefixes for the networks behind it.
 
     A key without value is left out. NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes, and
     looks up in the DNS whatever is not an address.
@@ -51,6 +53,7 @@ def text(
         "GATEWAY6": gateway6 if subnet6 else None,
         "MTU": mtu,
         NETWORK: network,
+        DELEGATED: " ".join(map(str, delegated)) or None,
         **{f"{TELL}{key.upper().replace('-', '_')}": value for key, value in (told or {}).items()},
     }
     return "".join(f"{key}={value}\n" for key, value in values.items() if value is not None)

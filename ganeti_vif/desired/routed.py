@@ -38,11 +38,15 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
     yield from _switches(nic, context)
     yield Up(device=nic.tap)
     if found := answered(nic):
-        yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset(found))
+        # A delegated prefix leads to the guest as a router: to its MAC, whatever link-local address it uses.
+        hops = [nic.link_local] if nic.delegated else []
+        yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset([*found, *hops]))
     for version in (4, 6):
         networks = nic.networks(version)
         if context.table is not None:
-            yield from (Route(table=context.table, destination=network, device=nic.tap) for network in networks)
+            for network in networks:
+                hop = nic.link_local if network in nic.delegated else None
+                yield Route(table=context.table, destination=network, device=nic.tap, gateway=hop)
         if networks and context.table not in (None, MAIN) and public is None:
             # No public link gives a mark here. So one rule for this tap, as in Ganeti's own script.
             yield Rule(family=version, priority=PRIORITY, table=context.table, device=nic.tap)

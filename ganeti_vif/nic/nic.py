@@ -122,11 +122,16 @@ class Nic:
         """Cached: nearly every rule needs it, and so does each search for another NIC with an address."""
         found = {}
         for version, own in ((4, self.address), (6, self.address6)):
-            granted = () if self._disabled(version) else self.grants.addresses
+            granted = () if self._disabled(version) else (*self.grants.addresses, *self.grants.delegated)
             claims = [ip_network(one) for one in self.claims if one.version == version and not one.is_link_local]
             wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version), *claims]
             found[version] = tuple(dict.fromkeys(wanted))
         return found
+
+    @property
+    def delegated(self) -> tuple[IPv6Network, ...]:
+        """The prefixes for the networks behind its guest. They are among its networks()."""
+        return () if self._disabled(6) else self.grants.delegated
 
     @cached_property
     def link_local(self) -> IPv6Address:
