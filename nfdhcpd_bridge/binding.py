@@ -10,10 +10,11 @@ from ganeti_vif.engine.objects import Address
 
 MARK = "GANETI_VIF"
 """A key that NFDHCPD ignores: it marks a file as ours and carries the NIC's UUID."""
-NETWORK, ALONE, TELL, SHARED = "GANETI_VIF_NETWORK", "GANETI_VIF_ALONE", "GANETI_VIF_TELL_", "GANETI_VIF_SHARED"
-"""Keys for our responder alone: the name of the NIC's network in Ganeti, `yes` if the guest has SUBNET6 for itself, the
-beginning of the keys for what tags have the guest told, and the addresses that the NIC shares, with blanks between
-them. What tags tell has no blank, no quote, no `=`."""
+NETWORK, TELL = "GANETI_VIF_NETWORK", "GANETI_VIF_TELL_"
+ALONE, SHARED, DELEGATED = "GANETI_VIF_ALONE", "GANETI_VIF_SHARED", "GANETI_VIF_DELEGATED"
+"""Keys for our responder alone: the name of the NIC's network in Ganeti, and the beginning of the keys for what tags have
+the guest told; `yes` if the guest has SUBNET6 for itself, the addresses that the NIC shares, and the prefixes that its
+guest gets by IA_PD, with blanks between them. What tags tell has no blank, no quote, no `=`."""
 
 
 def text(
@@ -33,11 +34,12 @@ def text(
     told: Mapping[str, str] | None = None,
     alone: bool = False,
     shared: Iterable[Address] = (),
+    delegated: Iterable[IPv6Network] = (),
 ) -> str:
     """The text of a binding file. DEVICE is the router's side: the tap of a routed NIC, the bridge of a bridged one.
     Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, TOLD,
-    what tags have the guest told, ALONE: nobody else has an address in SUBNET6, and SHARED, addresses that other NICs
-    have, too.
+    what tags have the guest told, ALONE: nobody else has an address in SUBNET6, SHARED, addresses that other NICs
+    have, too, and DELEGATED, the prefixes for the networks behind it.
 
     A key without value is left out. NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes, and
     looks up in the DNS whatever is not an address.
@@ -57,6 +59,7 @@ def text(
         ALONE: "yes" if alone and subnet6 else None,
         NETWORK: network,
         SHARED: " ".join(map(str, shared)) or None,
+        DELEGATED: " ".join(map(str, delegated)) or None,
         **{f"{TELL}{key.upper().replace('-', '_')}": value for key, value in (told or {}).items()},
     }
     return "".join(f"{key}={value}\n" for key, value in values.items() if value is not None)

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TypeVar
 
 from ganeti_vif.config.told import from_tag
-from nfdhcpd_bridge.binding import ALONE, NETWORK, SHARED, TELL
+from nfdhcpd_bridge.binding import ALONE, DELEGATED, NETWORK, SHARED, TELL
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Reading:
 
     PRIVATE: the guest is told of no router. ALONE: nobody else has an address in SUBNET6. NETWORK is the name of its
     network in Ganeti. TOLD has typed values of what tags have it told, by key (config/told.py). SHARED are addresses
-    that other NICs have, too.
+    that other NICs have, too. DELEGATED are prefixes for the networks behind it.
     """
 
     mac: bytes
@@ -60,6 +60,7 @@ class Reading:
     network: str | None = None
     told: tuple[tuple[str, object], ...] = ()
     shared: tuple[IPv4Address | IPv6Address, ...] = ()
+    delegated: tuple[IPv6Network, ...] = ()
 
 
 def reading(text: str) -> Reading:
@@ -84,6 +85,7 @@ def reading(text: str) -> Reading:
         network=given.value(NETWORK, str),
         told=tuple(given.told()),
         shared=given.value(SHARED, _addresses) or (),
+        delegated=given.value(DELEGATED, _prefixes) or (),
     )
     _agrees(found, given.lines)
     return found
@@ -200,6 +202,10 @@ def _subnet6(text: str) -> IPv6Network:
     if "/" not in text or "%" in text:
         raise ValueError(f"'{text}' is no prefix with its length, as in 2001:db8::/64")
     return IPv6Network(text, strict=False)
+
+
+def _prefixes(text: str) -> tuple[IPv6Network, ...]:
+    return tuple(map(IPv6Network, text.split()))
 
 
 def _gateway6(text: str) -> IPv6Address:

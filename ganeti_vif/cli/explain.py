@@ -72,6 +72,7 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
         "macs": list(nic.macs),
         "addresses": [str(network) for version in (4, 6) for network in nic.networks(version)],
         "link_local": "any" if context.any_link_local or nic.grants.any_link_local else str(nic.link_local),
+        "delegated": [str(prefix) for prefix in nic.delegated],
         "claims": [str(address) for address in nic.claims],
         "shared": {str(address): address in nic.leads and not nic.standby for address in nic.shared},
         "withheld": [str(address) for address in nic.withheld],
@@ -198,6 +199,8 @@ def told(found: Row) -> Iterator[str]:
         yield f"  MAC         {' '.join(nic['macs'])}"
         yield f"  addresses   {' '.join(nic['addresses']) or 'those of its choice'}"
         yield f"  link-local  {nic['link_local']}"
+        if nic["delegated"]:
+            yield f"  delegated   {' '.join(nic['delegated'])}"
         if nic["claims"]:
             yield f"  claims      {' '.join(nic['claims'])}"
         for address, here in nic["shared"].items():

@@ -119,6 +119,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             network=_told_name(network) if ours else None,
             told={saying.key: saying.text for saying in nic.grants.told} if ours else None,
             shared=nic.shared if ours and nic.mode is Mode.ROUTED else (),
+            delegated=nic.delegated if ours else (),
         ),
     )
 

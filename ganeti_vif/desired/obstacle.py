@@ -20,7 +20,7 @@ CONFIGURATION = "/etc/ganeti-vif/ganeti-vif.conf"
 
 def obstacle(nic: Nic, context: Context) -> Failure | None:
     """Why NIC cannot be attached here, or None if it can."""
-    found = _tap(nic, context) or profiles.obstacle(nic, context.profile)
+    found = _tap(nic, context) or profiles.obstacle(nic, context.profile) or _delegation(nic)
     if found is None:
         match nic.mode:
             case Mode.BRIDGED:
@@ -43,6 +43,19 @@ def _tap(nic: Nic, context: Context) -> Failure | None:
     if nic.tap == nic.link or (context.uplink and nic.tap == context.uplink.name):
         return Failure(f"{nic.tap} cannot be its tap: it is its link", f"see: {tap.LIST}")
     return tap.refusal(context.tap)
+
+
+def _delegation(nic: Nic) -> Failure | None:
+    """A prefix leads to a routed NIC only. And its guest is its router: it needs an address of its own."""
+    if not nic.delegated:
+        return None
+    if nic.mode is not Mode.ROUTED:
+        what = f"a tag delegates {nic.delegated[0]} to it, but nothing routes to a NIC that is not routed"
+        return Failure(what, "note: give it a public link, or: gnt-instance remove-tags")
+    if nic.address6 is None:
+        what = f"a tag delegates {nic.delegated[0]} to it, but it has no IPv6 address of its own"
+        return Failure(what, "note: give its network an IPv6 prefix (gnt-network modify --network6), or remove the tag")
+    return None
 
 
 def _bridged(nic: Nic, context: Context) -> Failure | None:

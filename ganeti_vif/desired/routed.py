@@ -38,7 +38,9 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
     yield from _switches(nic, context)
     yield Up(device=nic.tap)
     if found := answered(nic):
-        yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset(found))
+        # A delegated prefix leads to the guest as a router: to its MAC, whatever link-local address it uses.
+        hops = [nic.link_local] if nic.delegated else []
+        yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset([*found, *hops]))
     for version in (4, 6):
         networks = nic.led(version)
         if context.table is not None:
@@ -86,7 +88,7 @@ def answered(nic: Nic) -> tuple[Address, ...]:
 def _route(table: int, network: Prefix, nic: Nic) -> Route:
     """The route for what is NIC's. Its own prefix is routed by a next hop, and not on the link: the node would look for
     each of its 2^64 addresses, and whoever sends to many of them would fill the node's neighbour table (RFC 6583)."""
-    hop = nic.link_local if network == nic.prefix6 else None
+    hop = nic.link_local if network == nic.prefix6 or network in nic.delegated else None
     return Route(table=table, destination=network, device=nic.tap, gateway=hop)
 
 

@@ -142,12 +142,18 @@ class Nic:
         found = {}
         own: Address | IPv6Network | None
         for version, own in ((4, self.address), (6, self.address6)):
-            granted = () if self.disables(version) else (*self.grants.addresses, *map(ip_network, self.grants.shared))
+            tags = (*self.grants.addresses, *map(ip_network, self.grants.shared), *self.grants.delegated)
+            granted = () if self.disables(version) else tags
             claims = [ip_network(one) for one in self.claims if one.version == version and not one.is_link_local]
             own = self.prefix6 if version == 6 and own and self.prefix6 else own
             wanted = [*([ip_network(own)] if own else []), *(one for one in granted if one.version == version), *claims]
             found[version] = tuple(dict.fromkeys(wanted))
         return found
+
+    @property
+    def delegated(self) -> tuple[IPv6Network, ...]:
+        """The prefixes for the networks behind its guest. They are among its networks()."""
+        return () if self.disables(6) else self.grants.delegated
 
     @cached_property
     def link_local(self) -> IPv6Address:

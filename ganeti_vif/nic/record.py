@@ -75,6 +75,7 @@ _GRANTS: dict[str, Callable[[Any], Any]] = {
     "shared": lambda value: tuple(map(ip_address, value)),
     "control": lambda value: frozenset(map(Control, value)),
     "told": lambda value: tuple(Saying(*one) for one in value),
+    "delegated": lambda value: tuple(map(IPv6Network, value)),
 }
 _NETWORK: dict[str, Callable[[Any], Any]] = {
     "tags": frozenset,
@@ -108,7 +109,7 @@ def _plain(value: Any) -> Any:
             names = [field.name for field in fields(value) if field.name not in left_out]
             return {STANDBY if name == "standby" else name: _plain(getattr(value, name)) for name in names}
         case Grants():
-            later = ("control", "told", "shared")  # as above
+            later = ("control", "told", "shared", "delegated")  # as above
             names = [one.name for one in fields(value) if one.name not in later or getattr(value, one.name)]
             return {name: _plain(getattr(value, name)) for name in names}
         case Network() | Vlans():

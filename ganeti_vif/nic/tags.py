@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
 from ganeti_vif.engine.failure import Failure
@@ -24,6 +24,8 @@ TOLD = "dhcp"
 LEASES = "nfdhcpd"
 """The tag of a network whose guests get a lease, unless the configuration gives leases to all."""
 SYNNEFO_PROFILES = ("protected", "limited", "unprotected")
+DELEGABLE = range(32, 65)
+"""The lengths of prefixes for delegation: a network of hosts needs a /64, and nobody gives a guest more than a /32."""
 MOST = 64
 """The largest number of addresses and MACs by tag: packets pass a rule or two for each, one after the other."""
 
@@ -57,7 +59,8 @@ class Saying(NamedTuple):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grants:
     """What a NIC may use besides what Ganeti gave it. ADDRESSES are prefixes; a single address is a /32 or /128. SHARED
-    addresses may be other NICs', too: each leads to the NIC whose guest announced it last.
+    addresses may be other NICs', too: each leads to the NIC whose guest announced it last. DELEGATED are prefixes for
+    the networks behind its guest, which asks for them by DHCPv6 (IA_PD).
 
     TOLD has what its guest is told, one saying for each key: a tag of the instance overrides one of the network.
     """
@@ -70,6 +73,7 @@ class Grants:
     control: frozenset[Control] = frozenset()
     told: tuple[Saying, ...] = ()
     shared: tuple[Address, ...] = ()
+    delegated: tuple[IPv6Network, ...] = ()
 
 
 def grants_of(
@@ -77,7 +81,8 @@ def grants_of(
 ) -> Grants:
     """What TAGS (the instance's) and NETWORK_TAGS grant the NIC.
 
-    Raises Failure if a tag is malformed, and names it, or if the tags grant more than MOST addresses and MACs.
+    Raises Failure if a tag is malformed, and names it, if the tags grant more than MOST addresses and MACs, or if a
+    delegated prefix overlaps with another one.
     """
     found = Grants()
     for tag in sorted(network_tags):
@@ -99,7 +104,12 @@ def grants_of(
             found = _granted(found, tag, names)
         except ValueError as error:
             raise _malformed("instance", tag, str(error), "gnt-instance") from error
-    if len(found.addresses) + len(found.macs) + len(found.shared) > MOST:
+    granted = (*found.addresses, *found.delegated)
+    for at, prefix in enumerate(found.delegated, len(found.addresses)):
+        if other := next((one for one in granted[:at] if one.version == 6 and one.overlaps(prefix)), None):
+            do = "note: leave one of them: gnt-instance list-tags, remove-tags"
+            raise Failure(f"its tags delegate {prefix}, which overlaps with {other}", do)
+    if len(granted) + len(found.macs) + len(found.shared) > MOST:
         raise Failure(
             f"its tags grant more than {MOST} addresses and MACs", "note: grant prefixes instead of addresses"
         )
@@ -128,8 +138,9 @@ def _granted(found: Grants, tag: str, names: set[str]) -> Grants:
     if mine == "unguarded":
         return replace(found, unguarded=True)
     if kind not in _KINDS:
-        there = "address:PREFIX, shared-address:ADDRESS, mac:MAC, profile:NAME, control:NAME, dhcp:OPTION:VALUE"
-        raise ValueError(f"after the NIC comes {there} or unguarded")
+        prefixes = "address:PREFIX, shared-address:ADDRESS, delegate:PREFIX"
+        there = f"{prefixes}, mac:MAC, profile:NAME, control:NAME, dhcp:OPTION:VALUE or unguarded"
+        raise ValueError(f"after the NIC comes {there}")
     return _KINDS[kind](found, value)
 
 
@@ -151,6 +162,14 @@ def _verify(address: Address) -> Address:
     if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
         raise ValueError(f"{address} is no address that a guest can have")
     return address
+
+
+def _with_delegation(found: Grants, value: str) -> Grants:
+    network = IPv6Network(value)
+    if "%" in value or network.prefixlen not in DELEGABLE:
+        raise ValueError(f"a prefix to delegate has a length from {DELEGABLE[0]} to {DELEGABLE[-1]}")
+    _with_address(Grants(), value)
+    return replace(found, delegated=tuple(dict.fromkeys([*found.delegated, network])))
 
 
 def _with_mac(found: Grants, value: str) -> Grants:
@@ -201,6 +220,7 @@ def _is_told(key: str) -> bool:
 _KINDS: dict[str, Callable[[Grants, str], Grants]] = {
     "address": _with_address,
     "shared-address": _with_shared,
+    "delegate": _with_delegation,
     "mac": _with_mac,
     "profile": _with_profile,
     "control": _with_control,

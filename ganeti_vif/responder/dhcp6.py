@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""DHCPv6 (RFC 8415) for one guest: name servers on request, and the guest's one address if it gets it by DHCPv6."""
+"""DHCPv6 (RFC 8415) for one guest: name servers on request, the guest's one address if it gets it by DHCPv6, and the
+prefixes that are delegated to it."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class Code(IntEnum):
     """Options (RFC 8415, 21; 23 and 24: RFC 3646; 31: RFC 4075; 39: RFC 4704; 56: RFC 5908)."""
 
     CLIENT_ID, SERVER_ID, IA_NA, IA_TA, IA_ADDRESS, ASKED = 1, 2, 3, 4, 5, 6
-    STATUS, RAPID_COMMIT, VENDOR_CLASS, NAMESERVERS, SEARCH, IA_PD, REFRESH = 13, 14, 16, 23, 24, 25, 32
+    STATUS, RAPID_COMMIT, VENDOR_CLASS, NAMESERVERS, SEARCH, IA_PD, IA_PREFIX, REFRESH = 13, 14, 16, 23, 24, 25, 26, 32
     SNTP, CLIENT_NAME, NTP = 31, 39, 56
 
 
@@ -41,6 +42,12 @@ class Status(IntEnum):
     SUCCESS, NO_ADDRESS, NO_BINDING, NOT_ON_LINK, NO_PREFIX = 0, 2, 3, 4, 6
 
 
+_INSIDE: Mapping[int, Code] = {
+    Code.IA_NA: Code.IA_ADDRESS,
+    Code.IA_TA: Code.IA_ADDRESS,
+    Code.IA_PD: Code.IA_PREFIX,
+}
+"""What an identity association has inside."""
 _TO_US = {Type.REQUEST, Type.RENEW, Type.RELEASE, Type.DECLINE}
 """Messages that must name a server."""
 _WITH_ADDRESS = {Type.SOLICIT, Type.REQUEST, Type.RENEW, Type.REBIND}
@@ -49,7 +56,8 @@ _STATEFUL = {*_TO_US, Type.SOLICIT, Type.CONFIRM, Type.REBIND}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A client's message. IDENTITIES are its identity associations in their order: (code, IAID, addresses)."""
+    """A client's message. IDENTITIES are its identity associations in their order: (code, IAID, addresses). Instead of
+    addresses, those for delegation (IA_PD) have prefixes: a byte with the length before each."""
 
     type: int
     transaction: bytes
@@ -61,11 +69,13 @@ class Request:
 class Server:
     """The server that the guest of one tap sees. ADDRESS is None if it gives no address. BOOT depends on the request.
 
-    TIMES are T1, T2 and the lifetime, in seconds. INFORMATION has encoded options by code.
+    PREFIXES are delegated, each with a byte for its length before it. TIMES are T1, T2 and the lifetime, in seconds.
+    INFORMATION has encoded options by code.
     """
 
     identifier: bytes
     address: bytes | None
+    prefixes: tuple[bytes, ...] = ()
     times: tuple[int, int, int]
     information: Mapping[int, bytes]
     boot: Boot | None = None
@@ -88,6 +98,7 @@ def server(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Server 
     return Server(
         identifier=struct.pack("!HH", 3, 1) + mac,  # DUID-LL, Ethernet (RFC 8415, 11.4)
         address=own.packed if own else None,
+        prefixes=tuple(bytes((one.prefixlen,)) + one.network_address.packed for one in binding.delegated),
         times=(told.renewal_time, told.rebinding_time, told.lease_time),
         information={code: option6(code, value) for code, value in information.items() if value},
         boot=boot(told, 6),
@@ -111,11 +122,17 @@ def parse(payload: bytes) -> Request:
             head = 4 if code == Code.IA_TA else 12
             if len(value) < head:
                 raise Malformed("a short identity association")
-            inner = [part[:16] for number, part in _options(value, head) if number == Code.IA_ADDRESS]
-            if any(len(address) < 16 for address in inner):
-                raise Malformed("a short address")
+            inner = [_inner(code, part) for number, part in _options(value, head) if number == _INSIDE[code]]
             identities.append((code, value[:4], tuple(inner)))
     return Request(payload[0], payload[1:4], options, tuple(identities))
+
+
+def _inner(code: int, part: bytes) -> bytes:
+    """The address, or the prefix with its length, in PART of an association CODE (RFC 8415, 21.6, 21.22)."""
+    found, whole = (part[8:25], 17) if code == Code.IA_PD else (part[:16], 16)
+    if len(found) < whole:
+        raise Malformed("a short address")
+    return found
 
 
 def _options(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
@@ -149,12 +166,16 @@ def reply(request: Request, ours: Server) -> tuple[Type, bytes] | None:
         return None
     if request.type == Type.CONFIRM and not _wanted(request):
         return None
-    if ours.address is None:
+    if ours.address is None and not (ours.prefixes and _wants_prefix(request)):
         return _without_address(request, ours)
     kind = Type.REPLY
     if request.type == Type.SOLICIT and Code.RAPID_COMMIT not in request.options:
         kind = Type.ADVERTISE
-    return kind, _message(kind, request, ours, _identities(request, ours, ours.address))
+    return kind, _message(kind, request, ours, _identities(request, ours))
+
+
+def _wants_prefix(request: Request) -> bool:
+    return any(code == Code.IA_PD for code, _, _ in request.identities)
 
 
 def _without_address(request: Request, ours: Server) -> tuple[Type, bytes] | None:
@@ -184,31 +205,37 @@ def _refused(code: int, identity: bytes, why: Status | None = None) -> bytes:
     return option6(code, identity + times + _status(why))
 
 
-def _identities(request: Request, ours: Server, address: bytes) -> Iterator[bytes]:
+def _identities(request: Request, ours: Server) -> Iterator[bytes]:
+    """What the guest gets: its address in its first association, all its prefixes in the first one for delegation, and
+    in the others the reason why they are empty."""
     if request.type in _WITH_ADDRESS:
-        given = False
+        left = {Code.IA_NA: (ours.address,) if ours.address else (), Code.IA_PD: ours.prefixes}
         for code, identity, had in request.identities:
-            if code == Code.IA_NA and not given:
-                old = b"".join(_address(one, 0) for one in had if one != address)
-                new = _address(address, ours.times[2])
-                yield option6(code, identity + struct.pack("!II", *ours.times[:2]) + new + old)
-                given = True
+            given = left.pop(Code(code), ()) if code in left else ()
+            if given:
+                parts = [_lease(code, one, ours.times[2]) for one in given]
+                parts += [_lease(code, one, 0) for one in had if one not in given]
+                yield option6(code, identity + struct.pack("!II", *ours.times[:2]) + b"".join(parts))
             else:
                 yield _refused(code, identity)
         if request.type == Type.SOLICIT and Code.RAPID_COMMIT in request.options:
             yield option6(Code.RAPID_COMMIT, b"")
     elif request.type == Type.CONFIRM:
-        yield _status(Status.SUCCESS if _wanted(request) == {address} else Status.NOT_ON_LINK)
+        yield _status(Status.SUCCESS if _wanted(request) == {ours.address} else Status.NOT_ON_LINK)
     else:
         yield _status(Status.SUCCESS)
 
 
 def _wanted(request: Request) -> set[bytes]:
-    return {address for _, _, addresses in request.identities for address in addresses}
+    """The addresses that it names. Prefixes do not count: CONFIRM has none (RFC 8415, 18.2.3)."""
+    identities = (one for one in request.identities if one[0] != Code.IA_PD)
+    return {address for _, _, addresses in identities for address in addresses}
 
 
-def _address(address: bytes, lifetime: int) -> bytes:
-    return option6(Code.IA_ADDRESS, address + struct.pack("!II", lifetime, lifetime))
+def _lease(code: int, leased: bytes, lifetime: int) -> bytes:
+    """An address, or a prefix with its length, for LIFETIME seconds (RFC 8415, 21.6, 21.22)."""
+    times = struct.pack("!II", lifetime, lifetime)
+    return option6(_INSIDE[code], times + leased if code == Code.IA_PD else leased + times)
 
 
 def _status(code: Status) -> bytes:

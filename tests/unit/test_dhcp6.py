@@ -249,3 +249,71 @@ def test_whatever_comes_is_answered_or_refused(kind: int, body: bytes, parts: li
             continue
         if out:
             payload(out)
+
+
+PREFIX, OTHER_PREFIX = b"\x38" + packed("2001:db8:0:100::"), b"\x40" + packed("2001:db8:0:200::")
+DELEGATING = serving(GANETI_VIF_DELEGATED="2001:db8:0:100::/56 2001:db8:0:200::/64")
+IA_PD = (25, b"\0\0\0\x09" + bytes(8))
+LASTING, OVER = struct.pack("!II", 604800, 604800), bytes(8)
+
+
+def with_prefix(prefix: bytes) -> tuple[int, bytes]:
+    return 25, IA_PD[1] + struct.pack("!HH", 26, 25) + OVER + prefix
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected", "more"),
+    [
+        (dhcp6(SOLICIT, CLIENT, IA_PD), ADVERTISE, []),
+        (dhcp6(SOLICIT, CLIENT, IA_PD, (14, b"")), REPLY, []),
+        (dhcp6(REQUEST, CLIENT, SERVER, IA_PD), REPLY, []),
+        (dhcp6(RENEW, CLIENT, SERVER, with_prefix(PREFIX)), REPLY, []),
+        (dhcp6(REBIND, CLIENT, with_prefix(PREFIX)), REPLY, []),
+        (
+            dhcp6(RENEW, CLIENT, SERVER, with_prefix(b"\x38" + packed("2001:db8:0:900::"))),
+            REPLY,
+            [(26, OVER + b"\x38" + packed("2001:db8:0:900::"))],
+        ),
+    ],
+)
+def test_prefixes_are_delegated(request_: bytes, expected: int, more: list[tuple[int, bytes]]) -> None:
+    found = told(request_, DELEGATING)
+    assert found
+    assert found[0] == expected
+    assert struct.unpack_from("!4sII", found[1][25]) == (b"\0\0\0\x09", 3600, 529200)
+    assert options(found[1][25][12:]) == [(26, LASTING + PREFIX), (26, LASTING + OTHER_PREFIX), *more]
+
+
+def test_a_second_association_gets_no_prefix_and_an_address_only_where_there_is_one() -> None:
+    second = (25, b"\0\0\0\x0a" + bytes(8))
+    out = answer(dhcp6(SOLICIT, CLIENT, IA, IA_PD, second), DELEGATING).frame
+    assert out
+    given = [(code, value) for code, value in options(payload(out)[4:]) if code in (3, 25)]
+    assert [(code, value[:4]) for code, value in given] == [(3, IA[1][:4]), (25, IA_PD[1][:4]), (25, second[1][:4])]
+    assert options(given[0][1][12:]) == [(13, b"\0\2")], "NoAddrsAvail"
+    assert [code for code, _ in options(given[1][1][12:])] == [26, 26]
+    assert options(given[2][1][12:]) == [(13, b"\0\6")], "NoPrefixAvail"
+
+
+def test_without_the_tag_there_is_no_prefix() -> None:
+    for service in (STATEFUL, STATELESS):
+        found = told(dhcp6(SOLICIT, CLIENT, IA_PD), service)
+        assert found and options(found[1][25][12:]) == [(13, b"\0\6")]
+
+
+def test_who_asks_for_no_prefix_is_told_of_none() -> None:
+    frames = [dhcp6(SOLICIT, CLIENT, IA), dhcp6(INFORMATION_REQUEST, CLIENT), dhcp6(REBIND, CLIENT, with_address(OWN))]
+    assert [told(frame, DELEGATING) for frame in frames] == [told(frame, STATELESS) for frame in frames]
+
+
+def test_prefixes_can_be_given_back_and_are_no_addresses() -> None:
+    found = told(dhcp6(RELEASE, CLIENT, SERVER, with_prefix(PREFIX)), DELEGATING)
+    assert found and (found[0], found[1][13]) == (REPLY, b"\0\0")
+    assert told(dhcp6(CONFIRM, CLIENT, with_prefix(PREFIX)), DELEGATING) is None
+
+
+@pytest.mark.parametrize("cut", range(1, 25))
+def test_a_cut_prefix_is_malformed(cut: int) -> None:
+    part = struct.pack("!HH", 26, cut) + bytes(cut)
+    with pytest.raises(Malformed):
+        answer(dhcp6(SOLICIT, CLIENT, (25, IA_PD[1] + part)), DELEGATING)

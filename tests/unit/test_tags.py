@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_network
 
 import pytest
 from hypothesis import given
@@ -108,3 +108,41 @@ def test_a_granted_address_is_the_nics_own_and_a_disabled_version_has_none() -> 
     assert nic.networks(4) == tuple(map(ip_network, ("10.77.1.2", "10.77.1.16/28", "10.77.1.9")))
     assert nic_of(ROUTED, TAGS=f"{tags} disable_ipv4").networks(4) == ()
     assert len(nic.networks(6)) == 2
+
+
+def test_a_prefix_is_delegated() -> None:
+    nic = nic_of(
+        ROUTED, TAGS="vif:0:delegate:2001:db8:77:100::/56 vif:0:delegate:2001:db8:77:200::/64 vif:1:delegate:x"
+    )
+    prefixes = (IPv6Network("2001:db8:77:100::/56"), IPv6Network("2001:db8:77:200::/64"))
+    assert nic.delegated == prefixes
+    assert nic.networks(6)[1:] == prefixes
+    assert recorded(record_of(nic)) == nic
+    assert "delegated" not in record_of(nic_of(ROUTED, TAGS="vif:0:address:10.77.1.9")).text
+    assert nic_of(ROUTED, TAGS="disable_ipv6 vif:0:delegate:2001:db8:77:100::/56").delegated == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("10.77.0.0/16", "10.77.0.0/16"),
+        ("2001:db8::1/64", "host bits"),
+        ("2001:db8::/65", "a length from 32 to 64"),
+        ("2001:db8::/31", "a length from 32 to 64"),
+        ("2001:db8::", "a length from 32 to 64"),
+        ("fe80::/64", "no address that a guest can have"),
+        ("ff00::/64", "no address that a guest can have"),
+        ("", "vif:0:delegate:"),
+    ],
+)
+def test_what_cannot_be_delegated(value: str, why: str) -> None:
+    said = refusal(ROUTED, TAGS=f"vif:0:delegate:{value}").what
+    assert f"'vif:0:delegate:{value}'" in said and why in said
+
+
+@pytest.mark.parametrize(
+    "other", ["delegate:2001:db8:77:100::/60", "address:2001:db8:77:101::5", "address:2001:db8::/32"]
+)
+def test_delegated_prefixes_overlap_with_nothing_else(other: str) -> None:
+    said = refusal(ROUTED, TAGS=f"vif:0:delegate:2001:db8:77:100::/56 vif:0:{other}")
+    assert "overlaps with" in said.what
