@@ -142,9 +142,10 @@ NEIGHBOURS = {"routed": public(7), "bridged": private(7), "private-filtered": pr
 NEIGHBOUR_MACS = {"routed": TAP_MAC, "bridged": "aa:00:00:00:00:07", "private-filtered": "aa:00:02:00:00:07"}
 
 
-def made(stack: ExitStack, mode: str, *, program: bool, unguarded: bool = False) -> Site:
+def made(stack: ExitStack, mode: str, *, program: bool, unguarded: bool = False, emulated: bool = False) -> Site:
     """A site whose NICs have this MODE, which lives as long as STACK. The attacker is a machine if it is to run a
-    PROGRAM. If UNGUARDED, nothing is dropped that it sends."""
+    PROGRAM. If UNGUARDED, nothing is dropped that it sends. The victim's card leaves checksums to the node, or if
+    EMULATED it takes only what is finished: what the node's kernel makes of a frame, it gets."""
     gateway = quick(stack.enter_context(Node("gateway")))
     node = installed(quick(stack.enter_context(Node("node1"))))
     ip(node, f"addr add {NODE_ADDRESS}/32 dev lo")
@@ -154,7 +155,7 @@ def made(stack: ExitStack, mode: str, *, program: bool, unguarded: bool = False)
     manage(node, "setup")
     cast = _cast(mode)
     tags = "vif:0:unguarded" if unguarded else ""
-    victim = _guest(stack, node, "victim", "tap6", cast.other_mac, (cast.other, cast.other6), cast)
+    victim = _guest(stack, node, "victim", "tap6", cast.other_mac, (cast.other, cast.other6), cast, offloads=not emulated)
     attach(node, _environment(mode, "tap6", 6, cast.other_mac))
     attacker, card = None, None
     if program:
@@ -210,10 +211,20 @@ def _environment(mode: str, tap: str, number: int, mac: str, **changes: str) -> 
     return bridged(tap, number, MAC=mac, NETWORK_SUBNET6=SUBNET6, NETWORK_TAGS=tags, **changes)
 
 
-def _guest(stack: ExitStack, node: Node, name: str, tap: str, mac: str, addresses: tuple[str, str], cast: Cast) -> Node:
-    """A machine behind TAP, with a virtio card's offloads."""
+def _guest(
+    stack: ExitStack,
+    node: Node,
+    name: str,
+    tap: str,
+    mac: str,
+    addresses: tuple[str, str],
+    cast: Cast,
+    *,
+    offloads: bool = True,
+) -> Node:
+    """A machine behind TAP, with a virtio card's OFFLOADS, or with an emulated card."""
     guest = quick(stack.enter_context(Node(name)))
-    stack.enter_context(VirtualCable(node, tap, guest, "eth0", offloads=True))
+    stack.enter_context(VirtualCable(node, tap, guest, "eth0", offloads=offloads))
     four, six = addresses
     ip(guest, f"link set eth0 address {mac} up", f"addr add {four}/24 dev eth0", f"addr add {six}/64 dev eth0")
     ip(guest, f"route add default via {cast.gateway} dev eth0", f"-6 route add default via {cast.gateway6} dev eth0")
