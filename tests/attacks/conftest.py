@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -23,7 +24,8 @@ from tests.signals import heard  # noqa: E402
 
 heard()
 ROWS: list[str] = []
-"""What each attack did, one line each."""
+"""What the attacks of the running test did, one line each."""
+_DONE: list[str] = []
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +41,20 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, None]:
+    """What a test found goes with its report: it may have run in another process (-n)."""
+    outcome = yield
+    outcome.get_result().user_properties.extend(("what it did", row) for row in ROWS)
+    ROWS.clear()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _DONE.extend(str(row) for name, row in report.user_properties if name == "what it did")
+
+
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    if ROWS:
+    if _DONE:
         terminalreporter.section("what each attack did")
-    for row in ROWS:
+    for row in _DONE:
         terminalreporter.line(row)

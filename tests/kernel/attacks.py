@@ -204,6 +204,17 @@ for name, to in (("all", BROADCAST), ("one host", "")):
             c.mac, to or c.to, 0x0800, ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 68, 67, asked(c.other_mac)))
         ),
     )
+for name, to in (("all", BROADCAST), ("one host", "")):
+    attack(
+        f"a DHCP client's question in fragments, its MAC not in the first, to {name}",
+        "DHCP in fragments",
+        lambda c, to=to: ether(  # type: ignore[misc]
+            c.mac,
+            to or c.to,
+            0x0800,
+            ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 68, 67, asked(c.other_mac))[:24], more=True),
+        ),
+    )
 QUERIER = "multicast router or querier"
 attack(
     "an IGMP query",
