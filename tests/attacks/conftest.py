@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -41,16 +40,18 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport() -> Generator[None, Any, None]:
+@pytest.fixture(autouse=True)
+def told(record_property: Callable[[str, object], None]) -> Iterator[None]:
     """What a test found goes with its report: it may have run in another process (-n)."""
-    outcome = yield
-    outcome.get_result().user_properties.extend(("what it did", row) for row in ROWS)
+    yield
+    for row in ROWS:
+        record_property("what it did", row)
     ROWS.clear()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    _DONE.extend(str(row) for name, row in report.user_properties if name == "what it did")
+    if report.when == "teardown":
+        _DONE.extend(str(row) for name, row in report.user_properties if name == "what it did")
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
