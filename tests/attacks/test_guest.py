@@ -20,7 +20,7 @@ from tests.kernel.forging import TCP, UDP, ether, ip4, udp
 from tests.kernel.test_attacks import STRICT, essence
 from tests.kernel.test_offload import REASON
 from tests.kernel.unfinished import TCPV4, beside, hidden
-from tests.lab import PacketSocket, needs
+from tests.lab import PacketSocket
 from tests.lab.tap import VNET_HEADER
 
 from .conftest import ROWS
@@ -28,7 +28,7 @@ from .grammar import Sent, hideable
 from .inside import attacker
 from .site import MODES, Site, essential, made
 
-pytestmark = [pytest.mark.short, pytest.mark.skipif(bool(needs.guest()), reason=needs.guest())]
+pytestmark = pytest.mark.short
 LAST = b"the last word."
 
 

@@ -57,7 +57,9 @@ class Lab:
         return sum((Counter({one.comment.rpartition(" ")[0]: one.packets or 0}) for one in found), Counter[str]())
 
     def witnessed(self) -> int:
-        """How many frames of the attacker's came into the node's IP and ARP."""
+        """How many frames of the attacker's came into the node's IP and ARP; 0 on a bridge, where nobody looks."""
+        if self.mode != "routed":
+            return 0
         listed = self.node.run(["nft", "list", "ruleset"]).stdout
         tables = re.findall(r"table (?:inet|arp) witness \{.*?\n\}", listed, re.S)
         assert len(tables) == 2
