@@ -31,15 +31,15 @@ test-long:
 	@tools/apt-needs $(TEST)
 	$(PYTHON) -m pytest -m long $(PYTEST)
 
-# Public tools of attackers, and frames from a grammar, against victims' kernels: docs/testing.md. The short form has fewer
-# frames and a tool of each kind.
+# Public tools of attackers, a real guest, and frames from a grammar, against victims' kernels: docs/testing.md. The short
+# form has fewer frames and a tool of each kind.
 test-attacks:
 	@tools/apt-needs $(ATTACKS)
 	$(PYTHON) -m pytest tests/attacks $(PYTEST)
 
 test-attacks-short:
 	@tools/apt-needs $(ATTACKS)
-	FRAMES=10000 $(PYTHON) -m pytest tests/attacks -m short $(PYTEST)
+	FRAMES=10000 $(PYTHON) -m pytest -n 2 tests/attacks -m short $(PYTEST)
 
 # Real Ganeti and QEMU in namespaces: docs/testing.md. bench/migration needs the same.
 test-e2e:

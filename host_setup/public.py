@@ -146,8 +146,10 @@ def _way_to_the_node(public: Public) -> Chain:
 
     Packets from the uplink carry the mark too, and may be for an address of the node: the first rules accept them and
     all unmarked packets. As a router the node needs neighbour discovery and membership reports, and of ICMP the errors
-    that its own packets cause. DHCP requests may go to whoever serves this link, but not to the node's addresses: a
-    server there belongs to another network. With `node-access` the chain is empty.
+    that its own packets cause. It needs no path MTU: to a guest there is no other hop, and the kernel would believe a
+    guest's word about the path to any address, for all who use the link's table. DHCP requests may go to whoever serves
+    this link, but not to the node's addresses: a server there belongs to another network. With `node-access` the chain
+    is empty.
     """
     rules = [
         FilterRule(f"meta mark != {public.mark:#010x} accept", "not from a guest"),
@@ -156,6 +158,8 @@ def _way_to_the_node(public: Public) -> Chain:
         FilterRule("icmpv6 type 143 accept", "multicast listeners"),
         FilterRule("ip daddr 255.255.255.255 udp dport 67 accept", "DHCP"),
         FilterRule("ip6 daddr ff02::1:2 udp dport 547 accept", "DHCPv6"),
+        FilterRule("icmp type 3 icmp code 4 counter drop", "path MTU from a guest"),
+        FilterRule("icmpv6 type 2 counter drop", "path MTU from a guest"),
         FilterRule("icmp type 3 accept", "ICMP errors"),
         FilterRule("icmp type 11-12 accept", "ICMP errors"),
         FilterRule("icmpv6 type 1-4 accept", "ICMP errors"),

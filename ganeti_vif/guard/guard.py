@@ -43,6 +43,7 @@ from ganeti_vif.guard.rules import (
     IP6_SOURCE_MIDDLE,
     IP_DESTINATION,
     IP_DESTINATION_BITS,
+    IP_MORE,
     IP_OFFSET,
     IP_PROTOCOL,
     IP_SOURCE,
@@ -90,6 +91,7 @@ DHCP = 67, 68
 PORTS_OF_DHCP = 0xFFF8, 0x0040
 """A mask, and what it makes of both ports: of 64 to 71."""
 DHCPV6_CLIENT = 546
+MORE_FRAGMENTS = 0x2000
 MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
 AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
@@ -224,12 +226,14 @@ def _sources(nic: Nic, version: int) -> list[Prefix | None]:
 
 def _dhcp(nic: Nic) -> Iterator[GuardRule]:
     """No guest may be a server, or ask in another MAC's name: a server would give it many leases, or take back those of
-    others. The server rule looks only at the destination port: a client ignores the port that an answer comes from."""
+    others. The server rule looks only at the destination port: a client ignores the port that an answer comes from. The
+    MAC of a question that comes in fragments may be in a later one, where no rule can see it."""
     this = equal(UPPER, UDP), equal(IP_OFFSET, 0)
     server, client = DHCP
     yield _drop("DHCP server", equal(UDP_DESTINATION_BITS, client), *this)
     others = _none_of(DHCP_CHADDR, map(mac_number, nic.macs))
     yield _drop("DHCP of another MAC", equal(UDP_DESTINATION_BITS, server), *this, *others)
+    yield _drop("DHCP in fragments", equal(UDP_DESTINATION_BITS, server), *this, equal(IP_MORE, MORE_FRAGMENTS))
 
 
 def _vlans(nic: Nic, field: Field) -> Iterator[GuardRule]:

@@ -22,6 +22,7 @@ from ganeti_vif.guard.guard import (
     IGMP,
     IPV4,
     IPV6,
+    MORE_FRAGMENTS,
     RARP,
     SOLICITATION,
     VLAN,
@@ -188,6 +189,7 @@ def _ip(said: _Description, nic: Nic) -> dict[Field, int]:
             rules.IP_DESTINATION: int(destination),
             rules.IP_OFFSET: 1 if fragment == "later" else 0,
             rules.IP_PROTOCOL: protocol,
+            rules.IP_MORE: MORE_FRAGMENTS if fragment == "first" else 0,
             rules.UPPER: protocol,
         }
     found = upper | {

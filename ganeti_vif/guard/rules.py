@@ -84,6 +84,8 @@ IP_DESTINATION = Field("ip.destination", "ip daddr", 32, Form.IPV4)
 IP_OFFSET = Field("ip.offset", "ip frag-off & 0x1fff ==", 13)
 """0 in a whole packet and in a first fragment. A later fragment has no UDP header, but in the family netdev nft looks
 for one in it, for IPv4."""
+IP_MORE = Field("ip.more", "ip frag-off & 0x2000 ==", 16)
+"""0x2000 in each fragment but the last one (RFC 791, 3.1)."""
 IGMP_TYPE = Field("igmp.type", "@th,0", 8, Form.HEXADECIMAL)
 IP6_SOURCE = Field("ip6.source", "ip6 saddr", 128, Form.IPV6)
 IP6_SOURCE_MIDDLE = Field("ip6.source.middle", "@nh,152", 16, Form.HEXADECIMAL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from tests.signals import heard  # noqa: E402
 
 heard()
 ROWS: list[str] = []
-"""What each attack did, one line each."""
+"""What the attacks of the running test did, one line each."""
+_DONE: list[str] = []
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +40,22 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    if ROWS:
-        terminalreporter.section("what each attack did")
+@pytest.fixture(autouse=True)
+def told(record_property: Callable[[str, object], None]) -> Iterator[None]:
+    """What a test found goes with its report: it may have run in another process (-n)."""
+    yield
     for row in ROWS:
+        record_property("what it did", row)
+    ROWS.clear()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":
+        _DONE.extend(str(row) for name, row in report.user_properties if name == "what it did")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    if _DONE:
+        terminalreporter.section("what each attack did")
+    for row in _DONE:
         terminalreporter.line(row)

@@ -6,6 +6,7 @@ They are near to what is allowed: a frame that is wrong in ten places says nothi
 
 from __future__ import annotations
 
+import functools
 import random
 import struct
 from ipaddress import IPv4Address, IPv6Address
@@ -36,6 +37,7 @@ from tests.kernel.forging import (
     solicited_node,
     udp,
 )
+from tests.kernel.unfinished import HIDDEN, hidden
 from tests.lab.tap import VNET_HEADER
 
 FOREIGN_MAC = "aa:00:00:00:00:63"
@@ -49,6 +51,17 @@ def frame(seed: int, number: int, cast: Cast) -> Sent:
     return _Grammar(random.Random(f"{seed}/{number}"), cast).frame()
 
 
+@functools.cache
+def hideable(cast: Cast) -> list[tuple[bytes, bytes]]:
+    """What is shown and what is meant, where it is another frame by 16 bits only: not for MACs of two networks."""
+    pairs = [build(cast) for build in HIDDEN.values()]
+    return [
+        (shown, meant)
+        for shown, meant in pairs
+        if len({at // 2 for at, (one, other) in enumerate(zip(shown, meant, strict=True)) if one != other}) == 1
+    ]
+
+
 class _Grammar:
     """One frame: CHANCE decides at each alternative."""
 
@@ -57,10 +70,18 @@ class _Grammar:
         self.cast = cast
 
     def frame(self) -> Sent:
+        if self._seldom(0.03):
+            return self._hidden()
         made = self.chance.choice([self._arp, self._ipv4, self._ipv6, self._ipv6, self._discovery, self._dhcp])()
         if self._seldom(0.06):
             made = self._damaged(made)
         return made[:65000], self._beside(made)
+
+    def _hidden(self) -> Sent:
+        """A frame that is honest until the node has finished its sum. The sum may begin anywhere before that place."""
+        shown, meant = self.chance.choice(hideable(self.cast))
+        start = self.chance.choice([None, self.chance.randrange(0, 22, 2), 14])
+        return hidden(shown, meant, start)
 
     def _seldom(self, share: float = 0.1) -> bool:
         return self.chance.random() < share

@@ -12,13 +12,14 @@ import re
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters
 from tests.kernel.actions import attach, ip, link, manage, ping
 from tests.kernel.attacks import Cast
 from tests.kernel.conftest import installed, quick
-from tests.kernel.environment import GATEWAY, GATEWAY6, NODE_ADDRESS, bridged, private, public, routed
+from tests.kernel.environment import CONFIG, GATEWAY, GATEWAY6, NODE_ADDRESS, bridged, private, public, routed
 from tests.kernel.forging import ether
 from tests.kernel.test_attacks import TAP_MAC, eui64
 from tests.lab import Node, PacketSocket, Tap, VirtualCable, no_offload, wire
@@ -43,6 +44,8 @@ BELIEVES = (
 KNOWN = """\
 ip -j neigh show dev eth0; ip -j -6 neigh show dev eth0; ip -j addr show dev eth0
 ip -j route show table all; ip -j -6 route show table all; ip -j -6 route show cache"""
+MADE_OF_A_MAC = b"\xff\xfe"
+"""The middle of an interface identifier that is made of a MAC (RFC 4291, appendix A)."""
 MARKER = 0x88B5
 """An EtherType for experiments (IEEE 802), which no attack uses."""
 
@@ -115,7 +118,7 @@ class Site:
             return {
                 f"the node has {one['dst']} at {one['lladdr']} on the attacker's tap"
                 for one in found
-                if self._is_news(one)
+                if self._is_news(one) and not self._may_choose(one)
             }
         shown = json.loads(self.node.run(["bridge", "-j", "fdb", "show", "br", "pvn1"]).stdout)
         return {
@@ -123,6 +126,11 @@ class Site:
             for one in shown
             if one["ifname"] == self.tap and one["mac"] != self.cast.mac and "permanent" not in one.get("state", "")
         }
+
+    def _may_choose(self, neighbour: dict[str, str]) -> bool:
+        """On a routed tap a guest has any link-local address that is made of no other MAC: only the node hears of it."""
+        address = ip_address(neighbour["dst"])
+        return address.is_link_local and address.packed[11:13] != MADE_OF_A_MAC and neighbour["lladdr"] == self.cast.mac
 
     def forget(self) -> None:
         """The victim knows what it knew at first: its gateway and its neighbour."""
@@ -142,11 +150,14 @@ NEIGHBOURS = {"routed": public(7), "bridged": private(7), "private-filtered": pr
 NEIGHBOUR_MACS = {"routed": TAP_MAC, "bridged": "aa:00:00:00:00:07", "private-filtered": "aa:00:02:00:00:07"}
 
 
-def made(stack: ExitStack, mode: str, *, program: bool, unguarded: bool = False) -> Site:
+def made(
+    stack: ExitStack, mode: str, *, program: bool, unguarded: bool = False, emulated: bool = False, config: str = CONFIG
+) -> Site:
     """A site whose NICs have this MODE, which lives as long as STACK. The attacker is a machine if it is to run a
-    PROGRAM. If UNGUARDED, nothing is dropped that it sends."""
+    PROGRAM. If UNGUARDED, nothing is dropped that it sends. The victim's card leaves checksums to the node, or if
+    EMULATED it takes only what is finished: what the node's kernel makes of a frame, it gets."""
     gateway = quick(stack.enter_context(Node("gateway")))
-    node = installed(quick(stack.enter_context(Node("node1"))))
+    node = installed(quick(stack.enter_context(Node("node1"))), config)
     ip(node, f"addr add {NODE_ADDRESS}/32 dev lo")
     wire(node, "eth1", gateway, "eth0")
     ip(gateway, f"addr add {GATEWAY}/24 dev eth0", f"addr add {GATEWAY6}/64 dev eth0")
@@ -154,7 +165,9 @@ def made(stack: ExitStack, mode: str, *, program: bool, unguarded: bool = False)
     manage(node, "setup")
     cast = _cast(mode)
     tags = "vif:0:unguarded" if unguarded else ""
-    victim = _guest(stack, node, "victim", "tap6", cast.other_mac, (cast.other, cast.other6), cast)
+    victim = _guest(
+        stack, node, "victim", "tap6", cast.other_mac, (cast.other, cast.other6), cast, offloads=not emulated
+    )
     attach(node, _environment(mode, "tap6", 6, cast.other_mac))
     attacker, card = None, None
     if program:
@@ -210,10 +223,20 @@ def _environment(mode: str, tap: str, number: int, mac: str, **changes: str) -> 
     return bridged(tap, number, MAC=mac, NETWORK_SUBNET6=SUBNET6, NETWORK_TAGS=tags, **changes)
 
 
-def _guest(stack: ExitStack, node: Node, name: str, tap: str, mac: str, addresses: tuple[str, str], cast: Cast) -> Node:
-    """A machine behind TAP, with a virtio card's offloads."""
+def _guest(
+    stack: ExitStack,
+    node: Node,
+    name: str,
+    tap: str,
+    mac: str,
+    addresses: tuple[str, str],
+    cast: Cast,
+    *,
+    offloads: bool = True,
+) -> Node:
+    """A machine behind TAP, with a virtio card's OFFLOADS, or with an emulated card."""
     guest = quick(stack.enter_context(Node(name)))
-    stack.enter_context(VirtualCable(node, tap, guest, "eth0", offloads=True))
+    stack.enter_context(VirtualCable(node, tap, guest, "eth0", offloads=offloads))
     four, six = addresses
     ip(guest, f"link set eth0 address {mac} up", f"addr add {four}/24 dev eth0", f"addr add {six}/64 dev eth0")
     ip(guest, f"route add default via {cast.gateway} dev eth0", f"-6 route add default via {cast.gateway6} dev eth0")

@@ -75,7 +75,7 @@ def told(left: Sequence[Sent], news: frozenset[str]) -> str:
 @pytest.mark.short
 @pytest.mark.parametrize("mode", MODES)
 def test_nothing_that_a_victim_knows_is_changed(mode: str, stack: ExitStack) -> None:
-    site = made(stack, mode, program=False)
+    site = made(stack, mode, program=False, emulated=True)
     known = site.knows()
     taken = 0
     for first in range(0, FRAMES // len(MODES), AT_ONCE):
@@ -94,7 +94,7 @@ def test_nothing_that_a_victim_knows_is_changed(mode: str, stack: ExitStack) -> 
 @pytest.mark.parametrize("mode", ["bridged"])
 def test_the_oracle_sees_what_an_unguarded_attacker_does(mode: str, stack: ExitStack) -> None:
     """Or the test above could not fail. The same frames, and what is left of them is one frame or two."""
-    site = made(stack, mode, program=False, unguarded=True)
+    site = made(stack, mode, program=False, unguarded=True, emulated=True)
     known = site.knows()
     frames = [frame(SEED, number, site.cast) for number in range(AT_ONCE)]
     news = effects(site, frames, known)

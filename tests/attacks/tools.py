@@ -140,6 +140,7 @@ class Tool:
     command: str
     attack: Is
     modes: tuple[str, ...] = MODES
+    """Where it attacks at all: some tools wait for an answer of their victim first."""
     stirred: str = ""
     """What the victim does meanwhile: some tools only answer."""
     seconds: int = 4

@@ -101,6 +101,9 @@ ATTACKS: dict[str, tuple[Build, str]] = {}
 LEGITIMATE: dict[str, Build] = {}
 
 
+VIRTUAL_ROUTER = "UDP to a virtual router's MAC"
+
+
 def attack(name: str, reason: str, build: Build) -> None:
     assert name not in ATTACKS
     ATTACKS[name] = build, reason
@@ -202,6 +205,17 @@ for name, to in (("all", BROADCAST), ("one host", "")):
         "DHCP of another MAC",
         lambda c, to=to: ether(  # type: ignore[misc]
             c.mac, to or c.to, 0x0800, ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 68, 67, asked(c.other_mac)))
+        ),
+    )
+for name, to in (("all", BROADCAST), ("one host", "")):
+    attack(
+        f"a DHCP client's question in fragments, its MAC not in the first, to {name}",
+        "DHCP in fragments",
+        lambda c, to=to: ether(  # type: ignore[misc]
+            c.mac,
+            to or c.to,
+            0x0800,
+            ip4(c.ip, c.other, UDP, udp(c.ip, c.other, 68, 67, asked(c.other_mac))[:24], more=True),
         ),
     )
 QUERIER = "multicast router or querier"
@@ -503,6 +517,9 @@ legitimate("an ARP probe for its own address", lambda c: c.arp(1, "0.0.0.0", c.i
 legitimate("a DHCP request", lambda c: c.v4("0.0.0.0", target="255.255.255.255", to=BROADCAST, ports=(68, 67)))
 legitimate("a DHCP renewal", lambda c: c.v4(c.ip, target=c.gateway, ports=(68, 67)))
 legitimate("UDP over IPv4", lambda c: c.v4(c.ip))
+# The gateway may have such a MAC. As the guest's own, it is a foreign one.
+legitimate(VIRTUAL_ROUTER, lambda c: c.v4(c.ip, to="00:00:5e:00:01:07"))
+attack("a virtual router's MAC", MAC, lambda c: c.v4(c.ip, mac="00:00:5e:00:01:07"))
 legitimate(
     "TCP over IPv4",
     lambda c: ether(

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
 import threading
 
 import pytest
 
 from ganeti_vif.engine.chains import table_of
-from tests.lab import Node, PacketSocket, Tap
+from tests.lab import Node, PacketSocket, Tap, wait_for
 
 from .actions import (
     BROADCAST,
@@ -31,6 +32,7 @@ from .actions import (
 from .conftest import MakeTap, Plug, apply, configure
 from .environment import (
     BEYOND,
+    BEYOND6,
     CONFIG,
     GATEWAY,
     GATEWAY6,
@@ -43,7 +45,7 @@ from .environment import (
     public6,
     routed,
 )
-from .forging import advertisement, arp_packet, ether, icmp6, ip4, ip6, octets, solicitation, target_mac
+from .forging import advertisement, arp_packet, checksum, ether, icmp6, ip4, ip6, octets, solicitation, target_mac
 from .test_hooks import hook, instance
 
 TAP_MAC = "fe:00:56:49:46:01"
@@ -254,6 +256,29 @@ def send_datagram(address: str, port: int) -> None:
 def dropped_at_the_node(node: Node) -> int:
     chain = node.run(["nft", "list", "chain", "inet", "ganeti_vif", "eth1-node"]).stdout
     return int(re.findall(r"counter packets (\d+)", chain)[-1])
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_guest_tells_the_node_how_large_packets_to_others_may_be(ready: Node, tap: MakeTap, version: int) -> None:
+    """The node would keep it for the link's table, whose routes are those of all guests."""
+    guest = tap(ready)
+    attach(ready, routed(guest.name))
+    if version == 4:
+        asked = bytes(2) + b"\xff\xff" + bytes(4)  # an answer to a ping, as the kernel itself sends it
+        error = struct.pack("!BBHHH", 3, 4, 0, 0, 600) + ip4(NODE_ADDRESS, BEYOND, 1, asked)
+        packet = ip4(public(5), NODE_ADDRESS, 1, error[:2] + struct.pack("!H", checksum(error)) + error[4:])
+        to, own = BEYOND, NODE_ADDRESS
+    else:
+        asked = icmp6(NODE_ADDRESS6, BEYOND6, 128, bytes(4))
+        too_big = struct.pack("!I", 1280) + ip6(NODE_ADDRESS6, BEYOND6, 58, asked)
+        packet = ip6(public6(5), NODE_ADDRESS6, 58, icmp6(public6(5), NODE_ADDRESS6, 2, too_big))
+        to, own = BEYOND6, NODE_ADDRESS6
+    guest.send(ether(mac(5), TAP_MAC, 0x0800 if version == 4 else 0x86DD, packet))
+    before = dropped_at_the_node(ready)
+    guest.send(udp(mac(5), TAP_MAC, public(5), NODE_ADDRESS, "after it"))
+    wait_for(ready, lambda: dropped_at_the_node(ready) > before, "the packet after it")
+    route = ready.run(["ip", f"-{version}", "route", "get", to, "from", own, "mark", "0x564900de"]).stdout
+    assert "dev eth1" in route and "mtu" not in route
 
 
 def test_node_access_opens_the_node_and_closes_it_again(node: Node, plug: Plug) -> None:

@@ -135,6 +135,8 @@ def _ipv4(nic: Nic, packet: bytes) -> bool:
     is_udp = packet[9] == 17 and first
     if is_udp and ports[1] == (68).to_bytes(2, "big"):
         return False
+    if is_udp and ports[1] == (67).to_bytes(2, "big") and packet[6] & 0x20:
+        return False
     if not _may_say(nic, 4, packet[9], packet[20:] if first else None, IPv4Address(packet[16:20]).is_multicast):
         return False
     if free(nic, 4) or owns(nic, source):
