@@ -24,6 +24,7 @@ from ganeti_vif.engine.objects import (
     Record,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     TrunkVlan,
     Up,
@@ -39,6 +40,7 @@ Object = (
     | Subchain
     | Chain
     | MapElement
+    | Shaper
     | Sysctl
     | BridgeNetfilter
     | OvsPort

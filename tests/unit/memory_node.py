@@ -40,6 +40,7 @@ from ganeti_vif.engine.objects import (
     Record,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     TrunkVlan,
     Up,
@@ -56,7 +57,18 @@ from nfdhcpd_bridge.binding import is_ours
 
 STANDBY = "standby"
 """The field of a Nic that says that its guest runs on another node."""
-HANG_ON_A_DEVICE = (OffloadCheck, BridgePort, BridgeVlan, TrunkVlan, Up, Neighbours, Route, ProxyNeighbour, Chain)
+HANG_ON_A_DEVICE = (
+    OffloadCheck,
+    Shaper,
+    BridgePort,
+    BridgeVlan,
+    TrunkVlan,
+    Up,
+    Neighbours,
+    Route,
+    ProxyNeighbour,
+    Chain,
+)
 """What the kernel takes away with its device."""
 
 
@@ -205,7 +217,7 @@ class MemoryNode(Node):
     def following(self) -> Following:
         return self.followed
 
-    def ours(self, wanted: State, directory: str) -> dict[Key, Object]:
+    def ours(self, wanted: State, directory: str, devices: Devices | None = None) -> dict[Key, Object]:
         found: list[Object] = [*records.read_all(), *records.stray_origins()]
         for thing in self.things.values():
             match thing:
