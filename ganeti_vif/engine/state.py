@@ -40,13 +40,13 @@ Object = (
     | Subchain
     | Chain
     | MapElement
-    | Shaper
     | Sysctl
     | BridgeNetfilter
     | OvsPort
     | BridgePort
     | BridgeVlan
     | TrunkVlan
+    | Shaper
     | Up
     | Neighbours
     | Rule
@@ -57,8 +57,9 @@ Object = (
 """Every kind of object, in the order in which objects are made. docs/architecture.md says how to add one.
 
 The origin and the record come first, because a crash must leave them. The filter comes before the port, and the port
-before the device is up. The neighbours come before the route that leads to them. The binding comes last, when its tap
-can carry the answer. Removal uses the reverse order.
+before the device is up. The shaper comes after the port, because Open vSwitch removes the queueing discipline of a
+device that it gets. The neighbours come before the route that leads to them. The binding comes last, when its tap can
+carry the answer. Removal uses the reverse order.
 """
 
 ORDER: tuple[type, ...] = get_args(Object)
