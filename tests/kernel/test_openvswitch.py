@@ -173,7 +173,7 @@ def test_an_isolated_nic_with_a_rate_keeps_its_shaper_and_its_check_of_checksums
     """Open vSwitch removes queueing disciplines that it takes for its own when it gets a port."""
     one, two = tap(switched), tap(switched)
     tags = {"TAGS": "vif:0:rate:10M/20M", "NETWORK_UUID": uuid(9), "NETWORK_NAME": "n", "NETWORK_TAGS": "vif:isolated"}
-    attach(switched, openvswitch(one.name, **tags))
+    attach(switched, openvswitch(one.name) | tags)
     attach(switched, openvswitch(two.name, 6))
     assert switched.run(["ovs-vsctl", "get", "port", one.name, "other_config"]).stdout == '{protected="true"}\n'
     assert differences(switched) == []
