@@ -156,7 +156,7 @@ def _rate(text: str) -> Rate | None:
     number, plus, burst = text.partition("+")
     bits = _number(number)
     if bits is None or not LOWEST <= bits <= HIGHEST:
-        raise ValueError(f"'{number}' is no rate from 64k to 100G bits a second, as 100M, and not {NONE}")
+        raise ValueError(f"'{number}' is neither {NONE} nor a rate from 64k to 100G bits a second, as 100M")
     rate = Rate(bits, _counted(burst, 1, HIGHEST // 8) if plus else 0)
     if rate.burst > rate.bytes * LONGEST_BURST:
         raise ValueError(f"a burst of {burst} bytes takes more than {LONGEST_BURST} seconds at {number} bits a second")
@@ -169,7 +169,7 @@ def _packet_rate(text: str) -> PacketRate | None:
     number, plus, burst = text.partition("+")
     packets = _number(number)
     if packets is None or not 1 <= packets <= MOST_PACKETS:
-        raise ValueError(f"'{number}' is no number of packets a second from 1 to 100M, as 20k, and not {NONE}")
+        raise ValueError(f"'{number}' is neither {NONE} nor a number of packets a second from 1 to 100M, as 20k")
     return PacketRate(packets, _counted(burst, 1, MOST_PACKETS) if plus else max(1, packets // 10))
 
 

@@ -119,6 +119,31 @@ def _next(guest: Tap) -> bytes | None:
         return None
 
 
+LOOK = """\
+import sys
+sys.path.insert(0, "/usr/share/ganeti-vif")
+from ganeti_vif.kernel import packets
+packets.send(sys.argv[1], [bytes.fromhex(sys.argv[2])], waits=False)
+"""
+
+
+def test_a_look_at_a_guest_does_not_wait_behind_what_others_sent_it(ready: Node, gateway: Node, tap: MakeTap) -> None:
+    """During a migration the source counts how many frames its guest reads in 0.2 s (daemon/second_look.py)."""
+    guest = tap(ready)
+    attach(ready, routed(guest.name, 5, TAGS="vif:0:rate:64k/none"))
+    frame = udp(WORLD, link(ready, "eth1")["address"], GATEWAY, public(5), "x" * 1400)
+    with PacketSocket(gateway, "eth0") as world:
+        for _ in range(60):
+            world.send(frame)
+    guest.expect(lambda one: b"xxxx" in one, "what others sent")
+    look = udp(WORLD, mac(5), GATEWAY, public(5), "a look")
+    ready.run(["/usr/bin/python3", "-c", LOOK, guest.name, look.hex()])
+    earlier = guest.before(lambda one: b"a look" in one, "the look")
+    waiting = json.loads(ready.run(["tc", "-s", "-j", "qdisc", "show", "dev", guest.name, "root"]).stdout)[0]
+    assert waiting["backlog"] > 0 or waiting["drops"] > 0, "nothing had to wait"
+    assert len(earlier) < 50
+
+
 def test_packets_a_second_are_limited_in_both_directions(ready: Node, gateway: Node, tap: MakeTap) -> None:
     guest = tap(ready)
     attach(ready, routed(guest.name, 5, TAGS="vif:0:packets:100+50/100+50"))
