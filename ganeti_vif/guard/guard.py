@@ -113,10 +113,10 @@ def rules(
     return (
         *of_nic.rates(limits),
         _drop("checksum that would change it", equal(MARK, LIE)),
-        *_groups(),
-        *of_nic.groups(limits),
         *marking,
         *_usual(nic),
+        *_groups(),
+        *of_nic.groups(limits),
         *of_nic.requests(limits),
         *_dhcp(nic),
         *control.rules(nic),
@@ -168,26 +168,26 @@ def _own_prefix(nic: Nic) -> Iterator[GuardRule]:
 def _usual(nic: Nic) -> Iterator[GuardRule]:
     """Accept what most packets are, before the many rules that drop: own MAC, first own address, nothing hidden.
 
-    In these IPv6 packets TCP or UDP follows the first header directly: they are no fragments and no neighbour
-    discovery. The later rules would accept everything that these rules accept. The MAC match comes last, apart from the
-    ether type that follows the MAC in the frame. nft would merge the two into one load, and Linux before 6.6 (6.1.61)
-    then reads the type of a tagged frame from the wrong place (af84f9e447a6, "nft_payload: rebuild vlan header on
-    h_proto access").
+    They go to one station, and in these IPv6 packets TCP or UDP follows the first header directly: they are no
+    fragments and no neighbour discovery. The later rules would accept everything that these rules accept. The MAC match
+    comes last, apart from the ether type that follows the MAC in the frame. nft would merge the two into one load, and
+    Linux before 6.6 (6.1.61) then reads the type of a tagged frame from the wrong place (af84f9e447a6, "nft_payload:
+    rebuild vlan header on h_proto access").
     """
-    own_mac = equal(ETHER_SOURCE, mac_number(nic.mac))
+    own_mac = equal(ETHER_GROUP, 0), equal(ETHER_SOURCE, mac_number(nic.mac))
     if (source := _first(nic, 4, IP_SOURCE_BITS)) is not None:
         usual = (
             between(UPPER, TCP, UDP),
             outside(UDP_DESTINATION_BITS, *DHCP),
             below(IP_DESTINATION_BITS, int(MULTICAST_IPV4.network_address)),
         )
-        yield _accept("IPv4" if source else ANY_IPV4, equal(ETHER_TYPE, IPV4), *source, *usual, own_mac)
+        yield _accept("IPv4" if source else ANY_IPV4, equal(ETHER_TYPE, IPV4), *source, *usual, *own_mac)
     if (source := _first(nic, 6, IP6_SOURCE_BITS)) is not None:
         reason = "IPv6" if source else ANY_IPV6
         this = equal(ETHER_TYPE, IPV6), *(source or [leading(IP6_SOURCE_BITS, 0xFE80, 16, negated=True)])
-        yield _accept(reason, *this, equal(IP6_NEXT, TCP), own_mac)
+        yield _accept(reason, *this, equal(IP6_NEXT, TCP), *own_mac)
         one = leading(IP6_DESTINATION_BITS, 0xFF, 8, negated=True)
-        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546), one, own_mac)
+        yield _accept(reason, *this, equal(IP6_NEXT, UDP), unlike(UDP_DESTINATION_BITS, 546), one, *own_mac)
 
 
 def _dhcp(nic: Nic) -> Iterator[GuardRule]:
