@@ -13,8 +13,8 @@ MARK = "GANETI_VIF"
 NETWORK, TELL = "GANETI_VIF_NETWORK", "GANETI_VIF_TELL_"
 ALONE, SHARED, DELEGATED = "GANETI_VIF_ALONE", "GANETI_VIF_SHARED", "GANETI_VIF_DELEGATED"
 """Keys for our responder alone: the name of the NIC's network in Ganeti, and the beginning of the keys for what tags
-have the guest told; `yes` if the guest has SUBNET6 for itself, the addresses that the NIC shares, and the prefixes that its
-guest gets by IA_PD, with blanks between them. What tags tell has no blank, no quote, no `=`."""
+have the guest told; `yes` if the guest has SUBNET6 for itself, the addresses that the NIC shares, and the prefixes that
+its guest gets by IA_PD, with blanks between them. What tags tell has no blank, no quote, no `=`."""
 
 
 def text(

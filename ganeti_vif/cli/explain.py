@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
+from ganeti_vif.cli import limits
 from ganeti_vif.config.model import Config
 from ganeti_vif.config.told import shown
 from ganeti_vif.desired.context import Context
@@ -79,6 +80,7 @@ def _nic(nic: Nic, packet: str | None, config: Config, node: Node) -> Row:
         "unguarded": nic.grants.unguarded,
         "offload": _offload(own, node),
         "profile": nic.grants.profile,
+        "limits": limits.limits(nic, context.limits),
         **_told(nic, own, config),
         "trouble": failure.what if failure else None,
         "notes": [note.what for note in notes(nic)],
@@ -212,6 +214,7 @@ def told(found: Row) -> Iterator[str]:
             yield f"  checksums   {'checked' if nic['offload'] else 'NOT checked: see: ganeti-vif check'}"
         if nic["profile"]:
             yield f"  profile     {nic['profile']}"
+        yield from limits.told(nic["limits"])
         for number, one in enumerate(nic["told"]):
             yield f"  {'' if number else 'told':11} {one['option']} {one['value']}  ({one['source']})"
         if nic["untold"]:

@@ -7,11 +7,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ganeti_vif.cli import limits
 from ganeti_vif.config.effective import ranges
 from ganeti_vif.config.model import Config, Private, Public, VlanUplink, VxlanUplink
 from ganeti_vif.desired import routed
 from ganeti_vif.engine.difference import subject
 from ganeti_vif.engine.failure import Failure, remedy
+from ganeti_vif.guard.limits import limits_of
 from ganeti_vif.nic.life import State, now
 from ganeti_vif.nic.nic import Nic
 from ganeti_vif.reconcile.survey import Survey
@@ -29,7 +31,7 @@ def status(
         "private": [_private(private, found) for private in config.private],
         "public": [_public(public, found) for public in config.public],
         "nics": [
-            _nic(nic, found, (daemon or {}).get("lives", {})) | {"guest": taps.get(nic.tap, {}).get("guest")}
+            _nic(nic, config, found, (daemon or {}).get("lives", {})) | {"guest": taps.get(nic.tap, {}).get("guest")}
             for nic in found.nics
         ],
         "left_over": [{"instance": nic.instance, "tap": nic.tap, "uuid": nic.uuid} for nic in found.dead],
@@ -88,7 +90,7 @@ def _public(public: Public, found: Survey) -> Row:
     }
 
 
-def _nic(nic: Nic, found: Survey, lives: Mapping[str, str]) -> Row:
+def _nic(nic: Nic, config: Config, found: Survey, lives: Mapping[str, str]) -> Row:
     wanted = found.wanted.get(nic.tap, frozenset())
     binding = next((key for key in wanted if key[0] == "binding"), None)
     differences = sum(subject(change).key in wanted for change in found.changes)
@@ -106,6 +108,7 @@ def _nic(nic: Nic, found: Survey, lives: Mapping[str, str]) -> Row:
         "network": nic.network.name if nic.network else None,
         "binding": f"{binding[1]}/{binding[2]}" if binding else None,
         "unguarded": nic.grants.unguarded,
+        "limits": limits.limits(nic, limits_of(nic, config)),
         "state": _state(nic, found, differences),
         "life": _life(nic, found, lives).value,
     }
@@ -158,6 +161,7 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
             for n in shown["nics"]
         ],
     )
+    yield from section(("INSTANCE", "NIC", "RATE TO/FROM", "PACKETS TO/FROM", "ISOLATED"), [*_limited(shown["nics"])])
     yield from section(
         ("INSTANCE", "NIC", "IP", "ASKED", "LEASED", "CLIENT", "HOST NAME"),
         [row for n in shown["nics"] for row in _asked(n)],
@@ -179,6 +183,15 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
         yield from noted(note["what"], note["do"])
     if shown["differences"]:
         yield f"{_count(shown['differences'])}: ganeti-vif check lists them, ganeti-vif reconcile mends them"
+
+
+def _limited(nics: list[Row]) -> Iterator[tuple[str, ...]]:
+    """A row for each of NICS with a rate, or isolated."""
+    for nic in nics:
+        found = nic["limits"]
+        if found["rate"] or found["packets"] or found["isolated"]:
+            said = (found["rate"] or "-", found["packets"] or "-", "yes" if found["isolated"] else "-")
+            yield (nic["instance"], nic["name"] or _shown(nic["nic"]), *said)
 
 
 def _asked(nic: Row) -> Iterator[tuple[str, ...]]:

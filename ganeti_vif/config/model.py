@@ -9,6 +9,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
 
+from ganeti_vif.config.limits import Limits
 from ganeti_vif.engine.failure import Failure
 
 NAME_LENGTH = 15
@@ -129,6 +130,7 @@ class Private:
     link_local: LinkLocal = LinkLocal.EUI64
     claims: int = CLAIMS
     parts: tuple[Part, ...] = ()
+    limits: Limits = Limits()
 
     def told_on(self, bridge: str) -> Told:
         """What guests on BRIDGE, one of these bridges, are told."""
@@ -211,6 +213,7 @@ class Public:
     connections: int = MOST_CONNECTIONS
     ipv6_per_nic: PerNic | None = None
     duplicates: Duplicates = Duplicates.WARN
+    limits: Limits = Limits()
 
     @property
     def mark(self) -> int:

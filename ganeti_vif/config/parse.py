@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ganeti_vif.config import names, own_prefixes, profiles, told, values
+from ganeti_vif.config import limits, names, own_prefixes, profiles, told, values
 from ganeti_vif.config.clashes import clashes
+from ganeti_vif.config.limits import Limits
 from ganeti_vif.config.model import (
     CLAIMS,
     MOST_CONNECTIONS,
@@ -35,6 +36,11 @@ from ganeti_vif.config.source import PATH, Source, read
 VLANS, VNIS = range(1, 4095), range(1, 1 << 24)
 
 _TOLD: Mapping[str, Parser] = told.FIXED
+_LIMITS: Mapping[str, Parser] = {
+    "guest-rate": limits.rates,
+    "guest-packets": limits.packet_rates,
+    "guest-limits": limits.floods,
+}
 _PRIVATE: Mapping[str, Parser] = {
     "bridges": values.numbers,
     "uplink": values.uplink,
@@ -42,6 +48,7 @@ _PRIVATE: Mapping[str, Parser] = {
     **_TOLD,
     "link-local": values.one_of(LinkLocal),
     "claims": values.integer(0, 64),
+    **_LIMITS,
 }
 _PUBLIC: Mapping[str, Parser] = {
     "table": values.integer(1, 0xFFFFFFFF),
@@ -57,6 +64,7 @@ _PUBLIC: Mapping[str, Parser] = {
     "connections": values.integer(0, 1000000),
     own_prefixes.KEY: values.one_of(PerNic),
     "duplicates": values.one_of(Duplicates),
+    **_LIMITS,
 }
 _PART: Mapping[str, Parser] = _TOLD
 _NETWORK: Mapping[str, Parser] = {**_TOLD, **told.MTU}
@@ -87,6 +95,9 @@ EXAMPLES: Mapping[str, str] = {
     "directory": "/var/lib/nfdhcpd",
     "rate": "50",
     "connections": "4096",
+    "guest-rate": "1G/200M",
+    "guest-packets": "100k/20k",
+    "guest-limits": "arp 500 multicast 5000",
     "lease-time": "604800",
     "renewal-time": "3600",
     "rebinding-time": "529200",
@@ -214,6 +225,7 @@ def private_of(prefix: str, section: Section, general: Told | None = None) -> Pr
         told=_told(section, given, general or Told()),
         link_local=given.get("link-local", LinkLocal.EUI64),
         claims=given.get("claims", CLAIMS),
+        limits=_limits(given),
     )
     _verify_devices(private, section)
     return private
@@ -254,6 +266,7 @@ def _public(section: Section, general: Told) -> Public:
         connections=given.get("connections", MOST_CONNECTIONS),
         ipv6_per_nic=given.get(own_prefixes.KEY),
         duplicates=given.get("duplicates", Duplicates.WARN),
+        limits=_limits(given),
     )
     if mistake := own_prefixes.mistake(public):
         raise section.failure(own_prefixes.KEY, *mistake)
@@ -268,6 +281,11 @@ def _public(section: Section, general: Told) -> Public:
         if public.gateway(version) and version not in public.versions:
             raise section.failure("gateways", f"an IPv{version} gateway without an IPv{version} subnet", "add it")
     return public
+
+
+def _limits(given: Mapping[str, Any]) -> Limits:
+    floods = given.get("guest-limits", ())
+    return Limits(rate=given.get("guest-rate"), packets=given.get("guest-packets"), floods=floods)
 
 
 def _bindings(section: Section) -> Bindings:

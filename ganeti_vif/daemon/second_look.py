@@ -78,7 +78,7 @@ class SecondLook:
             if seen is not None and look.before is None:
                 self._last[tap] = now
                 with suppress(Failure):  # a tap that takes nothing: that is what the counters will say
-                    packets.send(tap, [_frame(look.nic.mac)] * FRAMES)
+                    packets.send(tap, [_frame(look.nic.mac)] * FRAMES, waits=False)  # not for a guest at its rate
                 look.before, look.at = seen, now + LOOK
                 continue
             del self._looks[tap]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ganeti_vif.config.limits import Limits
 from ganeti_vif.config.model import Private, Profile, Public
 from ganeti_vif.engine.objects import Link, Route
 from ganeti_vif.guard.connections import Following
@@ -31,5 +32,7 @@ class Context:
     following: Following = Following()
     force_forwarding: bool = False
     advertised: frozenset[str] = frozenset()
+    limits: Limits = Limits()
+    """The NIC's limits, by its tags and the configuration (guard/limits.py)."""
     ipv6: bool = True
     """Whether the node's kernel has IPv6."""

@@ -12,7 +12,7 @@ from ganeti_vif.desired.obstacle import MAIN
 from ganeti_vif.engine.marks import ROUTED_GROUP
 from ganeti_vif.engine.objects import Address, Link, Neighbours, Prefix, ProxyNeighbour, Route, Rule, Sysctl, Up
 from ganeti_vif.engine.state import Object
-from ganeti_vif.guard import tap_filter
+from ganeti_vif.guard import limits, tap_filter
 from ganeti_vif.nic.nic import Nic
 from host_setup.public import PRIORITY, switches4, switches6
 
@@ -31,10 +31,12 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
         mtu=context.uplink.mtu if context.uplink else None,
     )
     yield from tap_filter.offload(nic)
-    yield tap_filter.ingress(nic, public.mark if public else None, any_link_local=context.any_link_local)
+    mark = public.mark if public else None
+    yield tap_filter.ingress(nic, mark, any_link_local=context.any_link_local, limits=context.limits)
     gateway = gateway_of(nic, public, 4)
-    if gateway and not _asked_by_its_gateway(nic, public, gateway):
-        yield tap_filter.requests_from(nic, gateway)
+    apart = gateway if gateway and not _asked_by_its_gateway(nic, public, gateway) else None
+    yield from tap_filter.reaching(nic, apart, context.limits)
+    yield from limits.shaper(nic, context.limits, context.uplink.mtu if context.uplink else None)
     yield from _switches(nic, context)
     yield Up(device=nic.tap)
     if found := answered(nic):

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from ganeti_vif.engine.chains import Chain, MapElement, VerdictMap
 from ganeti_vif.engine.difference import Alter, Change, Make, Remove
-from ganeti_vif.engine.marks import PROTOCOL, TABLE
+from ganeti_vif.engine.marks import PROTOCOL, SHAPER, TABLE
 from ganeti_vif.engine.naming import dotted, in_order, ip, place, route_words, rule_words
 from ganeti_vif.engine.objects import (
     ETHERNET_MTU,
@@ -30,6 +30,7 @@ from ganeti_vif.engine.objects import (
     Record,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     TrunkVlan,
     Up,
@@ -63,6 +64,9 @@ def commands(change: Change) -> Iterator[str]:
             yield from _peers("del", wanted, actual.addresses - wanted.addresses)
         case Alter(BridgeVlan() as actual, BridgeVlan() as wanted):
             yield from _bridge_vlan(actual, wanted)
+        case Alter(BridgePort(isolated=True) as actual, BridgePort(isolated=False) as wanted):
+            yield f"bridge link set dev {actual.device} isolated off"
+            yield from _make(wanted) if actual.bridge != wanted.bridge else ()
         case Alter(MapElement() as actual, MapElement() as wanted):
             yield from (*_remove(actual), *_make(wanted))
         case Alter(_, wanted):
@@ -98,10 +102,12 @@ def _make(wanted: Object) -> Iterator[str]:
         case OffloadCheck(device=device):
             yield f"tc qdisc add dev {device} ingress"
             yield f"# and a program of ours, which tc has no words for: tc filter show dev {device} ingress"
+        case Shaper():
+            yield from _shape(wanted)
         case Sysctl(path=path, value=value):
             yield f"sysctl -w {dotted(path)}={value}"
-        case BridgePort(device=device, bridge=bridge):
-            yield f"ip link set {device} master {bridge}"
+        case BridgePort():
+            yield from _connect(wanted)
         case BridgeVlan():
             # The kernel gives every new port the VID 1 (vlan_default_pvid).
             yield from _bridge_vlan(BridgeVlan(device=wanted.device, untagged=1, tagged=frozenset()), wanted)
@@ -111,7 +117,8 @@ def _make(wanted: Object) -> Iterator[str]:
             tag = "" if wanted.tag is None else f" tag={wanted.tag}"
             trunks = "" if not wanted.trunks else f" trunks={','.join(map(str, sorted(wanted.trunks)))}"
             port = wanted.device
-            yield f"ovs-vsctl -- --if-exists del-port {port} -- add-port {wanted.bridge} {port}{tag}{trunks}"
+            alone = " other_config:protected=true" if wanted.isolated else ""
+            yield f"ovs-vsctl -- --if-exists del-port {port} -- add-port {wanted.bridge} {port}{tag}{trunks}{alone}"
         case Up(device=device):
             yield f"ip link set {device} up"
         case Rule():
@@ -141,6 +148,8 @@ def _remove(actual: Object) -> Iterator[str]:
             yield f"nft delete map {family} {TABLE} {map_name}"
         case MapElement():
             yield f"nft delete element {_element(actual)}"
+        case Shaper():
+            yield f"tc qdisc del {_shaper(actual)}"
         case BridgePort(device=device):
             yield f"ip link set {device} nomaster"
         case OvsPort(device=device, bridge=bridge):
@@ -173,6 +182,22 @@ def _remove(actual: Object) -> Iterator[str]:
             yield f"# {dotted(path)} stays as it is"
         case _:
             assert_never(actual)
+
+
+def _connect(port: BridgePort) -> Iterator[str]:
+    yield f"ip link set {port.device} master {port.bridge}"
+    if port.isolated:
+        yield f"bridge link set dev {port.device} isolated on"
+
+
+def _shape(shaper: Shaper) -> Iterator[str]:
+    bucket = f"rate {shaper.rate}bps burst {shaper.burst} limit {shaper.limit}"
+    yield f"tc qdisc replace {_shaper(shaper)} tbf {bucket}"
+    yield f"tc qdisc replace dev {shaper.device} parent {SHAPER:x}:1 fq_codel target {shaper.target}us"
+
+
+def _shaper(shaper: Shaper) -> str:
+    return f"dev {shaper.device} root handle {SHAPER:x}:"
 
 
 def _neighbour(verb: str, neighbours: Neighbours, address: Address) -> str:

@@ -22,6 +22,9 @@ ROUTED_GROUP = 7689
 LEAVING_GROUP = 7688
 """Marks devices of ours while they are removed together."""
 
+SHAPER = 0x7686
+"""Marks our shapers: the handle of the queueing discipline (`tc qdisc show handle 7686:`)."""
+
 TABLE = "ganeti_vif"
 """The name of our nftables table in each family. In the family netdev it is the beginning of TABLES names."""
 

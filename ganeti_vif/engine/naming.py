@@ -27,6 +27,7 @@ from ganeti_vif.engine.objects import (
     Record,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     TrunkVlan,
     Up,
@@ -169,6 +170,8 @@ def name(thing: Object) -> str:
             return f"br_netfilter on {thing.bridge}"
         case OffloadCheck():
             return f"check of checksum offload on {thing.device}"
+        case Shaper():
+            return f"shaper of {thing.device}"
         case Sysctl():
             return f"sysctl {dotted(thing.path)}"
         case BridgePort():

@@ -161,6 +161,30 @@ class OffloadCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shaper:
+    """What leaves by DEVICE waits until it may go: RATE bytes a second, BURST bytes at once. Flows take turns."""
+
+    device: str
+    rate: int
+    burst: int
+
+    @property
+    def key(self) -> Key:
+        return ("shaper", self.device)
+
+    @property
+    def limit(self) -> int:
+        """Bytes that wait at most where the kernel has no fq_codel: what may go in a tenth of a second."""
+        return max(self.rate // 10, 2 * self.burst)
+
+    @property
+    def target(self) -> int:
+        """Microseconds for which packets of a flow may wait before fq_codel drops some: 5 ms, or one and a half packets
+        if these take longer (RFC 8290, 5.2.1)."""
+        return max(5000, 3 * ETHERNET_MTU * 1_000_000 // (2 * self.rate))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sysctl:
     """A file below /proc/sys. PATH is for instance `net/ipv4/conf/tap0/proxy_arp`."""
 
@@ -174,10 +198,11 @@ class Sysctl:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgePort:
-    """A device is a port of a bridge."""
+    """A device is a port of a bridge. ISOLATED: it reaches no other isolated port of this node."""
 
     device: str
     bridge: str
+    isolated: bool = False
 
     @property
     def key(self) -> Key:
@@ -211,12 +236,13 @@ class TrunkVlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OvsPort:
-    """A device is a port of an Open vSwitch bridge."""
+    """A device is a port of an Open vSwitch bridge. ISOLATED: it reaches no other isolated port of this node."""
 
     device: str
     bridge: str
     tag: int | None
     trunks: frozenset[int]
+    isolated: bool = False
 
     @property
     def key(self) -> Key:

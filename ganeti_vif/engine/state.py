@@ -25,6 +25,7 @@ from ganeti_vif.engine.objects import (
     Record,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     TrunkVlan,
     Up,
@@ -47,6 +48,7 @@ Object = (
     | BridgePort
     | BridgeVlan
     | TrunkVlan
+    | Shaper
     | Up
     | Neighbours
     | Rule
@@ -58,6 +60,7 @@ Object = (
 
 The origin and the record come first, because a crash must leave them. The filter comes before the port, and the port
 before the device is up. The filter also comes before the peers of a tunnel: who is sent to is let in already. The
+shaper comes after the port, because Open vSwitch removes the queueing discipline of a device that it gets. The
 neighbours come before the route that leads to them. The binding comes last, when its tap can carry the answer. Removal
 uses the reverse order.
 """

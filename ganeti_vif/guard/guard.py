@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
+from ganeti_vif.config.limits import Limits
 from ganeti_vif.engine.objects import Prefix
 from ganeti_vif.guard import control
+from ganeti_vif.guard import limits as of_nic
 from ganeti_vif.guard.offload import LIE
 from ganeti_vif.guard.rules import (
     ARP_HEADER,
@@ -105,21 +107,29 @@ MOST = 0xFFFF
 ANY_IPV4, ANY_IPV6 = "IPv4 of any address", "IPv6 of any address"
 
 
-def rules(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> tuple[GuardRule, ...]:
+def rules(
+    nic: Nic, mark: int | None = None, *, any_link_local: bool = False, limits: Limits | None = None
+) -> tuple[GuardRule, ...]:
     """The rules for what NIC's guest may send, in the order of evaluation. The last rule decides on all that is left.
 
     MARK, if given, is put on every packet: it selects the routing table of a public link. ANY_LINK_LOCAL: the guest may
-    choose its IPv6 link-local address, instead of deriving it from its MAC.
+    choose its IPv6 link-local address, instead of deriving it from its MAC. LIMITS are those of NIC; None if it has
+    none. An unguarded NIC has rates only: it may be a router or a bridge for many.
     """
+    limits = limits or Limits()
     any_link_local = any_link_local or nic.grants.any_link_local
     marking = [GuardRule((), Mark(mark), "routed by its public link")] if mark is not None else []
     if nic.grants.unguarded:
-        return (_control(), *_own_prefix(nic), *_vlans(nic, ETHER_TYPE), *marking, _accept("unguarded: whatever else"))
+        kept = _control(), *_own_prefix(nic), *_vlans(nic, ETHER_TYPE)
+        return (*of_nic.rates(limits), *kept, *marking, _accept("unguarded: whatever else"))
     return (
+        *of_nic.rates(limits),
         _drop("checksum that would change it", equal(MARK, LIE)),
         *marking,
         *usual(nic),
         *_groups(),
+        *of_nic.groups(limits),
+        *of_nic.requests(limits),
         *_dhcp(nic),
         *control.rules(nic),
         _foreign_mac(nic),

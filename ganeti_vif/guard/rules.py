@@ -229,11 +229,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class GuardRule:
-    """A packet for which all MATCHES hold is accepted, dropped or marked, for REASON."""
+    """A packet for which all MATCHES hold is accepted, dropped or marked, for REASON.
+
+    ABOVE are nft's words for a limit: only packets above it are dropped. A packet that is alone is never above it.
+    """
 
     matches: tuple[Match, ...]
     verdict: Verdict | Mark
     reason: str
+    above: str = ""
 
     @property
     def text(self) -> str:
@@ -242,7 +246,7 @@ class GuardRule:
             case Mark(value):
                 action = f"meta mark set {value:#010x}"
             case Verdict():
-                action = f"counter {self.verdict.value}"
+                action = f"{self.above} counter {self.verdict.value}".lstrip()
         return " ".join([*(match.text for match in self.matches), action])
 
     def holds(self, packet: Packet) -> bool:
@@ -251,8 +255,9 @@ class GuardRule:
 
 
 def decision(rules: Iterable[GuardRule], packet: Packet) -> GuardRule:
-    """The rule of RULES that decides on PACKET. The last rule must match every packet."""
-    return next(rule for rule in rules if isinstance(rule.verdict, Verdict) and rule.holds(packet))
+    """The rule of RULES that decides on PACKET, if it is alone. The last rule must match every packet."""
+    decisive = (rule for rule in rules if isinstance(rule.verdict, Verdict) and not rule.above)
+    return next(rule for rule in decisive if rule.holds(packet))
 
 
 def filter_rule(rule: GuardRule, own: Sequence[str]) -> FilterRule:

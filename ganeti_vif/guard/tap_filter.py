@@ -10,24 +10,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
+from ganeti_vif.config.limits import Limits
 from ganeti_vif.engine.chains import Chain, FilterRule
 from ganeti_vif.engine.objects import Address, OffloadCheck
 from ganeti_vif.guard import guard
+from ganeti_vif.guard import limits as of_nic
 from ganeti_vif.guard.guard import IPV4, IPV6
 from ganeti_vif.guard.offload import PROGRAM
 from ganeti_vif.guard.rules import filter_rule, mac_number
 from ganeti_vif.nic.nic import Nic
 
 
-def ingress(nic: Nic, mark: int | None = None, *, any_link_local: bool = False) -> Chain:
-    """The chain for what NIC's guest may send. Every packet gets MARK, if given."""
+def ingress(nic: Nic, mark: int | None = None, *, any_link_local: bool = False, limits: Limits | None = None) -> Chain:
+    """The chain for what NIC's guest may send, within LIMITS. Every packet gets MARK, if given."""
     own = _own_words(nic)
     return _chain(
         nic,
         "in",
         "ingress",
         "drop",
-        *(filter_rule(rule, own) for rule in guard.rules(nic, mark, any_link_local=any_link_local)),
+        *(filter_rule(rule, own) for rule in guard.rules(nic, mark, any_link_local=any_link_local, limits=limits)),
     )
 
 
@@ -38,17 +40,24 @@ def offload(nic: Nic) -> Iterator[OffloadCheck]:
         yield OffloadCheck(device=nic.tap, program=PROGRAM)
 
 
-def requests_from(nic: Nic, gateway: Address) -> Chain:
-    """The node's ARP requests to a routed guest come from GATEWAY, the only neighbour that the guest knows. Most NICs
-    have the gateway of their link, and need no chain of their own (host_setup/public.py)."""
-    assert isinstance(gateway, IPv4Address)
-    rule = FilterRule(f"arp operation request arp saddr ip set {gateway}", "ARP requests come from the gateway")
-    return _chain(nic, "out", "egress", "accept", rule)
+def reaching(nic: Nic, gateway: Address | None, limits: Limits) -> Iterator[Chain]:
+    """The chain for what reaches a routed NIC, if it needs one: above LIMITS it is dropped. GATEWAY, if given, is where
+    the node's ARP requests to the guest come from: the only neighbour that the guest knows. Most NICs have the gateway
+    of their link, and need no chain of their own (host_setup/public.py)."""
+    rules = of_nic.reaching(limits)
+    if gateway:
+        assert isinstance(gateway, IPv4Address)
+        words = f"arp operation request arp saddr ip set {gateway}"
+        rules.append(FilterRule(words, "ARP requests come from the gateway"))
+    if rules:
+        yield _chain(nic, "out", "egress", "accept", *rules)
 
 
-def egress(nic: Nic, apart: bool, bridge_mac: str | None, profile: Iterable[FilterRule]) -> Iterator[Chain]:
+def egress(
+    nic: Nic, apart: bool, bridge_mac: str | None, profile: Iterable[FilterRule], limits: Limits
+) -> Iterator[Chain]:
     """The chain for what reaches a NIC on a bridge, if it needs one. PROFILE's rules apply. APART: only frames from the
-    NIC's own network pass.
+    NIC's own network pass. Above LIMITS it is dropped.
 
     `private-filtered`: many networks share a bridge, and each network has a MAC prefix. The NIC's own MAC tells the
     prefix: Ganeti makes it from the network's prefix, or else from the cluster's. NFDHCPD answers from BRIDGE_MAC. No
@@ -59,6 +68,7 @@ def egress(nic: Nic, apart: bool, bridge_mac: str | None, profile: Iterable[Filt
         foreign = [f"ether saddr & ff:ff:ff:00:00:00 != {nic.mac[:8]}:00:00:00"]
         foreign += [f"ether saddr != {bridge_mac}"] if bridge_mac else []
         rules.append(FilterRule(f"{' '.join(foreign)} counter drop", "another network's MAC prefix"))
+    rules += of_nic.reaching(limits)
     rules += profile
     if rules:
         yield _chain(nic, "out", "egress", "drop", *rules, FilterRule("counter accept", "the rest"))

@@ -9,7 +9,7 @@ from ganeti_vif.config.model import Config, LinkLocal, Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.marks import PROTOCOL
 from ganeti_vif.engine.objects import Prefix, Route
-from ganeti_vif.guard import connections
+from ganeti_vif.guard import connections, limits
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink import links
 from ganeti_vif.nic.nic import Mode, Nic
@@ -40,6 +40,7 @@ def context_of(nic: Nic, config: Config, node: Node) -> Context:
         any_link_local=link_local_of(nic, config) is LinkLocal.ANY,
         overlapping=_overlapping(nic, public, node) if public else (),
         profile=profile,
+        limits=limits.limits_of(nic, config),
         following=node.following() if connections.needed(nic, profile) else connections.Following(),
         advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
     )

@@ -25,6 +25,7 @@ from ganeti_vif.engine.objects import (
     ProxyNeighbour,
     Record,
     Route,
+    Shaper,
     Up,
 )
 from ganeti_vif.engine.state import Object, State
@@ -137,4 +138,4 @@ def _of_the_device(thing: Object, tap: str) -> bool:
     """Whether the kernel takes THING away with the tap. Found later, it belongs to the name's next owner."""
     if isinstance(thing, ProxyNeighbour):
         return thing.device == tap
-    return isinstance(thing, OffloadCheck | Up | BridgePort | BridgeVlan | Peers | Neighbours | Route)
+    return isinstance(thing, OffloadCheck | Shaper | Up | BridgePort | BridgeVlan | Peers | Neighbours | Route)

@@ -10,6 +10,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from ganeti_vif.config import limits
+from ganeti_vif.config.limits import Limits
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Record
 from ganeti_vif.nic.nic import Mode, Network, Nic, Vlans
@@ -76,6 +78,12 @@ _GRANTS: dict[str, Callable[[Any], Any]] = {
     "control": lambda value: frozenset(map(Control, value)),
     "told": lambda value: tuple(Saying(*one) for one in value),
     "delegated": lambda value: tuple(map(IPv6Network, value)),
+    "limits": lambda value: Limits(**_typed(value, _LIMITS)),
+}
+_LIMITS: dict[str, Callable[[Any], Any]] = {
+    "rate": limits.rates,
+    "packets": limits.packet_rates,
+    "floods": limits.floods,
 }
 _NETWORK: dict[str, Callable[[Any], Any]] = {
     "tags": frozenset,
@@ -109,9 +117,16 @@ def _plain(value: Any) -> Any:
             names = [field.name for field in fields(value) if field.name not in left_out]
             return {STANDBY if name == "standby" else name: _plain(getattr(value, name)) for name in names}
         case Grants():
-            later = ("control", "told", "shared", "delegated")  # as above
-            names = [one.name for one in fields(value) if one.name not in later or getattr(value, one.name)]
-            return {name: _plain(getattr(value, name)) for name in names}
+            later = ("control", "told", "shared", "delegated", "limits", "isolated")  # as above
+            said = {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+            return {name: plain for name, plain in said.items() if plain or name not in later}
+        case Limits(rate=rate, packets=packets, floods=floods):
+            said = {
+                "rate": limits.rates_text(rate) if rate else None,
+                "packets": limits.packet_rates_text(packets) if packets else None,
+                "floods": limits.floods_text(floods) or None,
+            }
+            return {key: text for key, text in said.items() if text}
         case Network() | Vlans():
             return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         case _:

@@ -14,11 +14,13 @@ from enum import Enum
 from ipaddress import IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 
+from ganeti_vif.config import limits
+from ganeti_vif.config.limits import Limits
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Address, Prefix
 
 PREFIX, SYNNEFO = "vif:", "synnefo:network:"
-UNGUARDED, ANY_LINK_LOCAL = "vif:unguarded", "vif:any-link-local"
+UNGUARDED, ANY_LINK_LOCAL, ISOLATED = "vif:unguarded", "vif:any-link-local", "vif:isolated"
 TOLD = "dhcp"
 """The word in tags that say what guests are told: vif:dhcp:KEY:VALUE of a network, vif:NIC:dhcp:KEY:VALUE."""
 LEASES = "nfdhcpd"
@@ -62,7 +64,8 @@ class Grants:
     addresses may be other NICs', too: each leads to the NIC whose guest announced it last. DELEGATED are prefixes for
     the networks behind its guest, which asks for them by DHCPv6 (IA_PD).
 
-    TOLD has what its guest is told, one saying for each key: a tag of the instance overrides one of the network.
+    TOLD has what its guest is told, one saying for each key: a tag of the instance overrides one of the network. LIMITS
+    do the same. ISOLATED: its guest does not reach the others of its network on this node.
     """
 
     addresses: tuple[Prefix, ...] = ()
@@ -74,6 +77,8 @@ class Grants:
     told: tuple[Saying, ...] = ()
     shared: tuple[Address, ...] = ()
     delegated: tuple[IPv6Network, ...] = ()
+    limits: Limits = Limits()
+    isolated: bool = False
 
 
 def grants_of(
@@ -84,19 +89,28 @@ def grants_of(
     Raises Failure if a tag is malformed, and names it, if the tags grant more than MOST addresses and MACs, or if a
     delegated prefix overlaps with another one.
     """
-    found = Grants()
+    found, of_network = Grants(), Limits()
     for tag in sorted(network_tags):
         if tag == UNGUARDED:
             found = replace(found, unguarded=True)
         elif tag == ANY_LINK_LOCAL:
             found = replace(found, any_link_local=True)
+        elif tag == ISOLATED:
+            found = replace(found, isolated=True)
+        elif tag.removeprefix(PREFIX).partition(":")[0] in _LIMITS and tag.startswith(PREFIX):
+            kind, _, value = tag.removeprefix(PREFIX).partition(":")
+            try:
+                of_network = _limited(of_network, kind, value)
+            except ValueError as error:
+                raise _malformed("network", tag, str(error), "gnt-network") from error
         elif tag.startswith(f"{PREFIX}{TOLD}:"):
             try:
                 found = _with_told(found, tag.removeprefix(f"{PREFIX}{TOLD}:"), of_network=True)
             except ValueError as error:
                 raise _malformed("network", tag, str(error), "gnt-network") from error
         elif tag.startswith(PREFIX):
-            there = f"there are {UNGUARDED}, {ANY_LINK_LOCAL} and {PREFIX}{TOLD}:OPTION:VALUE"
+            there = f"there are {UNGUARDED}, {ANY_LINK_LOCAL}, {ISOLATED}, {PREFIX}rate:IN/OUT, {PREFIX}packets:IN/OUT"
+            there += f", {PREFIX}limit:KIND:NUMBER and {PREFIX}{TOLD}:OPTION:VALUE"
             raise _malformed("network", tag, there, "gnt-network")
     names = {str(word) for word in (index, name, uuid) if word is not None and word != ""}
     for tag in sorted(tags):
@@ -113,6 +127,7 @@ def grants_of(
         raise Failure(
             f"its tags grant more than {MOST} addresses and MACs", "note: grant prefixes instead of addresses"
         )
+    found = replace(found, limits=limits.merged(found.limits, of_network))
     own = {saying.key for saying in found.told if not saying.of_network}
     return replace(found, told=tuple(sorted(one for one in found.told if not (one.of_network and one.key in own))))
 
@@ -131,15 +146,20 @@ def _granted(found: Grants, tag: str, names: set[str]) -> Grants:
     rest = tag.removeprefix(PREFIX)
     mine = next((rest.removeprefix(f"{name}:") for name in names if rest.startswith(f"{name}:")), None)
     if mine is None:
-        if ":" not in rest or rest.startswith(f"{TOLD}:") and _is_told(rest.split(":")[1]):
+        if ":" not in rest or rest.startswith(f"{TOLD}:") and _is_told(rest.split(":")[1]) or _is_limit(rest):
             raise ValueError(f"it names no NIC, as in vif:0:{rest}")
         return found
     kind, _, value = mine.partition(":")
     if mine == "unguarded":
         return replace(found, unguarded=True)
+    if kind in _LIMITS:
+        return replace(found, limits=_limited(found.limits, kind, value))
     if kind not in _KINDS:
         prefixes = "address:PREFIX, shared-address:ADDRESS, delegate:PREFIX"
-        there = f"{prefixes}, mac:MAC, profile:NAME, control:NAME, dhcp:OPTION:VALUE or unguarded"
+        others = (
+            "mac:MAC, profile:NAME, control:NAME, dhcp:OPTION:VALUE, rate:IN/OUT, packets:IN/OUT, limit:KIND:NUMBER"
+        )
+        there = f"{prefixes}, {others} or unguarded"
         raise ValueError(f"after the NIC comes {there}")
     return _KINDS[kind](found, value)
 
@@ -209,6 +229,38 @@ def _with_told(found: Grants, value: str, *, of_network: bool = False) -> Grants
             left = tuple(one for one in found.told if one != other)
             return replace(found, told=(*left, Saying(key, f"{other.text}+{text}", of_network)))
     return replace(found, told=tuple(dict.fromkeys([*found.told, Saying(key, text, of_network)])))
+
+
+def _limited(found: Limits, kind: str, value: str) -> Limits:
+    """FOUND with the limit that a tag of this KIND adds. Raises ValueError if it is wrong or another tag differs."""
+    added = _LIMITS[kind](value)
+    both = limits.merged(found, added)
+    if limits.merged(added, found) != both:
+        raise ValueError("another tag says something else")
+    return both
+
+
+def _flood_limit(value: str) -> Limits:
+    kind, separator, number = value.partition(":")
+    if not separator:
+        raise ValueError("after limit comes KIND:NUMBER")
+    return Limits(floods=(limits.flood(kind, number),))
+
+
+def _is_limit(rest: str) -> bool:
+    """Whether REST is a limit of no NIC: no NIC has a name of such a form."""
+    kind, _, value = rest.partition(":")
+    try:
+        return kind in _LIMITS and _LIMITS[kind](value) is not None
+    except ValueError:
+        return False
+
+
+_LIMITS: dict[str, Callable[[str], Limits]] = {
+    "rate": lambda value: Limits(rate=limits.rates(value)),
+    "packets": lambda value: Limits(packets=limits.packet_rates(value)),
+    "limit": _flood_limit,
+}
 
 
 def _is_told(key: str) -> bool:

@@ -111,7 +111,7 @@ def survey(config: Config, node: Node) -> Survey:
             in_trouble = True
             found.trouble.append(failure.about(nic.whom))
     found.trouble += _outlived(found)
-    ours = node.ours(desired, config.bindings.directory)
+    ours = node.ours(desired, config.bindings.directory, found.devices)
     ours |= _origins_of_nobody(found)
     found.trouble += _unheard(config, found)
     for orphan in sorted(_orphans(ours, found)):

@@ -35,6 +35,7 @@ from ganeti_vif.engine.objects import (
     Record,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     TrunkVlan,
     Up,
@@ -42,7 +43,7 @@ from ganeti_vif.engine.objects import (
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.guard.connections import Following
 from ganeti_vif.kernel import sysctl
-from ganeti_vif.kernel.netlink import addresses, classifiers, links, neighbours, peers, routing, traffic
+from ganeti_vif.kernel.netlink import addresses, classifiers, links, neighbours, peers, routing, shapers, traffic
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters, others, verdict_maps
 from ganeti_vif.system import records
@@ -136,7 +137,7 @@ class Node:
 
     def _read(self, wanted: dict[type, list[Any]], devices: links.Devices | None) -> Iterator[Object]:
         names = {link.name for link in wanted[Link]}
-        names |= {thing.device for kind in (BridgePort, Up, OffloadCheck, Peers) for thing in wanted[kind]}
+        names |= {thing.device for kind in (BridgePort, Up, OffloadCheck, Shaper, Peers) for thing in wanted[kind]}
         names |= {thing.bridge for thing in wanted[BridgeNetfilter]}
         found = (devices or self.devices(names)).by_name if names else {}
         for name in names & found.keys():
@@ -146,6 +147,8 @@ class Node:
             yield from classifiers.read(self._query, wanted[OffloadCheck], indexes)
         if tunnels := [one for one in wanted[Peers] if one.device in found]:
             yield from peers.read(self._query, {found[one.device].index: one for one in tunnels})
+        if wanted[Shaper]:
+            yield from self._shapers(wanted[Shaper], (found[name] for name in names & found.keys()))
         if wanted[BridgeVlan] or wanted[TrunkVlan]:
             yield from self._bridge_vlans()
         # The kernel removes the routes and neighbours of a device that goes down, so nobody needs to look for them. The
@@ -174,6 +177,11 @@ class Node:
         yield from files.read(wanted[Binding])
         yield from records.read(wanted[Record])
         yield from records.read_origins(wanted[Origin])
+
+    def _shapers(self, wanted: Iterable[Shaper], devices: Iterable[links.Device]) -> Iterator[Shaper]:
+        """Our shapers on DEVICES. Where none of them can have one, nobody waits for an answer."""
+        indexes = {device.name: device.index for device in devices if device.qdisc == shapers.KIND}
+        return shapers.read(self._query, wanted, indexes) if indexes else iter(())
 
     def _bridge_vlans(self) -> Iterator[Object]:
         for port in links.bridge_vlans(self._query).values():
@@ -232,17 +240,22 @@ class Node:
         devices = routing.advertised_default_routes(self._query)
         return frozenset(name for name in devices if sysctl.value(f"net/ipv6/conf/{name}/accept_ra") == "1")
 
-    def ours(self, wanted: State, directory: str) -> dict[Key, Object]:
+    def ours(self, wanted: State, directory: str, devices: links.Devices | None = None) -> dict[Key, Object]:
         """All objects on this node that carry our mark, apart from devices.
 
-        A rule in a chain is recognised by the comment of the rule in WANTED, the desired objects. DIRECTORY is the
-        binding directory.
+        A rule in a chain is recognised by the comment of the rule in WANTED, the desired objects, and a shaper by its
+        rate and burst there. DIRECTORY is the
+        binding directory. Shapers are looked for on DEVICES.
         """
         found: list[Object] = [
             *routing.routes_of_ours(self._query),
             *routing.rules(self._query),
             *neighbours.ours(self._query),
             *routing.proxies_of_ours(self._query),
+            *self._shapers(
+                [thing for thing in wanted.values() if isinstance(thing, Shaper)],
+                devices.by_name.values() if devices else (),
+            ),
             *filters.all_chains(self._netfilter, wanted),
             *verdict_maps.everything(self._netfilter),
             *files.read_ours(directory),
@@ -304,7 +317,7 @@ class Node:
                 records.perform(change)
             case Link() | OffloadCheck() | BridgeNetfilter() | BridgePort() | BridgeVlan() | TrunkVlan() | Up():
                 self._netlink.perform(change)
-            case Rule() | Route() | Neighbours() | Peers() | ProxyNeighbour():
+            case Shaper() | Rule() | Route() | Neighbours() | Peers() | ProxyNeighbour():
                 self._netlink.perform(change)
             case _:
                 assert_never(thing)

@@ -20,10 +20,15 @@ def read(wanted: Iterable[OvsPort]) -> Iterator[OvsPort]:
     for port in wanted:
         bridge = _run("port-to-br", port.device, missing_is_fine=True)
         if bridge:
-            listing = json.loads(_run("--format=json", "--columns=tag,trunks", "list", "port", port.device))
-            tag, trunks = listing["data"][0]
+            columns = "--columns=tag,trunks,other_config"
+            listing = json.loads(_run("--format=json", columns, "list", "port", port.device))
+            tag, trunks, options = listing["data"][0]
             yield OvsPort(
-                device=port.device, bridge=bridge, tag=tag if isinstance(tag, int) else None, trunks=_set(trunks)
+                device=port.device,
+                bridge=bridge,
+                tag=tag if isinstance(tag, int) else None,
+                trunks=_set(trunks),
+                isolated=["protected", "true"] in options[1],
             )
 
 
@@ -38,6 +43,7 @@ def perform(change: Change) -> None:
         case Make(OvsPort() as port) | Alter(_, OvsPort() as port):
             options = [] if port.tag is None else [f"tag={port.tag}"]
             options += [f"trunks={','.join(map(str, sorted(port.trunks)))}"] if port.trunks else []
+            options += ["other_config:protected=true"] if port.isolated else []
             _run("--if-exists", "del-port", port.device, "--", "add-port", port.bridge, port.device, *options)
         case Remove(OvsPort() as port):
             _run("--if-exists", "del-port", port.bridge, port.device)

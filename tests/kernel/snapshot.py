@@ -17,6 +17,7 @@ section rules; ip rule; ip -6 rule
 section routes; ip route show table all; ip -6 route show table all
 section proxies; ip neigh show proxy; ip -6 neigh show proxy
 section neighbours; ip neigh show nud permanent; ip -6 neigh show nud permanent
+section shapers; tc qdisc show handle 7686: 2>/dev/null
 section filters; nft --stateless list ruleset
 section sysctls; cd /proc/sys/net && grep -r . ipv4/conf ipv4/neigh ipv4/ip_forward ipv6/conf ipv6/neigh 2>/dev/null
 section files; for file in /run/ganeti-vif/nics /var/lib/nfdhcpd /var/lib/nfdhcpd.staging; do

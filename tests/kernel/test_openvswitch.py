@@ -167,3 +167,23 @@ def test_open_vswitch_that_cannot_be_asked_is_named(broken: Node, tap: MakeTap, 
 def test_a_network_is_connected_with_a_bridge_that_there_is(switched: Node) -> None:
     quiet(connect(switched, "openvswitch", "ovs1"))
     assert "Open vSwitch has no bridge ovs2 (ovs-vsctl add-br ovs2)" in line(connect(switched, "openvswitch", "ovs2"))
+
+
+def test_an_isolated_nic_with_a_rate_keeps_its_shaper_and_its_check_of_checksums(switched: Node, tap: MakeTap) -> None:
+    """Open vSwitch removes queueing disciplines that it takes for its own when it gets a port."""
+    one, two = tap(switched), tap(switched)
+    tags = {"TAGS": "vif:0:rate:10M/20M", "NETWORK_UUID": uuid(9), "NETWORK_NAME": "n", "NETWORK_TAGS": "vif:isolated"}
+    attach(switched, openvswitch(one.name) | tags)
+    attach(switched, openvswitch(two.name, 6))
+    assert switched.run(["ovs-vsctl", "get", "port", one.name, "other_config"]).stdout == '{protected="true"}\n'
+    assert differences(switched) == []
+    assert " tbf 7686: " in switched.run(["tc", "qdisc", "show", "dev", one.name, "root"]).stdout
+    switched.run(["ovs-vsctl", "remove", "port", one.name, "other_config", "protected"])
+    assert any("isolated is off, should be on" in line for line in differences(switched))
+    manage(switched, "reconcile")
+    assert differences(switched) == []
+    attach(switched, openvswitch(one.name))
+    assert switched.run(["ovs-vsctl", "get", "port", one.name, "other_config"]).stdout == "{}\n"
+    assert differences(switched) == []
+    for each in (one, two):
+        manage(switched, "detach", each.name)

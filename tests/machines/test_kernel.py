@@ -22,6 +22,7 @@ CHOSEN = (
     "test_compiled_rules.py",
     "test_tap_reuse.py",
     "test_offload.py",
+    "test_rates.py::test_a_rate_is_changed_live_and_taken_away",
     "test_openvswitch.py::test_a_nic_is_a_port_with_its_vlans_until_it_is_detached",
 )
 """Of tests/kernel, those that other kernels see otherwise, or not at all."""
@@ -108,6 +109,39 @@ def test_open_vswitch_by_the_kernels_datapath(node: Machine, guest: MakeGuest) -
             vm.gone()
         clean(node)
         assert "tap3" not in sh(node, "ovs-vsctl show")
+    finally:
+        sh(node, "ovs-vsctl --if-exists del-br ovs1; systemctl stop openvswitch-switch")
+
+
+def shapers(node: Machine, tap: str) -> str:
+    return sh(node, f"tc qdisc show dev {tap}")
+
+
+def test_packets_towards_a_guest_with_a_rate_take_turns(node: Machine, guest: MakeGuest) -> None:
+    """tbf and fq_codel are modules that nobody has loaded: the kernel loads them when the daemon asks."""
+    vm = guest(node, 71)
+    vm.attach(routed(vm.tap, 71, TAGS="vif:0:rate:100M/50M"))
+    found = shapers(node, vm.tap)
+    assert "qdisc tbf 7686: root" in found and "rate 100Mbit burst 125000b" in found
+    assert "qdisc fq_codel" in found and "parent 7686:1" in found
+    assert differences(node) == []
+    vm.attach(routed(vm.tap, 71, TAGS="vif:0:rate:1M"))
+    found = shapers(node, vm.tap)
+    assert "rate 1Mbit burst 16Kb" in found and "parent 7686:1" in found and "target 18ms" in found
+    assert differences(node) == []
+    vm.gone()
+    clean(node)
+
+
+def test_open_vswitch_leaves_the_shaper_alone(node: Machine, guest: MakeGuest) -> None:
+    sh(node, "systemctl start openvswitch-switch; ovs-vsctl add-br ovs1; ip link set ovs1 up")
+    try:
+        vm = guest(node, 72)
+        vm.attach(openvswitch(vm.tap, 72, TAGS="vif:0:rate:100M"))
+        assert "parent 7686:1" in shapers(node, vm.tap)
+        assert differences(node) == []
+        vm.gone()
+        clean(node)
     finally:
         sh(node, "ovs-vsctl --if-exists del-br ovs1; systemctl stop openvswitch-switch")
 

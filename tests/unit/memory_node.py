@@ -41,6 +41,7 @@ from ganeti_vif.engine.objects import (
     Record,
     Route,
     Rule,
+    Shaper,
     Sysctl,
     TrunkVlan,
     Up,
@@ -59,6 +60,7 @@ STANDBY = "standby"
 """The field of a Nic that says that its guest runs on another node."""
 HANG_ON_A_DEVICE = (
     OffloadCheck,
+    Shaper,
     BridgePort,
     BridgeVlan,
     TrunkVlan,
@@ -217,7 +219,7 @@ class MemoryNode(Node):
     def following(self) -> Following:
         return self.followed
 
-    def ours(self, wanted: State, directory: str) -> dict[Key, Object]:
+    def ours(self, wanted: State, directory: str, devices: Devices | None = None) -> dict[Key, Object]:
         found: list[Object] = [*records.read_all(), *records.stray_origins()]
         for thing in self.things.values():
             match thing:

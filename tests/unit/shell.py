@@ -22,6 +22,7 @@ PROGRAMS = {
     "grep",
     "install",
     "ip",
+    "tc",
     "journalctl",
     "ln",
     "ls",

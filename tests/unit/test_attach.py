@@ -45,6 +45,8 @@ GIVEN = {
     "bridged": nic_of(BRIDGED),
     "routed": nic_of(ROUTED),
     "openvswitch": nic_of(BRIDGED, MODE="openvswitch", LINK="ovs0", BRIDGE=None, NETWORK_TAGS="nfdhcpd"),
+    "limited": nic_of(BRIDGED, TAGS="vif:0:rate:10M vif:0:packets:1k", NETWORK_TAGS="nfdhcpd vif:isolated"),
+    "routed and limited": nic_of(ROUTED, TAGS="vif:0:rate:10M/none vif:0:packets:1k"),
 }
 OTHER_UUID = "2261b892-74ab-4e0a-8f25-e1c0c5a7b202"
 OTHER_MAC = "aa:00:09:0a:0b:0c"

@@ -11,9 +11,10 @@ from dataclasses import replace
 from ipaddress import IPv6Network
 
 import pytest
-from samples import BRIDGED, ROUTED, assert_golden, nic_of
+from samples import BRIDGED, CONFIG, ROUTED, assert_golden, nic_of
 
 from ganeti_vif.guard import guard, tap_filter
+from ganeti_vif.guard.limits import limits_of
 from ganeti_vif.guard.packet import described
 from ganeti_vif.guard.rules import Verdict, decision
 from ganeti_vif.nic.nic import Nic
@@ -66,3 +67,11 @@ def test_a_fragment_to_all_neighbours_may_hide_what_it_is(name: str, fragment: s
     packet = described(f"to=ff02::1 proto=icmp6 type=128 fragment={fragment}", nic)
     found = decision(guard.rules(nic), packet)
     assert (found.verdict, found.reason) == (Verdict.DROP, "fragment that may hide what it is")
+
+
+def test_the_limits_in_the_filter_of_a_nic() -> None:
+    nic = nic_of(ROUTED, TAGS="vif:0:rate:1G/100M+1M vif:0:packets:none/20k")
+    chain = tap_filter.ingress(nic, 0x564900DE, limits=limits_of(nic, CONFIG))
+    assert_golden("guard-limited", [f"{rule.reason}: {rule.text}" for rule in chain.rules if "limit rate" in rule.text])
+    (out,) = tap_filter.reaching(nic, None, limits_of(nic_of(ROUTED, TAGS="vif:0:packets:5k/none"), CONFIG))
+    assert [rule.text for rule in out.rules] == ["limit rate over 5000/second burst 500 packets counter drop"]

@@ -34,7 +34,8 @@ class Tap:
             raise Failure("it is broken", "")
         return self.traffic_now
 
-    def send(self, tap: str, frames: list[bytes]) -> None:
+    def send(self, tap: str, frames: list[bytes], *, waits: bool) -> None:
+        assert not waits, "a look takes its time from nobody's queue"
         self.asked += 1
         if self.reads and self.traffic_now:
             self.traffic_now = Traffic(self.traffic_now.sent, self.traffic_now.read + len(frames))

@@ -30,11 +30,12 @@ from ganeti_vif.engine.objects import (
     ProxyNeighbour,
     Route,
     Rule,
+    Shaper,
     TrunkVlan,
     Up,
 )
 from ganeti_vif.engine.state import unmet
-from ganeti_vif.kernel.netlink import classifiers, messages, neighbours, peers
+from ganeti_vif.kernel.netlink import bridge_ports, classifiers, messages, neighbours, peers, shapers
 from ganeti_vif.kernel.netlink.messages import Attributes, Message
 from ganeti_vif.kernel.netlink.requests import NLM_F_ACK, Requests
 
@@ -95,10 +96,6 @@ class Netlink:
                 classifiers.attach(self._requests, check, index, instead=isinstance(change, Alter))
             case Remove(OffloadCheck(device=device)):
                 classifiers.detach(self._requests, self._index(device))
-            case Make(BridgePort() as port) | Alter(BridgePort(), BridgePort() as port):
-                self._set_link(port.device, [("IFLA_MASTER", self._index(port.bridge))])
-            case Remove(BridgePort() as port):
-                self._set_link(port.device, [("IFLA_MASTER", 0)])
             case Make(Up(device=device)) | Alter(Up(), Up(device=device)):
                 self._set_link(device, [], up=True)
             case Remove(Up(device=device)):
@@ -126,6 +123,21 @@ class Netlink:
                 self._add_rule(rule)
             case Remove(Rule() as rule):
                 self._send(RTM_DELRULE, _SET, messages.rule(rule))
+            case _:
+                self._perform_ports(change)
+
+    def _perform_ports(self, change: Change) -> None:
+        match change:
+            case Make(Shaper() as one) | Alter(_, Shaper() as one) | Remove(Shaper() as one):
+                shapers.perform(self._requests, change, self._index(one.device))
+            case Make(BridgePort() as port):
+                self._connect(port)
+            case Alter(BridgePort() as actual, BridgePort() as port) if actual.bridge != port.bridge:
+                self._connect(port)
+            case Alter(BridgePort(), BridgePort() as port):
+                bridge_ports.isolate(self._requests, self._index(port.device), isolated=port.isolated)
+            case Remove(BridgePort() as port):
+                self._set_link(port.device, [("IFLA_MASTER", 0)])
             case _:
                 self._perform_neighbours(change)
 
@@ -191,6 +203,19 @@ class Netlink:
             # One by one, in our order: the kernel refuses a forward delay of 0 while spanning tree is on, and in one
             # message it reads the delay first (br_changelink).
             self._set_link(wanted.name, messages.bridge_option(option))
+
+    def _connect(self, port: BridgePort) -> None:
+        """Make PORT. A port begins without flags. If it cannot be isolated, it is no port: it would reach others.
+
+        Raises OSError.
+        """
+        self._set_link(port.device, [("IFLA_MASTER", self._index(port.bridge))])
+        if port.isolated:
+            try:
+                bridge_ports.isolate(self._requests, self._index(port.device), isolated=True)
+            except OSError:
+                self._set_link(port.device, [("IFLA_MASTER", 0)])
+                raise
 
     def _bridge_netfilter(self, wanted: BridgeNetfilter) -> None:
         for field, option in messages.BRIDGE_NETFILTER.items():

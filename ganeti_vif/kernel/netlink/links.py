@@ -19,9 +19,10 @@ from ganeti_vif.kernel.netlink.query import Query, attribute, attributes, nested
 RTM_GETLINK = 18
 AF_BRIDGE = 7
 IFF_UP, IFF_LOWER_UP = 1, 1 << 16
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_QDISC, IFLA_MASTER, IFLA_LINKINFO = 1, 3, 4, 5, 6, 10, 18
 IFLA_AF_SPEC, IFLA_GROUP, IFLA_EXT_MASK = 26, 27, 29
-IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_ISOLATED = 33
 IFLA_BR_FORWARD_DELAY, IFLA_BR_STP_STATE, IFLA_BR_VLAN_FILTERING, IFLA_BR_MCAST_SNOOPING = 1, 5, 7, 23
 IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES = 36, 37
 IFLA_VXLAN_ID, IFLA_VXLAN_GROUP, IFLA_VXLAN_LINK, IFLA_VXLAN_LOCAL = 1, 2, 3, 4
@@ -49,13 +50,16 @@ FEW = 32
 @dataclass(frozen=True, slots=True)
 class Device:
     """An actual network device. MASTER is the name of its bridge (or bond). NETFILTER has the br_netfilter settings of
-    a bridge, or is None where the kernel has none. CARRIER: it is up and connected."""
+    a bridge, or is None where the kernel has none. CARRIER: it is up and connected. ISOLATED: an isolated port of its
+    bridge. QDISC is the kind of its queueing discipline."""
 
     link: Link
     up: bool
     master: str | None
     netfilter: BridgeNetfilter | None = None
     carrier: bool = False
+    isolated: bool = False
+    qdisc: str = ""
 
     @property
     def name(self) -> str:
@@ -74,7 +78,7 @@ class Device:
         if self.up:
             yield Up(device=self.name)
         if self.master:
-            yield BridgePort(device=self.name, bridge=self.master)
+            yield BridgePort(device=self.name, bridge=self.master, isolated=self.isolated)
 
 
 @dataclass(slots=True)
@@ -142,6 +146,7 @@ class _Raw:
     kind: str | None
     attributes: dict[int, bytes]
     data: dict[int, bytes]
+    isolated: bool
 
 
 def _decode(payload: bytes) -> _Raw:
@@ -150,7 +155,13 @@ def _decode(payload: bytes) -> _Raw:
     info = attributes(found.get(IFLA_LINKINFO, b""))
     kind = text(info[IFLA_INFO_KIND]) if IFLA_INFO_KIND in info else None
     data = attributes(info.get(IFLA_INFO_DATA, b"")) if kind in ("bridge", "vxlan", "vlan", "tun") else {}
-    return _Raw(index, text(found[IFLA_IFNAME]), flags, kind, found, data)
+    return _Raw(index, text(found[IFLA_IFNAME]), flags, kind, found, data, _isolated(info))
+
+
+def _isolated(info: dict[int, bytes]) -> bool:
+    if text(info.get(IFLA_INFO_SLAVE_KIND, b"")) != "bridge":
+        return False
+    return attributes(info.get(IFLA_INFO_SLAVE_DATA, b"")).get(IFLA_BRPORT_ISOLATED, b"\0") != b"\0"
 
 
 def _device(raw: _Raw, names: Mapping[int, str]) -> Device:
@@ -167,7 +178,8 @@ def _device(raw: _Raw, names: Mapping[int, str]) -> Device:
         **_details(raw, data, names),
     )
     up, carrier = (bool(raw.flags & flag) for flag in (IFF_UP, IFF_LOWER_UP))
-    return Device(link, up, name_of(master, names), _netfilter(raw.name, data), carrier)
+    qdisc = text(found.get(IFLA_QDISC, b""))
+    return Device(link, up, name_of(master, names), _netfilter(raw.name, data), carrier, raw.isolated, qdisc)
 
 
 def _netfilter(bridge: str, data: dict[int, bytes]) -> BridgeNetfilter | None:
