@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from ganeti_vif.engine.objects import Address
+from ganeti_vif.engine.objects import Address, Prefix
 
 MARK = "GANETI_VIF"
 """A key that NFDHCPD ignores: it marks a file as ours and carries the NIC's UUID."""
 NETWORK, TELL = "GANETI_VIF_NETWORK", "GANETI_VIF_TELL_"
 """Keys for our responder alone: the name of the NIC's network in Ganeti, and the beginning of the keys for what tags
 have the guest told. Those have the words of the tags: no blank, no quote, no `=`."""
+SOURCES6 = "GANETI_VIF_SOURCES6"
+"""Another one: the IPv6 prefixes that the guard lets the guest send from. Without it, it is told of no refusal."""
 
 
 def text(
@@ -30,10 +32,11 @@ def text(
     address6: IPv6Address | None = None,
     network: str | None = None,
     told: Mapping[str, str] | None = None,
+    sources6: Iterable[Prefix] | None = None,
 ) -> str:
     """The text of a binding file. DEVICE is the router's side: the tap of a routed NIC, the bridge of a bridged one.
-    Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, and TOLD,
-    what tags have the guest told.
+    Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, TOLD,
+    what tags have the guest told, and SOURCES6, from where it may send.
 
     A key without value is left out. NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes, and
     looks up in the DNS whatever is not an address.
@@ -51,6 +54,7 @@ def text(
         "GATEWAY6": gateway6 if subnet6 else None,
         "MTU": mtu,
         NETWORK: network,
+        SOURCES6: " ".join(map(str, sources6)) if sources6 is not None and subnet6 else None,
         **{f"{TELL}{key.upper().replace('-', '_')}": value for key, value in (told or {}).items()},
     }
     return "".join(f"{key}={value}\n" for key, value in values.items() if value is not None)

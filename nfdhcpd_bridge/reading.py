@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TypeVar
 
 from ganeti_vif.config.told import from_tag
-from nfdhcpd_bridge.binding import NETWORK, TELL
+from nfdhcpd_bridge.binding import NETWORK, SOURCES6, TELL
 
 T = TypeVar("T")
 
@@ -41,7 +41,8 @@ class Reading:
     """The guest on a tap. ROUTER is the device of the router's side (INDEV): the tap itself, its bridge, or None.
 
     PRIVATE: the guest is told of no router. NETWORK is the name of its network in Ganeti. TOLD has typed values of what
-    tags have it told, by key (config/told.py).
+    tags have it told, by key (config/told.py). SOURCES6 are the IPv6 prefixes that the guard lets the guest send from;
+    None if it may send from any, or if that is not known.
     """
 
     mac: bytes
@@ -57,6 +58,7 @@ class Reading:
     private: bool = False
     network: str | None = None
     told: tuple[tuple[str, object], ...] = ()
+    sources6: tuple[IPv6Network, ...] | None = None
 
 
 def reading(text: str) -> Reading:
@@ -79,6 +81,7 @@ def reading(text: str) -> Reading:
         private=given.value("PRIVATE", str) is not None,
         network=given.value(NETWORK, str),
         told=tuple(given.told()),
+        sources6=given.value(SOURCES6, _sources6),
     )
     _agrees(found, given.lines)
     return found
@@ -191,6 +194,10 @@ def _subnet6(text: str) -> IPv6Network:
     if "/" not in text or "%" in text:
         raise ValueError(f"'{text}' is no prefix with its length, as in 2001:db8::/64")
     return IPv6Network(text, strict=False)
+
+
+def _sources6(text: str) -> tuple[IPv6Network, ...]:
+    return tuple(map(_subnet6, text.split()))
 
 
 def _gateway6(text: str) -> IPv6Address:

@@ -115,6 +115,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             address6=address6,
             network=_told_name(network) if ours else None,
             told={saying.key: saying.text for saying in nic.grants.told} if ours else None,
+            sources6=nic.networks(6) if ours and not nic.grants.unguarded else None,
         ),
     )
 

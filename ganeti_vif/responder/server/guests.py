@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from ipaddress import IPv6Address, IPv6Network
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, Gone
-from ganeti_vif.kernel.guest_socket import GuestSocket, interesting
+from ganeti_vif.kernel.guest_socket import NOTHING_ELSE, GuestSocket, interesting, refused
 from ganeti_vif.kernel.netlink.link_events import Links, ServedDevice
 from ganeti_vif.responder.lease import SERVER
 from ganeti_vif.responder.limit import Bucket
@@ -23,6 +25,9 @@ from nfdhcpd_bridge import files
 from nfdhcpd_bridge.reading import Invalid, Reading, reading
 
 _PROGRAM = interesting(int(SERVER))
+SOURCES = 32
+"""Prefixes that one socket filter compares. With more of them the guest is told of no refusal: the kernel bounds the
+memory of a socket's options (sysctl net.core.optmem_max: 20 KiB until Linux 6.6)."""
 CLAIM_RATE, CLAIM_BURST = 5.0, 32
 """How often the daemon is told of addresses that one guest chose: times a second, and times at once."""
 BURST = 2
@@ -44,18 +49,26 @@ class Guest:
         "claims",
         "history",
         "index",
+        "listens",
         "name",
         "next_advertisement",
+        "refusals",
         "service",
         "socket",
         "tally",
         "told",
+        "used",
     )
 
     def __init__(self, device: ServedDevice, given: Service, rate: int) -> None:
         self.name, self.index = device.name, device.index
-        self.socket = GuestSocket(device.index, _PROGRAM)
+        self.socket = GuestSocket(device.index, _program(given))
         self.service = given
+        self.listens = True
+        """Whether it hears packets from addresses that the guest may not have (server/refusals.py)."""
+        self.refusals: Bucket | None = None
+        self.used: dict[bytes, float] = {}
+        """When the guest was first heard to use an address that was not its own."""
         self.bucket = Bucket(rate, rate * BURST)
         self.claims = Bucket(CLAIM_RATE, CLAIM_BURST)
         self.told: dict[bytes, float] = {}
@@ -80,6 +93,23 @@ class Guest:
         self._asked = now
         return again
 
+    def listen(self, *, own: bool) -> None:
+        """From now on hear packets from addresses that the guest may not have, or (not OWN) do not hear them."""
+        self.listens = own
+        try:
+            self.socket.listen_for(_program(self.service) if own else _program(None))
+        except Failure:
+            self.tally["unheard"] += 1  # no memory: what is heard is looked at again, and this guest is told later
+
+    def allow(self, given: Service) -> None:
+        """Serve by GIVEN from now on, which only says anew from where the guest may send."""
+        self.service = given
+        self.listen(own=self.listens)
+        if self.used and given.sources6:
+            gone = [one for one in self.used if any(IPv6Address(one) in prefix for prefix in given.sources6)]
+            for one in gone:
+                del self.used[one]
+
     def serve(self, given: Service) -> None:
         """Serve by GIVEN from now on. What the router told the guest and tells no longer is taken back."""
         router = self.service.router6
@@ -89,12 +119,26 @@ class Guest:
             self.history.forget(
                 *(version for version in (4, 6) if given.address(version) != self.service.address(version))
             )
+        if _of_sources(given) != _of_sources(self.service):
+            self.allow(given)
         self.service = given
 
     def part(self, *, withdraw: bool) -> None:
         """Tell the guest that its router is gone. With WITHDRAW its prefix is gone, too."""
         if router := self.service.router6:
             self.send(router.farewell(prefix=withdraw), "router_advertisement")
+
+
+def _of_sources(given: Service) -> tuple[bytes, tuple[IPv6Network, ...] | None]:
+    return given.guest, given.sources6
+
+
+def _program(given: Service | None) -> bytes:
+    """The socket filter for the guest of GIVEN. Without GIVEN, it hears nothing of the guest's own packets."""
+    sources = given.sources6 if given and given.router6 else None
+    if given is None or sources is None or len(sources) > SOURCES:
+        return _PROGRAM + NOTHING_ELSE
+    return _PROGRAM + refused(given.guest, sources)
 
 
 class Guests:
@@ -197,6 +241,9 @@ class Guests:
                 self.unserved[name] = failure.what
                 return
         elif guest.service == given:
+            return
+        elif replace(guest.service, sources6=given.sources6) == given:
+            guest.allow(given)  # it claimed an address: nothing that it was told changes
             return
         guest.serve(given)
         self._joined(guest)
