@@ -41,7 +41,8 @@ class Survey:
     objects. DAMAGED are the taps of records that cannot be read. PENDING are the taps of pending NICs.
 
     TROUBLE is what no change of ours can repair. CHANGES would make the node right. MOVED are the NICs whose public
-    link gets another table or uplink by CHANGES: their neighbours must be told.
+    link gets another table or uplink by CHANGES: their neighbours must be told. REFUSED is what guests do in vain, if
+    the daemon was asked.
     """
 
     devices: Devices
@@ -53,11 +54,12 @@ class Survey:
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
     moved: list[Nic] = field(default_factory=list)
+    refused: list[Failure] = field(default_factory=list)
 
     @property
     def notes(self) -> list[Failure]:
         """What is to be known of the NICs although nothing is wrong here."""
-        return [note.about(nic.whom) for nic in self.nics for note in notes(nic)]
+        return [*(note.about(nic.whom) for nic in self.nics for note in notes(nic)), *self.refused]
 
     @property
     def findings(self) -> list[str]:

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address
 
 from tests.lab import Node, Tap
 
-from .actions import attach, differences, ip
+from .actions import attach, differences, ip, manage
 from .conftest import MakeTap
 from .environment import BEYOND6, GATEWAY6, mac, public6, routed
 from .forging import ICMP6, ether, icmp6, ip6
@@ -119,3 +119,16 @@ def test_a_flood_of_refused_packets_costs_others_nothing(serving: Node, tap: Mak
     asked = ether(mac(5), mac(6), 0x86DD, ip6(own, GATEWAY6, ICMP6, icmp6(own, GATEWAY6, 135, body)))
     flooder.send(asked)
     flooder.expect(lambda frame: frame[54:55] == b"\x88", "the answer to its own request")
+
+
+def test_status_and_check_name_the_address_and_what_to_do(serving: Node, tap: MakeTap) -> None:
+    one = tap(serving)
+    attach(serving, routed(one.name))
+    until(lambda: one.name in state(serving)["taps"], "its service")
+    one.send(data(FOREIGN))
+    what = f"note: vm5.example.com NIC 0 ({one.name}): its guest may not have {FOREIGN}: it is not in 2001:db8::/64"
+    do = f"  in the guest: ip -6 addr del {FOREIGN} dev DEVICE"
+    until(lambda: what in manage(serving, "status").splitlines(), "the note")
+    for verb in ("status", "check"):
+        lines = manage(serving, verb).splitlines()
+        assert lines[lines.index(what) + 1] == do
