@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ganeti_vif.config.model import Private, Profile, Public
-from ganeti_vif.engine.objects import Link, Route
+from ganeti_vif.engine.objects import Address, Link, Route
 from ganeti_vif.guard.connections import Following
 
 
@@ -33,3 +33,5 @@ class Context:
     advertised: frozenset[str] = frozenset()
     ipv6: bool = True
     """Whether the node's kernel has IPv6."""
+    own: frozenset[Address] = frozenset()
+    """The node's own addresses that a tag could give to the NIC's guest: all, or those of its bridge."""

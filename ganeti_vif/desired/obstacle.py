@@ -6,7 +6,7 @@ from __future__ import annotations
 from ganeti_vif.config.model import Private, Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.objects import Link, Route
+from ganeti_vif.engine.objects import Link, Prefix, Route
 from ganeti_vif.guard import profile as profiles
 from ganeti_vif.nic import tap
 from ganeti_vif.nic.identity import has_tap
@@ -19,7 +19,7 @@ CONFIGURATION = "/etc/ganeti-vif/ganeti-vif.conf"
 
 def obstacle(nic: Nic, context: Context) -> Failure | None:
     """Why NIC cannot be attached here, or None if it can."""
-    found = _tap(nic, context) or profiles.obstacle(nic, context.profile)
+    found = _tap(nic, context) or profiles.obstacle(nic, context.profile) or _granted(nic, context)
     if found is None:
         match nic.mode:
             case Mode.BRIDGED:
@@ -42,6 +42,21 @@ def _tap(nic: Nic, context: Context) -> Failure | None:
     if nic.tap == nic.link or (context.uplink and nic.tap == context.uplink.name):
         return Failure(f"{nic.tap} cannot be its tap: it is its link", f"see: {tap.LIST}")
     return tap.refusal(context.tap)
+
+
+def _granted(nic: Nic, context: Context) -> Failure | None:
+    """Why no tag can grant what NIC's tags grant, or None."""
+    for prefix in nic.grants.addresses:
+        if taken := sorted(str(one) for one in context.own if one in prefix):
+            return Failure(
+                f"the tag vif:NIC:address:{_shown(prefix)} grants it {taken[0]}, which is the node's own address",
+                f"see: gnt-instance list-tags {nic.instance}, and: gnt-instance remove-tags {nic.instance} TAG",
+            )
+    return None
+
+
+def _shown(prefix: Prefix) -> str:
+    return str(prefix.network_address if prefix.num_addresses == 1 else prefix)
 
 
 def _bridged(nic: Nic, context: Context) -> Failure | None:
@@ -87,7 +102,7 @@ def _addresses(nic: Nic, public: Public, overlapping: tuple[Route, ...]) -> Fail
     """Why NIC cannot have its addresses on this link, or None if it can."""
     networks = (*nic.networks(4), *nic.networks(6))
     for network in networks:
-        shown = network.network_address if network.num_addresses == 1 else network
+        shown = _shown(network)
         if not public.holds(network):
             return Failure(
                 f"its address {shown} is in no subnet of the public link {public.name}",

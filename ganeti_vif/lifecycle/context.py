@@ -6,7 +6,7 @@ from __future__ import annotations
 from ganeti_vif.config.model import Config, LinkLocal, Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.marks import PROTOCOL
-from ganeti_vif.engine.objects import Route
+from ganeti_vif.engine.objects import Address, Route
 from ganeti_vif.guard import connections
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink import links
@@ -39,6 +39,7 @@ def context_of(nic: Nic, config: Config, node: Node) -> Context:
         overlapping=_overlapping(nic, public, node) if public else (),
         profile=profile,
         following=node.following() if connections.needed(nic, profile) else connections.Following(),
+        own=_own(nic, node) if nic.grants.addresses else frozenset(),
         advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
     )
 
@@ -50,6 +51,12 @@ def link_local_of(nic: Nic, config: Config) -> LinkLocal:
         return public.link_local if public else LinkLocal.ANY
     private = config.private_network(nic.link)
     return private.link_local if private else LinkLocal.EUI64
+
+
+def _own(nic: Nic, node: Node) -> frozenset[Address]:
+    """The node's own addresses that NIC's guest could take. A private network may have the addresses of another one, so
+    behind a bridge only those of the bridge count."""
+    return node.own_addresses(None if nic.mode is Mode.ROUTED else nic.link)
 
 
 def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:
