@@ -15,7 +15,7 @@ from guest_frames import BINDING, GUEST, ROUTER, TAP, icmp6, ip6, neighbour_soli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganeti_vif.kernel.guest_socket import NOTHING_ELSE, interesting, refused
+from ganeti_vif.kernel.guest_socket import LARGEST, NOTHING_ELSE, interesting, refused
 from ganeti_vif.responder import refusal
 from ganeti_vif.responder.lease import SERVER
 from ganeti_vif.responder.limit import Bucket
@@ -123,6 +123,17 @@ def test_no_frame_of_a_guest_is_an_error(noise: bytes) -> None:
     for frame in (TAP + GUEST + b"\x86\xdd" + noise, noise):
         if refusal.is_own(frame) and refusal.refused(frame, SERVICE):
             refusal.error(frame, SERVICE)
+
+
+def test_seventeen_addresses_and_more_fit_into_a_filter_and_are_all_allowed() -> None:
+    """Its own, and as many as a guest may claim by default."""
+    allowed = [IPv6Network((int(IPv6Address("2001:db8::")) + number * 0x10001, 128)) for number in range(1, 41)]
+    fits = interesting(int(SERVER)) + refused(GUEST, allowed[:25])
+    assert len(fits) <= LARGEST
+    program = interesting(int(SERVER)) + refused(GUEST, allowed)
+    for one in allowed:
+        assert not taken(program, tcp(str(one.network_address)))
+        assert taken(program, tcp(str(one.network_address + 1)))
 
 
 def test_requests_are_heard_as_before() -> None:

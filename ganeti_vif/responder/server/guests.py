@@ -14,7 +14,7 @@ from ipaddress import IPv6Address, IPv6Network
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, Gone
-from ganeti_vif.kernel.guest_socket import NOTHING_ELSE, GuestSocket, interesting, refused
+from ganeti_vif.kernel.guest_socket import LARGEST, NOTHING_ELSE, GuestSocket, interesting, refused
 from ganeti_vif.kernel.netlink.link_events import Links, ServedDevice
 from ganeti_vif.responder.lease import SERVER
 from ganeti_vif.responder.limit import Bucket
@@ -25,9 +25,6 @@ from nfdhcpd_bridge import files
 from nfdhcpd_bridge.reading import Invalid, Reading, reading
 
 _PROGRAM = interesting(int(SERVER))
-SOURCES = 32
-"""Prefixes that one socket filter compares. With more of them the guest is told of no refusal: the kernel bounds the
-memory of a socket's options (sysctl net.core.optmem_max: 20 KiB until Linux 6.6)."""
 CLAIM_RATE, CLAIM_BURST = 5.0, 32
 """How often the daemon is told of addresses that one guest chose: times a second, and times at once."""
 BURST = 2
@@ -134,11 +131,13 @@ def _of_sources(given: Service) -> tuple[bytes, tuple[IPv6Network, ...] | None]:
 
 
 def _program(given: Service | None) -> bytes:
-    """The socket filter for the guest of GIVEN. Without GIVEN, it hears nothing of the guest's own packets."""
-    sources = given.sources6 if given and given.router6 else None
-    if given is None or sources is None or len(sources) > SOURCES:
-        return _PROGRAM + NOTHING_ELSE
-    return _PROGRAM + refused(given.guest, sources)
+    """The socket filter for the guest of GIVEN. Without GIVEN it passes nothing of the guest's own packets; nor with
+    more addresses than the kernel compares."""
+    if given is not None and given.router6 and given.sources6 is not None:
+        program = _PROGRAM + refused(given.guest, given.sources6)
+        if len(program) <= LARGEST:
+            return program
+    return _PROGRAM + NOTHING_ELSE
 
 
 class Guests:
