@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 
-from ganeti_vif.cli import network_flags, rights, verbs
+from ganeti_vif.cli import cluster, config, network_flags, on_trial, rights, verbs
 from ganeti_vif.cli.adopt import adopt
 from ganeti_vif.cli.flags import add_common
 from ganeti_vif.cli.help import HELP, INTERRUPTED
@@ -27,6 +27,10 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
     "explain": (verbs.explain_nics, False, "show a NIC, its rules and what they counted, and what becomes of a packet"),
     "status": (verbs.show_status, False, "show private networks, public links and NICs"),
     "check": (verbs.check, False, "list each difference between what should be and what is; status 1 if there is one"),
+    "confirm": (on_trial.confirm, True, "keep the configuration that setup --try applied"),
+    "revert": (on_trial.revert, True, "take the configuration back that setup --try applied"),
+    "cluster": (cluster.run, False, "show, check or reconcile all nodes of the cluster, from the master"),
+    "config": (config.run, False, "show the configuration in force, or check a file"),
     "reconcile": (verbs.reconcile, True, "make the node what it should be, leftovers of dead taps included"),
     "adopt": (adopt, True, "take over the NICs of running guests that somebody else attached"),
     "doctor": (verbs.examine, False, "find conflicts with what else is on this node, and print what mends each"),
@@ -37,8 +41,12 @@ VERBS: Mapping[str, tuple[Verb, bool, str]] = {
 }
 """The verbs in the order of the help: function, whether it may change the node, help text."""
 
-ELSEWHERE = (verbs.import_settings, verbs.networks)
-"""The verbs that need no right on this node: one reads and writes plain files, one asks Ganeti's remote API."""
+WHOLE = ("confirm", "revert")
+"""The verbs that change the node and have no --dry-run."""
+
+ELSEWHERE = (verbs.import_settings, verbs.networks, config.run, cluster.run)
+"""The verbs that do nothing on this node: they read and write plain files, or ask others. The last looks itself for
+the right that it needs."""
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
@@ -93,9 +101,9 @@ def parser() -> argparse.ArgumentParser:
             epilog=_examples(name),
             formatter_class=_Formatter,
         )
-        one.set_defaults(verb=action, writes=writes, wrong=one.error)
+        one.set_defaults(verb=action, writes=writes, dry_run=False, wrong=one.error)
         one.add_argument("--json", action="store_true", help="print one JSON object")
-        if writes:
+        if writes and name not in WHOLE:
             one.add_argument(
                 "--dry-run", action="store_true", help="print the commands that would do it, and do nothing"
             )
@@ -115,6 +123,21 @@ def _examples(verb: str) -> str:
     return "\n".join(["examples:", *lines])
 
 
+def _add_trial(verb: argparse.ArgumentParser) -> None:
+    """Give VERB the flags of a trial."""
+    text = "take the change back after some seconds, unless ganeti-vif confirm comes"
+    verb.add_argument("--try", dest="on_trial", action="store_true", help=text)
+    text = "how many seconds --try waits (default: %(default)s)"
+    verb.add_argument("--timeout", type=_seconds, default=60, metavar="SECONDS", help=text)
+
+
+def _seconds(text: str) -> int:
+    """TEXT as a number of seconds, from 1 to a day. Raises ValueError if it is none."""
+    if not text.isdecimal() or not 1 <= int(text) <= 86400:
+        raise ValueError(text)
+    return int(text)
+
+
 def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
     """Add the arguments that only the verb NAME has."""
     match name:
@@ -125,6 +148,8 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
             uplink = "their uplink: none, 'vlan DEV +OFFSET', 'vxlan DEV +OFFSET [group ADDRESS]'"
             verb.add_argument("--uplink", help=uplink)
             verb.add_argument("--mtu", help="their MTU")
+            if name == "setup":
+                _add_trial(verb)
         case "status":
             verb.add_argument("instance", nargs="?", metavar="INSTANCE", help="only the NICs of this instance")
         case "explain":
@@ -139,5 +164,9 @@ def _add_own(name: str, verb: argparse.ArgumentParser) -> None:
                 verb.add_argument(f"--{flag}", help=text, choices=verbs.NIC_CHOICES.get(flag))
         case "network":
             network_flags.add(verb)
+        case "config":
+            config.add(verb)
+        case "cluster":
+            cluster.add(verb)
         case "detach":
             verb.add_argument("tap", nargs="?", help="the tap (default: INTERFACE of Ganeti's environment)")

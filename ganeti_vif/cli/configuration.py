@@ -9,6 +9,7 @@ import sys
 from ganeti_vif.config import parse
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, remedy
+from ganeti_vif.reconcile import trial
 from ganeti_vif.reconcile.in_force import in_force, put_in_force, unapplied
 from ganeti_vif.system import state_socket
 from ganeti_vif.system.ask import ask
@@ -29,10 +30,12 @@ def known(given: argparse.Namespace) -> Config:
 def applied(given: argparse.Namespace) -> Config:
     """The configuration of the file, for a command that applies it. It is in force from now on, for the daemons too.
 
-    With --dry-run it is only read; without, the caller holds the lock `node`. Raises Failure if the file is invalid.
+    With --dry-run it is only read; without, the caller holds the lock `node`. If the node was booted during a trial,
+    the file of before comes back first. Raises Failure if the file is invalid.
     """
     if given.dry_run:
         return parse.load(given.config)
+    trial.end_of_another_boot()
     config = put_in_force(given.config).config
     tell_daemons()
     return config

@@ -38,7 +38,24 @@ HELP: Mapping[str, Help] = {
         examples={
             "ganeti-vif setup --dry-run": "the commands that it would take",
             "ganeti-vif setup": "after a change of the configuration",
+            "ganeti-vif setup --try --timeout 120": "the same, and it takes itself back unless you confirm",
         },
+    ),
+    "confirm": Help(
+        text="Keeps the configuration that setup --try applied. Without it the configuration before comes back after "
+        "the time that setup was given, whatever becomes of the terminal, the daemon or the node.",
+        statuses={0: "it stays", 1: "no configuration is on trial: it may have been taken back already"},
+        examples={"ganeti-vif confirm": "after a look at the guests"},
+    ),
+    "revert": Help(
+        text="Takes back at once what setup --try applied: the files, the configuration in force, and the networks "
+        "that only the tried configuration has. A file that is given back leaves its tried text beside it, in a "
+        "file that ends in .tried. A timer of systemd runs this command when nobody confirmed.",
+        statuses={
+            0: "the configuration before the trial is in force again",
+            1: "no configuration is on trial, or a guest uses one of the new networks: it is named",
+        },
+        examples={"ganeti-vif revert": "do not wait for the end of the trial"},
     ),
     "teardown": Help(
         text="Removes the bridges, VLAN and VXLAN devices, routes, policy rules and filters that setup made: all, "
@@ -80,6 +97,31 @@ HELP: Mapping[str, Help] = {
         "guest starts or stops, or the daemon repairs, it may find what is gone a second later.",
         statuses={0: "all is as it should be: nothing is printed, or notes", 1: "something is not"},
         examples={"ganeti-vif check": "is all as it should be?", "ganeti-vif check --json": "the same for a program"},
+    ),
+    "cluster": Help(
+        text="Asks all nodes of the cluster side by side, by Ganeti's own ssh, and shows what each answers, and in "
+        "what their versions and configurations differ from most nodes of the same node group. On the master, as root. "
+        "A node that does not answer is named, and keeps none of the others waiting. Nodes that are offline in Ganeti "
+        "are not asked.",
+        statuses={
+            0: "every node is as it should be, and all are alike",
+            1: "a node is not, does not answer, or differs: each is named",
+        },
+        examples={
+            "ganeti-vif cluster status": "a line for each node",
+            "ganeti-vif cluster check": "everything that is wrong, with its node",
+            "ganeti-vif cluster reconcile --dry-run": "what it would change where",
+        },
+    ),
+    "config": Help(
+        text="Shows the configuration by which this node works, as one file with all defaults, or checks a file. "
+        "Changes nothing, and looks at nothing but these files. Profiles are files of their own: check looks at those "
+        "beside FILE.",
+        statuses={0: "shown, or the file is correct", 1: "the file is not: two lines say where and what"},
+        examples={
+            "ganeti-vif config show": "what counts, also where the file says nothing",
+            "ganeti-vif config check /root/new.conf": "before it replaces the present file",
+        },
     ),
     "reconcile": Help(
         text="Makes and mends what setup makes and what attached NICs need, and removes what dead NICs left. It "

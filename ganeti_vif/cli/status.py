@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ganeti_vif.config.effective import ranges
 from ganeti_vif.config.model import Config, Private, Public, VlanUplink, VxlanUplink
 from ganeti_vif.desired import routed
 from ganeti_vif.engine.difference import subject
@@ -222,18 +223,3 @@ def section(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[s
     for line in lines:
         yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
     yield ""
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """The sorted NUMBERS as ranges.
-
-    >>> ranges((1, 2, 3, 7))
-    '1-3,7'
-    """
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and number == parts[-1][-1] + 1:
-            parts[-1] = [parts[-1][0], number]
-        else:
-            parts.append([number])
-    return ",".join("-".join(map(str, part)) for part in parts)

@@ -11,12 +11,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ganeti_vif.cli import explain, status
+from ganeti_vif.cli import explain, on_trial, status
 from ganeti_vif.cli.configuration import applied, known, tell_daemons
 from ganeti_vif.cli.progress import Bar
+from ganeti_vif.cli.report import report
 from ganeti_vif.config import parse
 from ganeti_vif.config.model import Config, Consumer, Private, Public
 from ganeti_vif.engine.commands import commands
@@ -31,12 +32,11 @@ from ganeti_vif.lifecycle.recorded import recorded
 from ganeti_vif.lifecycle.taps import tap_index
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.reconcile import reconcile as whole_node
-from ganeti_vif.reconcile import services, setup
+from ganeti_vif.reconcile import services, setup, trial
 from ganeti_vif.reconcile import survey as whole
 from ganeti_vif.reconcile.forwarding import forward_drops
 from ganeti_vif.reconcile.in_force import in_force, put_down
 from ganeti_vif.system import lock, log
-from ganeti_vif.system.complaint import complain
 from ganeti_vif.system.node import Node
 
 IMPORTED = "/etc/ganeti-vif/ganeti-vif.conf.imported"
@@ -70,6 +70,8 @@ NIC_CHOICES: Mapping[str, tuple[str, ...]] = {"mode": tuple(mode.value for mode 
 
 def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     """Make and repair private networks and public links."""
+    if given.on_trial and not given.dry_run:
+        return on_trial.set_up(given)
     with lock.held("node"), Node() as node, Bar("changes") as bar:
         private, config = _chosen(given)
         changes, refused = whole_node.set_up(private, config, node, dry_run=given.dry_run, progress=bar.show)
@@ -79,7 +81,7 @@ def set_up(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     if given.private is None and not given.dry_run:
         whole_node.announce_moved(config)
     _log(given, "setup", changes)
-    return _report(given, changes, refused)
+    return report(given, changes, refused)
 
 
 def tear_down(given: argparse.Namespace, _: Mapping[str, str]) -> int:
@@ -96,7 +98,7 @@ def tear_down(given: argparse.Namespace, _: Mapping[str, str]) -> int:
             put_down(given.config)
             tell_daemons()
     _log(given, "teardown", changes)
-    return _report(given, changes, refused)
+    return report(given, changes, refused)
 
 
 def _log(given: argparse.Namespace, verb: str, changes: Sequence[Change]) -> None:
@@ -149,8 +151,8 @@ def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     with Node() as node:
         found = whole.survey(config, node)
     said = services.look(config, given.config)
-    found.trouble = said.trouble + found.trouble
-    found.refused = said.refused
+    found.trouble = said.trouble + trial.overdue() + found.trouble
+    found.remarks += trial.running() + said.refused
     shown = status.status(config, found, said.daemon, said.responder)
     if given.instance:
         shown = status.of_instance(shown, given.instance)
@@ -180,8 +182,8 @@ def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         found = whole.survey(config, node)
         found.trouble += forward_drops(found.nics, config, node)
     said = services.look(config, given.config)
-    found.trouble = said.trouble + found.trouble
-    found.refused = said.refused
+    found.trouble = said.trouble + trial.overdue() + found.trouble
+    found.remarks += trial.running() + said.refused
     if given.json:
         trouble = [{"what": failure.what, "do": failure.do} for failure in found.trouble]
         notes = [{"what": note.what, "do": note.do} for note in found.notes]
@@ -204,7 +206,7 @@ def reconcile(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         whole_node.announce_moved(config)
         for change in found.changes:
             log.say(f"reconciled: {finding(change)}", log.Level.WARNING)
-    return _report(given, found.changes, found.trouble)
+    return report(given, found.changes, found.trouble)
 
 
 def examine(given: argparse.Namespace, _: Mapping[str, str]) -> int:
@@ -238,7 +240,7 @@ def attach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int
         changes = up(nic, config, node, dry_run=given.dry_run)
         if not given.dry_run:
             announce(nic, config, node)
-    return _report(given, changes, [])
+    return report(given, changes, [])
 
 
 def _environment_of(given: argparse.Namespace) -> dict[str, str]:
@@ -267,7 +269,7 @@ def detach_nic(given: argparse.Namespace, environment: Mapping[str, str]) -> int
         changes = detach(nic, config, node, dry_run=given.dry_run)
     if not given.dry_run:
         log.say(f"{nic.whom}: detached, {len(changes)} changes; NIC {nic.uuid}")
-    return _report(given, changes, [])
+    return report(given, changes, [])
 
 
 def _recorded(tap: str) -> Nic:
@@ -275,20 +277,3 @@ def _recorded(tap: str) -> Nic:
     if nic is None:
         raise Failure(f"{tap} was not attached by ganeti-vif: there is no record of it", "see: ganeti-vif status")
     return nic
-
-
-def _report(given: argparse.Namespace, changes: Iterable[Change], refused: Iterable[Failure]) -> int:
-    """Print the changes (with --dry-run their commands) and the failures. Returns the exit status."""
-    changes, refused = list(changes), list(refused)
-    if given.json:
-        lines = [line for change in changes for line in commands(change)]
-        trouble = [{"what": failure.what, "do": failure.do} for failure in refused]
-        print(json.dumps({"changes": len(changes), "commands": lines, "trouble": trouble}, indent=2))
-    elif given.dry_run:
-        for change in changes:
-            sys.stdout.writelines(f"{line}\n" for line in commands(change))
-    else:
-        print("nothing to change" if not changes else f"{len(changes)} change{'s' if len(changes) > 1 else ''} made")
-    for failure in refused:
-        complain(failure)
-    return 1 if refused else 0

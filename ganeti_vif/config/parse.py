@@ -62,6 +62,14 @@ _BINDINGS: Mapping[str, Parser] = {
 }
 _RESPONDER: Mapping[str, Parser] = {"enabled": values.truth, "rate": values.integer(1, 100000), **_TOLD}
 _DAEMON: Mapping[str, Parser] = {"verbose": values.truth}
+SECTIONS: Mapping[str, Mapping[str, Parser]] = {
+    "private": _PRIVATE,
+    "public": _PUBLIC,
+    "bindings": _BINDINGS,
+    "responder": _RESPONDER,
+    "daemon": _DAEMON,
+}
+"""The keys of each kind of section, without those of options by number."""
 EXAMPLES: Mapping[str, str] = {
     "bridges": "1-100,200",
     "mtu": "1500",

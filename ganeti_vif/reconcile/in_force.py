@@ -64,6 +64,11 @@ def put_in_force(path: str = source.PATH) -> InForce:
     return _put(given, config)
 
 
+def source_in_force() -> Source | None:
+    """The text of the configuration in force. None if none is. Raises Failure if the copy is damaged or unreadable."""
+    return _copy()
+
+
 def put_down(path: str = source.PATH) -> InForce:
     """Put the configuration in force again without its private networks and public links.
 

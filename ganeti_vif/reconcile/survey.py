@@ -41,8 +41,8 @@ class Survey:
     objects. DAMAGED are the taps of records that cannot be read. PENDING are the taps of pending NICs.
 
     TROUBLE is what no change of ours can repair. CHANGES would make the node right. MOVED are the NICs whose public
-    link gets another table or uplink by CHANGES: their neighbours must be told. REFUSED is what guests do in vain, if
-    the daemon was asked.
+    link gets another table or uplink by CHANGES: their neighbours must be told. REMARKS are about the node as a whole,
+    and about what guests do in vain.
     """
 
     devices: Devices
@@ -54,12 +54,12 @@ class Survey:
     trouble: list[Failure] = field(default_factory=list)
     changes: tuple[Change, ...] = ()
     moved: list[Nic] = field(default_factory=list)
-    refused: list[Failure] = field(default_factory=list)
+    remarks: list[Failure] = field(default_factory=list)
 
     @property
     def notes(self) -> list[Failure]:
-        """What is to be known of the NICs although nothing is wrong here."""
-        return [*(note.about(nic.whom) for nic in self.nics for note in notes(nic)), *self.refused]
+        """What is to be known although nothing is wrong here: the remarks on the node, and what concerns the NICs."""
+        return self.remarks + [note.about(nic.whom) for nic in self.nics for note in notes(nic)]
 
     @property
     def findings(self) -> list[str]:

@@ -109,6 +109,7 @@ _KINDS = {
     "table": r"ganeti_vif-[0-9a-z]+",
     "process": r"(?<=process )\d+|(?<=\[)\d+(?=\])",
     "tap": r"(?<=\()tap\d+(?=\))",
+    "clock": r"(?<=until )[0-9:]{8}",
     "count": r"\d+ (?:changes?|leftovers?)",
     "name": r"\w+\.example\.com",
 }

@@ -209,6 +209,13 @@ class TestNewNode:
         assert master.do("ganeti-vif", "check") == ""
         assert [master.ifindex(name) is not None for name in ("pvn50", "pvn51")] == [True, False]
 
+    def test_a_change_of_the_configuration_takes_itself_back_unless_somebody_confirms(self, master: Member) -> None:
+        text = master.path(CONF).read_text()
+        master.write(CONF, text.replace("bridges = 1-50", "bridges = 1-52"))
+        typed_all(master, "docs/administration.md", "A change that takes itself back")
+        assert [master.ifindex(name) is not None for name in ("pvn52", "pvn53")] == [True, False]
+        assert master.do("ganeti-vif", "check") == ""
+
     def test_the_package_is_removed(self, master: Member) -> None:
         for name in ("web.example.com", "db.example.com"):
             master.do("gnt-instance", "remove", "-f", "--shutdown-timeout=0", name)

@@ -18,6 +18,7 @@ from .migration import measured, migrate
 from .one_node import EVERYWHERE, STORE, WEB, works
 from .site import CONFIG, GATEWAY, NEIGHBOUR
 
+CONF = "/etc/ganeti-vif/ganeti-vif.conf"
 MIGRATIONS = 5
 """An odd number, that ends where it should: the step before migrates once, too."""
 MOST = 3
@@ -43,11 +44,11 @@ def misconfigured(member: Member) -> Iterator[None]:
     """Nothing can be attached on MEMBER: its configuration is broken, and nothing is in force, as after a boot."""
     member.stop_daemon()
     member.path("/run/ganeti-vif/configuration.json").unlink()
-    member.write("/etc/ganeti-vif/ganeti-vif.conf", "[private pvn]\nbridges = x\n")
+    member.write(CONF, "[private pvn]\nbridges = x\n")
     try:
         yield
     finally:
-        member.write("/etc/ganeti-vif/ganeti-vif.conf", CONFIG)
+        member.write(CONF, CONFIG)
         member.start_daemon()
 
 
@@ -59,6 +60,20 @@ class TwoNodes:
         assert [family["up"] for family in member.status()["private"]] == [3]
         done = cluster.verify()
         assert done.returncode == 0, done.stdout
+
+    def test_the_master_sees_all_nodes_at_a_glance(self, cluster: Cluster) -> None:
+        master, member = cluster.master, cluster.member("node2.example.com")
+        for command in commands("docs/networks.md", "All nodes at a glance"):
+            printed = master.do("sh", "-c", command.text)
+            print(f"# {command.text}\n{printed}", end="")
+            assert unlike(command.output, printed.splitlines()) is None, printed
+        member.write(CONF, CONFIG + "[daemon]\nverbose = yes\n")
+        member.do("ganeti-vif", "setup")
+        done = master.try_("ganeti-vif", "cluster", "check")
+        assert (done.returncode, "node2.example.com: [daemon] verbose = yes" in done.stdout) == (1, True), done.stdout
+        member.write(CONF, CONFIG)
+        member.do("ganeti-vif", "setup")
+        assert master.do("ganeti-vif", "cluster", "reconcile") == "all nodes are as they should be\n"
 
     def test_only_one_node_speaks_for_a_guest_that_migrates(self, cluster: Cluster, web: Instance) -> None:
         source, target = web.home, cluster.other(web.home)

@@ -22,11 +22,13 @@ PURE = sorted(
     or module
     in {
         "ganeti_vif/cluster/creation.py",
+        "ganeti_vif/cluster/glance.py",
         "ganeti_vif/cluster/leftovers.py",
         "ganeti_vif/cluster/links.py",
         "ganeti_vif/cluster/model.py",
         "ganeti_vif/config/clashes.py",
         "ganeti_vif/config/model.py",
+        "ganeti_vif/config/trial.py",
         "ganeti_vif/daemon/tasks.py",
         "ganeti_vif/daemon/timers.py",
         "ganeti_vif/reconcile/moves.py",
@@ -61,6 +63,7 @@ WRITERS = {
     "ganeti_vif/system/new_file.py",
     "ganeti_vif/system/records.py",
     "ganeti_vif/system/state_socket.py",
+    "ganeti_vif/system/trial_file.py",
     "nfdhcpd_bridge/files.py",
 }
 
@@ -159,11 +162,15 @@ def test_nobody_but_kernel_and_system_runs_programs_or_opens_netlink_packets_or_
         assert not [text for text in strings(module) if "/proc/" in text or text.startswith("/sys/")], module
 
 
-def test_programs_are_run_to_ask_open_vswitch_for_rules_of_xtables_and_to_load_a_module() -> None:
+def test_programs_are_run_to_ask_open_vswitch_for_rules_of_xtables_for_a_timer_for_other_nodes_and_to_load_a_module() -> (
+    None
+):
     runners = {m for m in MODULES if any(i.startswith("subprocess") for i in imports(m))}
     assert runners == {
         "ganeti_vif/kernel/modules.py",
         "ganeti_vif/system/openvswitch.py",
+        "ganeti_vif/system/other_nodes.py",
+        "ganeti_vif/system/timer.py",
         "ganeti_vif/system/xtables.py",
     }
 

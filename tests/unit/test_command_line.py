@@ -32,7 +32,7 @@ def alice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-CHANGES = [name for name, (_, writes, _) in cli.VERBS.items() if writes and name != "import"]
+CHANGES = [name for name, (_, writes, _) in cli.VERBS.items() if writes and name not in ("import", *cli.WHOLE)]
 LOOKS = [["status"], ["check", "--json"], ["explain", "tap0"], ["doctor"], *([name, "--dry-run"] for name in CHANGES)]
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import ROOT, outcome, proper
 
-from ganeti_vif.cli.status import ranges
 from ganeti_vif.config import values
+from ganeti_vif.config.effective import ranges
 from ganeti_vif.config.model import Bindings, Config, Consumer, Dhcpv6, For, Private, Public, VlanUplink, VxlanUplink
 from ganeti_vif.config.parse import _BINDINGS, _PRIVATE, _PUBLIC, _RESPONDER, EXAMPLES, load, parse, restricted
 from ganeti_vif.config.source import PATH as PATH_OF_THE_PACKAGE

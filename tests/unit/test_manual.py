@@ -92,7 +92,7 @@ def completed(manual: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["ganeti-vif", "re"], ["reconcile"]),
+        (["ganeti-vif", "rec"], ["reconcile"]),
         (["ganeti-vif", "setup", "--dr"], ["--dry-run"]),
         (["ganeti-vif", "--config", "/dev/null", "sta"], ["status"]),
         (["ganeti-vif", "status", "--dr"], []),

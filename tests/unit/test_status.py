@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 from samples import BRIDGED, PUBLIC, ROUTED, assert_golden, nic_of
 
-from ganeti_vif.cli.status import of_instance, ranges, status, table
+from ganeti_vif.cli.status import of_instance, status, table
+from ganeti_vif.config.effective import ranges
 from ganeti_vif.config.model import Config, Private, VlanUplink, VxlanUplink
 from ganeti_vif.engine.difference import Make, Remove
 from ganeti_vif.engine.failure import Failure
@@ -64,7 +65,7 @@ def test_the_table_for_the_eye() -> None:
 
 def test_the_last_refusals_of_addresses_are_shown_with_what_to_do() -> None:
     found = survey()
-    found.refused = [Failure("it may not have that", "note: take it away")]
+    found.remarks = [Failure("it may not have that", "note: take it away")]
     lines = [*table(status(CONFIG, found))]
     at = lines.index("note: it may not have that")
     assert lines[at + 1] == "  take it away"
