@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from ganeti_vif.engine.objects import Address
+from ganeti_vif.engine.objects import Address, Prefix
 
 MARK = "GANETI_VIF"
 """A key that NFDHCPD ignores: it marks a file as ours and carries the NIC's UUID."""
@@ -15,6 +15,8 @@ ALONE, SHARED, DELEGATED = "GANETI_VIF_ALONE", "GANETI_VIF_SHARED", "GANETI_VIF_
 """Keys for our responder alone: the name of the NIC's network in Ganeti, and the beginning of the keys for what tags
 have the guest told; `yes` if the guest has SUBNET6 for itself, the addresses that the NIC shares, and the prefixes that
 its guest gets by IA_PD, with blanks between them. What tags tell has no blank, no quote, no `=`."""
+SOURCES6 = "GANETI_VIF_SOURCES6"
+"""Another one: the IPv6 prefixes that the guard lets the guest send from. Without it, it is told of no refusal."""
 
 
 def text(
@@ -35,11 +37,12 @@ def text(
     alone: bool = False,
     shared: Iterable[Address] = (),
     delegated: Iterable[IPv6Network] = (),
+    sources6: Iterable[Prefix] | None = None,
 ) -> str:
     """The text of a binding file. DEVICE is the router's side: the tap of a routed NIC, the bridge of a bridged one.
     Only for our responder are ADDRESS6, an IPv6 address that SLAAC would not make, NETWORK, a name in Ganeti, TOLD,
     what tags have the guest told, ALONE: nobody else has an address in SUBNET6, SHARED, addresses that other NICs
-    have, too, and DELEGATED, the prefixes for the networks behind it.
+    have, too, DELEGATED, the prefixes for the networks behind it, and SOURCES6, from where it may send.
 
     A key without value is left out. NFDHCPD rejects an empty MTU, takes any text for PRIVATE and MACSPOOF as yes, and
     looks up in the DNS whatever is not an address.
@@ -60,6 +63,7 @@ def text(
         NETWORK: network,
         SHARED: " ".join(map(str, shared)) or None,
         DELEGATED: " ".join(map(str, delegated)) or None,
+        SOURCES6: " ".join(map(str, sources6)) if sources6 is not None and subnet6 else None,
         **{f"{TELL}{key.upper().replace('-', '_')}": value for key, value in (told or {}).items()},
     }
     return "".join(f"{key}={value}\n" for key, value in values.items() if value is not None)

@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TypeVar
 
 from ganeti_vif.config.told import from_tag
-from nfdhcpd_bridge.binding import ALONE, DELEGATED, NETWORK, SHARED, TELL
+from nfdhcpd_bridge.binding import ALONE, DELEGATED, NETWORK, SHARED, SOURCES6, TELL
 
 T = TypeVar("T")
 
@@ -43,6 +43,8 @@ class Reading:
     PRIVATE: the guest is told of no router. ALONE: nobody else has an address in SUBNET6. NETWORK is the name of its
     network in Ganeti. TOLD has typed values of what tags have it told, by key (config/told.py). SHARED are addresses
     that other NICs have, too. DELEGATED are prefixes for the networks behind it.
+    SOURCES6 are the IPv6 prefixes that the guard lets the guest send from; None if it may send from any, or if that is
+    not known.
     """
 
     mac: bytes
@@ -61,6 +63,7 @@ class Reading:
     told: tuple[tuple[str, object], ...] = ()
     shared: tuple[IPv4Address | IPv6Address, ...] = ()
     delegated: tuple[IPv6Network, ...] = ()
+    sources6: tuple[IPv6Network, ...] | None = None
 
 
 def reading(text: str) -> Reading:
@@ -86,6 +89,7 @@ def reading(text: str) -> Reading:
         told=tuple(given.told()),
         shared=given.value(SHARED, _addresses) or (),
         delegated=given.value(DELEGATED, _prefixes) or (),
+        sources6=given.value(SOURCES6, _prefixes),
     )
     _agrees(found, given.lines)
     return found

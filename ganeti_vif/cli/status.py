@@ -170,8 +170,6 @@ def table(shown: dict[str, Any]) -> Iterator[str]:
     yield f"daemon: process {daemon['pid']}" if daemon else "daemon: ganeti-vifd does not run, or does not answer"
     for tap, what in (daemon["retrying"] if daemon else {}).items():
         yield f"tried again: {what or tap}"
-    for refusal in (daemon.get("claims", {}) if daemon else {}).values():
-        yield f"refused: {refusal}"
     if names := (daemon or {}).get("names"):
         yield f"names: {_names(names)}"
     for left in shown["left_over"]:

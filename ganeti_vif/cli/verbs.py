@@ -152,7 +152,7 @@ def show_status(given: argparse.Namespace, _: Mapping[str, str]) -> int:
         found = whole.survey(config, node)
     said = services.look(config, given.config)
     found.trouble = said.trouble + trial.overdue() + found.trouble
-    found.remarks += trial.running()
+    found.remarks += trial.running() + said.refused
     shown = status.status(config, found, said.daemon, said.responder)
     if given.instance:
         shown = status.of_instance(shown, given.instance)
@@ -181,8 +181,9 @@ def check(given: argparse.Namespace, _: Mapping[str, str]) -> int:
     with Node() as node:
         found = whole.survey(config, node)
         found.trouble += forward_drops(found.nics, config, node)
-    found.trouble = services.trouble(config, given.config) + trial.overdue() + found.trouble
-    found.remarks += trial.running()
+    said = services.look(config, given.config)
+    found.trouble = said.trouble + trial.overdue() + found.trouble
+    found.remarks += trial.running() + said.refused
     if given.json:
         trouble = [{"what": failure.what, "do": failure.do} for failure in found.trouble]
         notes = [{"what": note.what, "do": note.do} for note in found.notes]

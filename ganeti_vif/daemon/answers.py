@@ -101,8 +101,8 @@ class Answers:
 
     def _state(self, _: Mapping[str, str]) -> Answer:
         """`retrying`: what was not attached, by tap. `lives`: the states of NICs by tap or, if expected, by UUID.
-        `claims`: the last address that each guest was refused, by tap. `names`: how many are written where. `trouble`:
-        what else cannot be seen or done, `what` and `do`."""
+        `claims`: the last address that each guest was refused, by tap, and `trouble`: what else cannot be seen or done,
+        each with `what` and `do`. `names`: how many are written where."""
         lives = self._lives
         told = {
             "retrying": lives.retrying,

@@ -13,27 +13,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from ipaddress import IPv6Address
 
-from ganeti_vif.config.model import CLAIMS, LinkLocal
+from ganeti_vif.config.model import CLAIMS, LinkLocal, Public
 from ganeti_vif.daemon.lives import Lives
+from ganeti_vif.daemon.questions import DEFENDED, PROBES, Questions, say
+from ganeti_vif.daemon.refusals import Refusals
 from ganeti_vif.daemon.solicitations import Solicitations
 from ganeti_vif.daemon.tasks import AgeClaims, SettleClaim, Task
 from ganeti_vif.daemon.timers import Timers
+from ganeti_vif.desired.notes import refused
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.kernel import capture_filter, own_addresses, packets
-from ganeti_vif.kernel.capture import Capture
+from ganeti_vif.kernel import own_addresses
 from ganeti_vif.lifecycle.attach import attach
 from ganeti_vif.lifecycle.context import link_local_of
 from ganeti_vif.lifecycle.recorded import guest_behind, recorded, recorded_nics
-from ganeti_vif.nic.announcement import (
-    NEIGHBOUR_ADVERTISEMENT,
-    discovered,
-    neighbour_advertisement,
-    neighbour_solicitation,
-)
-from ganeti_vif.nic.claim import Claimed, has, owner, prefix_of, refusal, shares, without
+from ganeti_vif.nic.announcement import neighbour_solicitation
+from ganeti_vif.nic.claim import Claimed, has, owner, refusal, shares, without
 from ganeti_vif.nic.identity import has_tap, is_same
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.shared import Announced
@@ -42,8 +39,6 @@ from ganeti_vif.system import log, records
 from ganeti_vif.system.claim_socket import ClaimSocket
 from ganeti_vif.system.node import Node
 
-TENTATIVE = 0.5
-"""Seconds in which somebody else may say that it has the address (RFC 6620, 3.2.3: TENT_LT)."""
 AGE = 300.0
 """Seconds after which a guest is asked whether it still uses an address (RFC 6620, 3.2.3: DEFAULT_LT)."""
 STRIKES = 3
@@ -56,19 +51,6 @@ MOST = 256
 """Claims of the whole node that are looked into at one time."""
 RATE, BURST = 0.5, 20
 """How many claims of one guest are looked into, each second and at once: each takes the daemon some milliseconds."""
-IDLE = 64
-"""Captures that are kept for the next questions."""
-
-
-@dataclass(slots=True)
-class _Question:
-    """Who else has ADDRESS? NIC claims it. ANSWERS captures what the neighbours say; None if there are none to ask."""
-
-    nic: Nic
-    address: IPv6Address
-    answers: Capture | None
-    mac: str = ""
-    taken: bool = False
 
 
 class Claims:
@@ -86,22 +68,25 @@ class Claims:
         self._socket, self._lives, self._node, self._timers = claim_socket, lives, node, timers
         self._solicitations = solicitations
         self._announced = announced
-        self._questions: dict[tuple[str, IPv6Address], _Question] = {}
+        self._questions = Questions()
         self._seen: dict[tuple[str, IPv6Address], float] = {}
         self._strikes: dict[tuple[str, IPv6Address], int] = {}
         self._crowded: dict[str, tuple[float, IPv6Address]] = {}
         self._budgets: dict[tuple[str, int], Bucket] = {}
-        self._idle: list[Capture] = []
         self._heard = float("-inf")
-        self.refused: dict[str, str] = {}
-        """The last refusal of each tap."""
+        self._refusals = Refusals()
         timers.at(time.monotonic() + AGE, AgeClaims())
 
     @property
     def descriptors(self) -> list[int]:
         """What to poll for reading."""
-        captures = [question.answers for question in self._questions.values()]
-        return [self._socket.fileno(), *(one.fileno() for one in captures if one)]
+        return [self._socket.fileno(), *self._questions.descriptors]
+
+    @property
+    def refused(self) -> dict[str, dict[str, str]]:
+        """The last refusal of each tap that has a record: what is refused, and what to do."""
+        self._refusals.keep({tap for tap in self._refusals.told if records.exists(tap)})
+        return self._refusals.told
 
     def hear(self) -> None:
         """Take in what came meanwhile: claims, and the answers of neighbours."""
@@ -114,21 +99,24 @@ class Claims:
                     self._claimed(word)
             except Failure as failure:
                 log.say(failure.what, log.Level.ERROR)
-        for question in self._questions.values():
-            self._listen(question)
+        self._questions.listen()
 
     def settle(self, tap: str, address: IPv6Address) -> None:
         """The neighbours had their time: the NIC of TAP gets ADDRESS, or not. Raises Held."""
-        question = self._questions.get((tap, address))
+        question = self._questions.settle(tap, address)
         if question is None:
             return
-        self._listen(question)
+        if isinstance(question, float):
+            self._timers.at(time.monotonic() + question, SettleClaim(tap, address))
+            return
         if question.taken:
             self._refuse(question.nic, address, "another machine has it")
-        else:
-            self._change(question.nic, f"its guest chose {address}", won=address)
-        self._give_back(question)
-        del self._questions[tap, address]
+        elif not question.won:
+            question.won = self._change(question.nic, f"its guest chose {address}", won=address)
+            if question.won and question.nic.mode is Mode.BRIDGED:
+                self._timers.at(time.monotonic() + DEFENDED, SettleClaim(tap, address))
+                return
+        self._questions.close(question)
 
     def age(self, tap: str = "") -> None:
         """Ask the guests whether they still use what they claimed, and take back what they do not use. Only the guest
@@ -148,15 +136,15 @@ class Claims:
         known = {(nic.tap, one) for nic in nics for one in nic.claims}
         self._seen = {key: when for key, when in self._seen.items() if key in known}
         self._strikes = {key: count for key, count in self._strikes.items() if key in known}
-        self.refused = {tap: why for tap, why in self.refused.items() if records.exists(tap)}
         taps = {(nic.tap, nic.index) for nic in nics}
+        self._refusals.keep({tap for tap, _ in taps})
         self._budgets = {tap: bucket for tap, bucket in self._budgets.items() if tap in taps}
 
     # Claims
 
     def _claimed(self, claimed: Claimed) -> None:
         nic = guest_behind(claimed.index, claimed.mac)
-        if nic is None or prefix_of(nic) is None:
+        if nic is None or nic.grants.unguarded:
             return
         address, key = claimed.address, (nic.tap, claimed.address)
         if has(nic, address):
@@ -166,26 +154,25 @@ class Claims:
                 self._solicitations.moved(nic, address, self._lives.config)
             return
         any_link_local = link_local_of(nic, self._lives.config) is LinkLocal.ANY or nic.grants.any_link_local
-        if key in self._questions or (address.is_link_local and any_link_local):
+        if self._questions.is_open(*key) or (address.is_link_local and any_link_local):
             return
-        public = self._lives.config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
+        public = self._public(nic)
         gateways = [one for one in (public.gateways if public else ()) if isinstance(one, IPv6Address)]
         if why := refusal(nic, address, gateways):
             self._refuse(nic, address, why)
-        elif len(nic.claims) + self._asked_for(nic) >= self._most(nic):
+        elif len(nic.claims) + self._questions.of(nic.tap) >= self._most(nic):
             self._crowd(nic, address)
         elif len(self._questions) < MOST and self._budget(nic).take(time.monotonic()):
             if taken := self._taken(nic, address):
                 self._refuse(nic, address, taken)
             else:
-                self._ask_neighbours(nic, address)
+                self._ask_neighbours(nic, address, 1 if claimed.first else PROBES)
 
     def _taken(self, nic: Nic, address: IPv6Address) -> str | None:
         """Who on this node has ADDRESS, or claims it at this moment: nobody hears the node's own questions here."""
         if address in own_addresses.ipv6():
             return "it is the node's own"
-        claimants = (one.nic for one in self._questions.values() if one.address == address)
-        if any(one.uuid != nic.uuid and shares(one, nic) for one in claimants):
+        if any(one.uuid != nic.uuid and shares(one, nic) for one in self._questions.about(address)):
             return "another guest claims it"
         other = owner(address, nic, recorded_nics())
         return f"{other.whom} has it" if other else None
@@ -193,8 +180,8 @@ class Claims:
     def _budget(self, nic: Nic) -> Bucket:
         return self._budgets.setdefault((nic.tap, nic.index), Bucket(RATE, BURST))
 
-    def _asked_for(self, nic: Nic) -> int:
-        return sum(tap == nic.tap for tap, _ in self._questions)
+    def _public(self, nic: Nic) -> Public | None:
+        return self._lives.config.public_link(nic.link) if nic.mode is Mode.ROUTED else None
 
     def _most(self, nic: Nic) -> int:
         config = self._lives.config
@@ -202,79 +189,31 @@ class Claims:
         return of_link.claims if of_link else CLAIMS
 
     def _refuse(self, nic: Nic, address: IPv6Address, why: str) -> None:
-        """Say it once: a guest can ask as often as it likes."""
-        said = f"{nic.whom}: its guest may not have {address}: {why}"
-        if self.refused.get(nic.tap) != said:
-            log.say(said, log.Level.WARNING if nic.tap not in self.refused else log.Level.DEBUG)
-        self.refused[nic.tap] = said
+        self._refusals.say(nic, address, refused(nic, address, why, self._public(nic)))
 
-    # Neighbours
-
-    def _ask_neighbours(self, nic: Nic, address: IPv6Address) -> None:
+    def _ask_neighbours(self, nic: Nic, address: IPv6Address, probes: int) -> None:
         """Those on the uplink, or on the bridge."""
-        question = _Question(nic, address, None)
-        device = self._segment(nic)
-        if device and not (address.is_link_local and nic.mode is Mode.ROUTED):
+        device, mac = self._segment(nic), ""
+        if address.is_link_local and nic.mode is Mode.ROUTED:
+            device = None  # the node alone is on that link
+        if device:
             self._node.forget()
             link = self._node.link(device)
             if link is None or not link.mac:
                 return
-            try:
-                question.answers, question.mac = self._capture(device, address), link.mac
-                packets.send(device, [neighbour_solicitation(address, link.mac)])
-            except Failure as failure:
-                self._give_back(question)
-                self._refuse(nic, address, failure.what)
-                return
-        self._questions[nic.tap, address] = question
-        self._timers.at(time.monotonic() + (TENTATIVE if question.answers else 0.0), SettleClaim(nic.tap, address))
-
-    def _capture(self, device: str, address: IPv6Address) -> Capture:
-        """What neighbours on DEVICE say of ADDRESS. Raises Failure if it cannot be heard."""
-        program = capture_filter.about(address)
-        for one in self._idle:
-            if one.device == device and not one.deaf:
-                self._idle.remove(one)
-                try:
-                    one.listen_for(program)
-                except Failure:
-                    one.close()
-                    raise
-                return one
-        return Capture(device, program=program)
-
-    def _give_back(self, question: _Question) -> None:
-        """Its capture serves the next question on that device, unless many are kept."""
-        if question.answers:
-            self._idle.append(question.answers)
-        for one in [one for one in self._idle if one.deaf] or self._idle[:-IDLE]:
-            self._idle.remove(one)
-            one.close()
+            mac = link.mac
+        try:
+            after = self._questions.ask(nic, address, device, mac, probes)
+        except Failure as failure:
+            self._refuse(nic, address, failure.what)
+            return
+        self._timers.at(time.monotonic() + after, SettleClaim(nic.tap, address))
 
     def _segment(self, nic: Nic) -> str | None:
         if nic.mode is Mode.BRIDGED:
             return nic.link
-        public = self._lives.config.public_link(nic.link)
+        public = self._public(nic)
         return public.uplink if public else None
-
-    def _listen(self, question: _Question) -> None:
-        """Somebody has the address; or somebody else asks for it at this moment, and hears that he comes too late."""
-        for frame in question.answers.frames() if question.answers else ():
-            found = discovered(frame)
-            if found is None or found[1] != question.address or frame[6:12].hex(":") == question.nic.mac:
-                continue
-            if found[0] == NEIGHBOUR_ADVERTISEMENT:
-                question.taken = True
-            elif question.answers:
-                mac = question.nic.mac if question.nic.mode is Mode.BRIDGED else question.mac
-                hardware = bytes.fromhex(mac.replace(":", ""))
-                self._send(question.answers.device, neighbour_advertisement(question.address, hardware))
-
-    def _send(self, device: str, frame: bytes) -> None:
-        try:
-            packets.send(device, [frame])
-        except Failure as failure:
-            log.say(failure.what, log.Level.DEBUG)
 
     # Age
 
@@ -291,7 +230,7 @@ class Claims:
         link = self._node.link(nic.tap)
         if has_tap(nic, link) and link and link.mac:
             for address in nic.claims:
-                self._send(nic.tap, neighbour_solicitation(address, link.mac, nic.mac))
+                say(nic.tap, neighbour_solicitation(address, link.mac, nic.mac))
 
     def _crowd(self, nic: Nic, address: IPv6Address) -> None:
         """It has all its claims. Perhaps it does not use some of them any more."""
@@ -317,25 +256,29 @@ class Claims:
     def _take_back(self, nic: Nic, addresses: list[IPv6Address]) -> None:
         self._change(nic, f"its guest does not use {', '.join(map(str, addresses))} any more", lost=addresses)
 
-    def _change(self, nic: Nic, why: str, *, won: IPv6Address | None = None, lost: Iterable[IPv6Address] = ()) -> None:
-        """Attach NIC with WON, and without what it LOST. Raises Held. What else cannot be done is logged."""
+    def _change(self, nic: Nic, why: str, *, won: IPv6Address | None = None, lost: Iterable[IPv6Address] = ()) -> bool:
+        """Attach NIC with WON, and without what it LOST. Returns whether that is done. Raises Held. What else cannot be
+        done is logged."""
         with self._lives.locked() as node:
             try:
                 now = recorded(nic.tap) if records.exists(nic.tap) else None
                 if now is None or not is_same(nic, now) or now.standby or now.mac != nic.mac:
-                    return
+                    return False
                 wanted = without(now, lost)
                 if won and (other := owner(won, now, recorded_nics())):  # Ganeti gave it to another NIC meanwhile
                     self._refuse(nic, won, f"{other.whom} has it")
-                    return
+                    return False
                 if won and not has(wanted, won):
                     wanted = replace(wanted, claims=(*wanted.claims, won))
                 attach(wanted, self._lives.config, node, claims=True)
             except Failure as failure:
                 log.say(failure.what, log.Level.ERROR)
-                self.refused[nic.tap] = failure.what
-                return
+                if won:
+                    self._refusals.say(nic, won, failure)
+                return False
         log.say(f"{nic.whom}: {why}")
-        self.refused.pop(nic.tap, None)
+        if won:
+            self._refusals.over(nic.tap, won)
         if won and not won.is_link_local:
             self._lives.announce(wanted)
+        return True

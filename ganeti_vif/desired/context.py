@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ganeti_vif.config.limits import Limits
 from ganeti_vif.config.model import Private, Profile, Public
-from ganeti_vif.engine.objects import Link, Route
+from ganeti_vif.engine.objects import Address, Link, Route
 from ganeti_vif.guard.connections import Following
 
 
@@ -36,3 +36,5 @@ class Context:
     """The NIC's limits, by its tags and the configuration (guard/limits.py)."""
     ipv6: bool = True
     """Whether the node's kernel has IPv6."""
+    own: frozenset[Address] = frozenset()
+    """The node's own addresses that a tag could give to the NIC's guest: all, or those of its bridge."""

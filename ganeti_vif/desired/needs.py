@@ -120,6 +120,7 @@ def _binding(nic: Nic, config: Config, context: Context) -> Iterator[Binding]:
             told={saying.key: saying.text for saying in nic.grants.told} if ours else None,
             shared=nic.shared if ours and nic.mode is Mode.ROUTED else (),
             delegated=nic.delegated if ours else (),
+            sources6=nic.networks(6) if ours and not nic.grants.unguarded else None,
         ),
     )
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from ganeti_vif.config.model import Private, Public
 from ganeti_vif.desired import own_prefix
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.failure import Failure
-from ganeti_vif.engine.objects import Link, Route
+from ganeti_vif.engine.objects import Link, Prefix, Route
 from ganeti_vif.guard import profile as profiles
 from ganeti_vif.nic import tap
 from ganeti_vif.nic.identity import has_tap
@@ -20,7 +22,8 @@ CONFIGURATION = "/etc/ganeti-vif/ganeti-vif.conf"
 
 def obstacle(nic: Nic, context: Context) -> Failure | None:
     """Why NIC cannot be attached here, or None if it can."""
-    found = _tap(nic, context) or profiles.obstacle(nic, context.profile) or _delegation(nic)
+    found = _tap(nic, context) or profiles.obstacle(nic, context.profile)
+    found = found or _granted(nic, context) or _delegation(nic)
     if found is None:
         match nic.mode:
             case Mode.BRIDGED:
@@ -56,6 +59,23 @@ def _delegation(nic: Nic) -> Failure | None:
         what = f"a tag delegates {nic.delegated[0]} to it, but it has no IPv6 address of its own"
         return Failure(what, "note: give its network an IPv6 prefix (gnt-network modify --network6), or remove the tag")
     return None
+
+
+def _granted(nic: Nic, context: Context) -> Failure | None:
+    """Why no tag can grant what NIC's tags grant, or None."""
+    granted = [("address", prefix) for prefix in nic.grants.addresses]
+    granted += [("shared-address", ip_network(address)) for address in nic.grants.shared]
+    for kind, prefix in granted:
+        if taken := sorted(str(one) for one in context.own if one in prefix):
+            return Failure(
+                f"the tag vif:NIC:{kind}:{_shown(prefix)} grants it {taken[0]}, which is the node's own address",
+                f"see: gnt-instance list-tags {nic.instance}, and: gnt-instance remove-tags {nic.instance} TAG",
+            )
+    return None
+
+
+def _shown(prefix: Prefix) -> str:
+    return str(prefix.network_address if prefix.num_addresses == 1 else prefix)
 
 
 def _bridged(nic: Nic, context: Context) -> Failure | None:
@@ -103,7 +123,7 @@ def _addresses(nic: Nic, public: Public, overlapping: tuple[Route, ...]) -> Fail
     """Why NIC cannot have its addresses on this link, or None if it can."""
     networks = (*nic.networks(4), *nic.networks(6))
     for network in networks:
-        shown = network.network_address if network.num_addresses == 1 else network
+        shown = _shown(network)
         if not public.holds(network):
             return Failure(
                 f"its address {shown} is in no subnet of the public link {public.name}",

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from ganeti_vif.config.model import Config, LinkLocal, Public
 from ganeti_vif.desired.context import Context
 from ganeti_vif.engine.marks import PROTOCOL
-from ganeti_vif.engine.objects import Prefix, Route
+from ganeti_vif.engine.objects import Address, Prefix, Route
 from ganeti_vif.guard import connections, limits
 from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink import links
@@ -42,6 +42,7 @@ def context_of(nic: Nic, config: Config, node: Node) -> Context:
         profile=profile,
         limits=limits.limits_of(nic, config),
         following=node.following() if connections.needed(nic, profile) else connections.Following(),
+        own=_own(nic, node) if nic.grants.addresses or nic.grants.shared else frozenset(),
         advertised=node.advertised_to() if public and 6 in public.versions else frozenset(),
     )
 
@@ -53,6 +54,12 @@ def link_local_of(nic: Nic, config: Config) -> LinkLocal:
         return public.link_local if public else LinkLocal.ANY
     private = config.private_network(nic.link)
     return private.link_local if private else LinkLocal.EUI64
+
+
+def _own(nic: Nic, node: Node) -> frozenset[Address]:
+    """The node's own addresses that NIC's guest could take. A private network may have the addresses of another one, so
+    behind a bridge only those of the bridge count."""
+    return node.own_addresses(None if nic.mode is Mode.ROUTED else nic.link)
 
 
 def _overlapping(nic: Nic, public: Public, node: Node) -> tuple[Route, ...]:

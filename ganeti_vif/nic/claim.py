@@ -43,7 +43,7 @@ def refusal(nic: Nic, address: IPv6Address, gateways: Iterable[IPv6Address] = ()
     """Why NIC's guest may never claim ADDRESS, or None. GATEWAYS are the routers of its link."""
     prefix = prefix_of(nic)
     if prefix is None:
-        return "it may claim no address"
+        return _closed(nic)
     subnet = LINK_LOCAL_SUBNET if address.is_link_local else prefix
     if address not in subnet:
         return f"it is not in {subnet}"
@@ -57,6 +57,15 @@ def refusal(nic: Nic, address: IPv6Address, gateways: Iterable[IPv6Address] = ()
     if made_of_a_mac and address not in {eui64(subnet, mac) for mac in nic.macs}:
         return "it is made of another MAC"
     return None
+
+
+def _closed(nic: Nic) -> str:
+    """Why NIC's guest may claim no address at all."""
+    if nic.mode is Mode.OPENVSWITCH:
+        return "on Open vSwitch guests choose no addresses"
+    if nic.vlans != Vlans():
+        return "in a VLAN of a bridge guests choose no addresses"
+    return "it may claim no address"
 
 
 def owner(address: IPv6Address, nic: Nic, others: Iterable[Nic]) -> Nic | None:

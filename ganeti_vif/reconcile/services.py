@@ -32,6 +32,8 @@ class Services:
     daemon: dict[str, Any] | None
     responder: dict[str, Any] | None
     trouble: list[Failure] = field(default_factory=list)
+    refused: list[Failure] = field(default_factory=list)
+    """What guests do in vain, as the daemon says, and what to do about it."""
 
 
 def trouble(config: Config, path: str = source.PATH) -> list[Failure]:
@@ -55,7 +57,8 @@ def look(config: Config, path: str = source.PATH) -> Services:
     found = [Failure(finding.what, finding.do) for finding in findings if finding.grave]
     found += [Failure(one["what"], one["do"]) for one in (state or {}).get("trouble", ())]
     edited = unapplied(path)
-    return Services(state, responder, [*([edited] if edited else []), *found, *failures])
+    refused = [Failure(one["what"], one["do"]) for one in (state or {}).get("claims", {}).values()]
+    return Services(state, responder, [*([edited] if edited else []), *found, *failures], refused)
 
 
 def daemon_state() -> dict[str, Any] | None:

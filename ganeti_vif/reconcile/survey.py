@@ -44,7 +44,8 @@ class Survey:
     UNSERVED those of guests that the responder does not hear.
 
     TROUBLE is what no change of ours can repair. CHANGES would make the node right. MOVED are the NICs whose public
-    link gets another table or uplink by CHANGES: their neighbours must be told. REMARKS are about the node as a whole.
+    link gets another table or uplink by CHANGES: their neighbours must be told. REMARKS are about the node as a whole,
+    and about what guests do in vain.
     """
 
     devices: Devices

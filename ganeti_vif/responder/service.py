@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from ganeti_vif.config.model import Config, Told
 from ganeti_vif.config.told import overlaid
@@ -22,7 +22,9 @@ TAG = "tag"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """GUEST is the guest's MAC and NAME its host name, ROUTER is our MAC. A part is None without data for it. RA_PERIOD
-    is in seconds. SHARED are the addresses of which the daemon is told when the guest announces them."""
+    is in seconds. SHARED are the addresses of which the daemon is told when the guest announces them. PREFIX6 is the
+    IPv6 prefix of its network. SOURCES6 are the prefixes that the guest may send from; None if it may send from any, or
+    if nobody knows."""
 
     name: str | None
     guest: bytes
@@ -32,6 +34,8 @@ class Service:
     server6: Server | None
     ra_period: int
     shared: tuple[Address, ...] = ()
+    prefix6: IPv6Network | None = None
+    sources6: tuple[IPv6Network, ...] | None = None
 
     def address(self, version: int) -> str | None:
         """The guest's address by the IP version VERSION."""
@@ -54,6 +58,8 @@ def service(binding: Reading, told: Told, mac: bytes, *, routed: bool) -> Servic
         server6=dhcp6.server(binding, told, mac, routed=routed),
         ra_period=told.ra_period,
         shared=binding.shared,
+        prefix6=binding.subnet6,
+        sources6=binding.sources6 if binding.subnet6 else None,
     )
 
 

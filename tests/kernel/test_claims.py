@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, IPv6Network
 
 import pytest
 
-from tests.lab import Node, Tap, VirtualCable
+from tests.lab import Node, PacketSocket, Tap, VirtualCable
 
 from .actions import attach, differences, ip, manage, octets, ping, sysctl
 from .conftest import MakeTap, apply
@@ -149,8 +149,8 @@ def speaks_from(address: str, number: int = 5) -> bytes:
 
 def refused(node: Node, tap: str) -> str | None:
     """The last refusal of the guest of TAP."""
-    told: dict[str, str] = json.loads(manage(node, "status", "--json"))["daemon"]["claims"]
-    return told.get(tap)
+    told: dict[str, dict[str, str]] = json.loads(manage(node, "status", "--json"))["daemon"]["claims"]
+    return told[tap]["what"] if tap in told else None
 
 
 @pytest.mark.parametrize("frame", [looks_for, says_it_has, speaks_from])
@@ -364,3 +364,55 @@ def test_a_guest_of_dhcpcd_reaches_the_world_from_the_addresses_that_it_makes(se
     for address in addresses(one):
         ping_from(one, address, BEYOND6)
     assert differences(serving) == []
+
+
+def test_nobody_claims_for_a_guest_or_takes_its_claim_by_the_uplink(serving: Node, gateway: Node, tap: MakeTap) -> None:
+    one = tap(serving)
+    attach(serving, routed(one.name))
+    until(lambda: one.name in state(serving)["taps"], "its service")
+    with PacketSocket(gateway, "eth0") as outside:
+        for frame in (looks_for, says_it_has, speaks_from):
+            outside.send(frame(CHOSEN))
+        one.send(looks_for(OTHER))
+        until(lambda: claims(serving, one.name) == [OTHER], "the guest's own claim")  # the others came before it
+        for frame in (looks_for, says_it_has, speaks_from):
+            outside.send(frame(OTHER, 9))
+        one.send(looks_for("2001:db8::88"))
+        until(lambda: claims(serving, one.name) == [OTHER, "2001:db8::88"], "its next claim")
+    assert differences(serving) == []
+
+
+def test_nobody_takes_the_address_of_a_guest_that_is_migrating(stack: ExitStack) -> None:
+    site = stack.enter_context(connected(stack))
+    for node in (site.source, site.target):
+        apply(node, RESPONDS)
+        stack.enter_context(responding(node))
+    before, arrival = moving(site, stack)
+    thief = stack.enter_context(Tap(site.target, name="tap6"))
+    attach(site.target, routed("tap6", 6))
+    for node, tap_ in ((site.source, before.name), (site.target, "tap6")):
+        until(lambda: tap_ in state(node)["taps"], "its service")  # noqa: B023
+    before.send(looks_for(OTHER))
+    until(lambda: claims(site.source, before.name) == [OTHER], "the claim")
+    thief.send(looks_for(OTHER, 6))
+    until(lambda: refused(site.target, "tap6") is not None, "the refusal")
+    assert str(refused(site.target, "tap6")).endswith(f"may not have {OTHER}: another machine has it")
+    arrival.speak()
+    there = link_of(site.target)
+    until(lambda: there in state(site.target)["taps"], "its service there")
+
+    def follows() -> bool:
+        arrival.send(says_it_has(OTHER))
+        return claims(site.target, there) == [OTHER]
+
+    until(follows, "the claim on the other node")
+    for frame in (looks_for, says_it_has, speaks_from):
+        thief.send(frame(OTHER, 6))
+    thief.send(looks_for(CHOSEN, 6))
+    until(lambda: CHOSEN in claims(site.target, "tap6"), "the thief's next claim")
+    assert claims(site.target, "tap6") == [CHOSEN]
+    assert claims(site.target, there) == [OTHER]
+    attach(site.target, routed(there))
+    before.close()
+    until(lambda: differences(site.source) == differences(site.target) == [], "order")
+    arrival.die()

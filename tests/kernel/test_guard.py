@@ -447,3 +447,10 @@ def test_a_tag_lets_a_control_protocol_in_and_so_does_an_address_to_share(ready:
         arrived = heard(victim, f"after {tags}.")
         assert {name for name, frame in frames.items() if any(frame[:34] == one[:34] for one in arrived)} == passes
     assert "'rip'" in refusal(ready, bridged(tap(ready).name, 7, TAGS="vif:0:control:rip"))
+
+
+@pytest.mark.parametrize("own", [NODE_ADDRESS, NODE_ADDRESS6])
+def test_no_tag_grants_the_node_s_own_address(ready: Node, tap: MakeTap, own: str) -> None:
+    said = refusal(ready, routed(tap(ready).name, TAGS=f"vif:0:address:{own}"))
+    assert f"grants it {own}, which is the node's own address" in said
+    assert differences(ready) == []

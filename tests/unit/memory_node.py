@@ -24,6 +24,7 @@ from ganeti_vif.engine.difference import Alter, Change, Make, Remove, subject
 from ganeti_vif.engine.failure import Failure, Gone
 from ganeti_vif.engine.marks import PROTOCOL
 from ganeti_vif.engine.objects import (
+    Address,
     Binding,
     BridgeNetfilter,
     BridgePort,
@@ -93,6 +94,7 @@ class MemoryNode(Node):
         self.exposed: set[str] = set()
         self.advertised: frozenset[str] = frozenset()
         self.followed = Following()
+        self.own: frozenset[Address] = frozenset()
         self._links: dict[str, Link] = {}
         self._next = 2
         self._fails: dict[int, Failure] = {}
@@ -212,6 +214,9 @@ class MemoryNode(Node):
     def foreign_rules(self, device: str) -> list[Rule]:
         rules = [thing for thing in self.things.values() if isinstance(thing, Rule)]
         return [rule for rule in rules if rule.device == device and rule.protocol != PROTOCOL]
+
+    def own_addresses(self, device: str | None) -> frozenset[Address]:
+        return self.own
 
     def advertised_to(self) -> frozenset[str]:
         return self.advertised

@@ -59,19 +59,19 @@ def test_no_router_s_address_may_be_chosen() -> None:
 
 
 @pytest.mark.parametrize(
-    "nic",
+    ("nic", "why"),
     [
-        nic_of(ROUTED, NETWORK_SUBNET6=None, NETWORK_GATEWAY6=None),
-        nic6(NETWORK_TAGS="vif:unguarded"),
-        replace(nic6(BRIDGED), mode=Mode.OPENVSWITCH),
-        replace(nic6(BRIDGED), vlans=Vlans(untagged=10)),
-        nic6(TAGS="disable_ipv6"),
+        (nic_of(ROUTED, NETWORK_SUBNET6=None, NETWORK_GATEWAY6=None), "it may claim no address"),
+        (nic6(NETWORK_TAGS="vif:unguarded"), "it may claim no address"),
+        (replace(nic6(BRIDGED), mode=Mode.OPENVSWITCH), "on Open vSwitch guests choose no addresses"),
+        (replace(nic6(BRIDGED), vlans=Vlans(untagged=10)), "in a VLAN of a bridge guests choose no addresses"),
+        (nic6(TAGS="disable_ipv6"), "it may claim no address"),
     ],
     ids=["no IPv6", "unguarded", "Open vSwitch", "VLAN", "disabled"],
 )
-def test_a_nic_that_may_choose_no_address(nic: Nic) -> None:
+def test_a_nic_that_may_choose_no_address(nic: Nic, why: str) -> None:
     assert prefix_of(nic) is None
-    assert refusal(nic, CHOSEN) == "it may claim no address"
+    assert refusal(nic, CHOSEN) == why
 
 
 def test_the_owner_is_a_nic_that_hears_the_same_neighbours() -> None:

@@ -19,7 +19,7 @@ from ganeti_vif.ganeti import environment
 from ganeti_vif.nic.nic import Mode, Network, Nic
 from ganeti_vif.nic.record import nic_of as nic_of_record
 from ganeti_vif.nic.record import record_of
-from nfdhcpd_bridge.binding import MARK, NETWORK, parse
+from nfdhcpd_bridge.binding import MARK, NETWORK, SOURCES6, parse
 
 REQUIRED = ("INSTANCE", "INTERFACE", "INTERFACE_UUID", "MAC", "MODE", "LINK")
 
@@ -378,7 +378,20 @@ def _check(environment_: dict[str, str], name: str, text: str) -> None:
     for line in words(difference(wanted.all, {})):
         assert line.isascii(), line
         assert line.isprintable(), line
-    keys = {MARK, "INDEV", "MAC", "HOSTNAME", "IP", "SUBNET", "GATEWAY", "SUBNET6", "GATEWAY6", "MTU", NETWORK}
+    keys = {
+        MARK,
+        "INDEV",
+        "MAC",
+        "HOSTNAME",
+        "IP",
+        "SUBNET",
+        "GATEWAY",
+        "SUBNET6",
+        "GATEWAY6",
+        "MTU",
+        NETWORK,
+        SOURCES6,
+    }
     for binding in (thing for thing in wanted.own.values() if isinstance(thing, Binding)):
         assert parse(binding.text).keys() <= keys
         assert binding.text.count("=") == len(binding.text.splitlines())

@@ -219,6 +219,7 @@ def test_a_binding_says_where_its_nic_is_and_what_it_has() -> None:
         "SUBNET6": "fd00:9::/64",
         "GATEWAY6": "fd00:9::1",
         "GANETI_VIF_NETWORK": "net-a",
+        "GANETI_VIF_SOURCES6": "fd00:9::a800:9ff:fe09:6336/128",
     }
     assert binding(needs(way, CONFIG, context(way))) == {
         "GANETI_VIF": way.uuid,
@@ -231,6 +232,7 @@ def test_a_binding_says_where_its_nic_is_and_what_it_has() -> None:
         "SUBNET6": "2001:db8:77::/64",
         "GATEWAY6": "2001:db8:77::1",
         "GANETI_VIF_NETWORK": "net-a",
+        "GANETI_VIF_SOURCES6": "2001:db8:77:0:a800:9ff:fe09:6336/128",
     }
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from samples import BRIDGED, CONFIG, ROUTED, context, nic_of, proper
+from samples import BRIDGED, CONFIG, PUBLIC, ROUTED, context, nic_of, proper
 
 from ganeti_vif.config.model import Bindings, Config, Consumer
 from ganeti_vif.desired.needs import needs
-from ganeti_vif.desired.notes import notes
+from ganeti_vif.desired.notes import notes, refused
 from ganeti_vif.engine.objects import Binding
 from nfdhcpd_bridge.binding import parse
 
@@ -95,3 +95,16 @@ def test_a_shared_address_needs_a_guest_that_is_heard() -> None:
         == list(notes(replace(shares, standby=True), served=False))
         == []
     )
+
+
+def test_a_refused_address_is_told_with_what_to_do_in_the_guest_and_its_tag_if_that_could_grant_it() -> None:
+    nic = nic_of(BRIDGED)
+    foreign, local = IPv6Address("2001:db8:99::5"), IPv6Address("fe80::5")
+    note = refused(nic, foreign, "it is not in fd00:9::/64", None)
+    proper(note)
+    assert note.what == f"{nic.whom}: its guest may not have 2001:db8:99::5: it is not in fd00:9::/64"
+    assert "ip -6 addr del 2001:db8:99::5 dev DEVICE" in note.do
+    assert "gnt-instance add-tags i1.example.com vif:0:address:2001:db8:99::5" in note.do
+    for address in (IPv6Address("fd00:9::1"), local):
+        assert "add-tags" not in refused(nic, address, "somebody has it", None).do
+    assert "add-tags" not in refused(nic_of(ROUTED), foreign, "it is not in 2001:db8:77::/64", PUBLIC).do

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ MAKE_IT = "ip link add br0 type bridge && ip link set br0 up"
 RANGE = "note: add 0 to the bridges of [private br] of /etc/ganeti-vif/ganeti-vif.conf, then: ganeti-vif setup"
 SUBNET = "note: add its subnet to [public rt_pub] in /etc/ganeti-vif/ganeti-vif.conf, then: ganeti-vif setup"
 ANOTHER = "note: give it another: gnt-instance modify --net, or mend its tags vif:NIC:address:PREFIX"
+OWN = "see: gnt-instance list-tags i1.example.com, and: gnt-instance remove-tags i1.example.com TAG"
 WEB = "note: make /etc/ganeti-vif/profiles.d/web.nft on all nodes, or: gnt-instance remove-tags"
 
 
@@ -196,6 +197,18 @@ REFUSED: dict[str, tuple[Nic, Context, str, str]] = {
         context(WAY),
         "its address 10.77.1.252/30 takes 10.77.1.254 from the public link rt_pub",
         ANOTHER,
+    ),
+    "a tag with the node's own address": (
+        nic_of(ROUTED, TAGS="vif:0:address:10.77.1.96/29"),
+        context(WAY, own=frozenset({IPv4Address("10.77.1.97"), IPv4Address("10.77.1.9")})),
+        "the tag vif:NIC:address:10.77.1.96/29 grants it 10.77.1.97, which is the node's own address",
+        OWN,
+    ),
+    "a tag with the bridge's own address": (
+        nic_of(BRIDGED, TAGS="vif:0:address:fd00:9::7"),
+        context(BRIDGE, own=frozenset({IPv6Address("fd00:9::7")})),
+        "the tag vif:NIC:address:fd00:9::7 grants it fd00:9::7, which is the node's own address",
+        OWN,
     ),
     "a wider route": (
         WAY,

@@ -63,10 +63,12 @@ def test_the_table_for_the_eye() -> None:
     assert_golden("status", table(status(CONFIG, survey(), daemon)))
 
 
-def test_the_last_refusals_of_addresses_are_shown() -> None:
-    daemon = {"pid": 1, "retrying": {}, "lives": {}, "claims": {"tap0": "it may not have that"}}
-    node = status(CONFIG, survey(), daemon)
-    assert "refused: it may not have that" in [*table(node)]
+def test_the_last_refusals_of_addresses_are_shown_with_what_to_do() -> None:
+    found = survey()
+    found.remarks = [Failure("it may not have that", "note: take it away")]
+    lines = [*table(status(CONFIG, found))]
+    at = lines.index("note: it may not have that")
+    assert lines[at + 1] == "  take it away"
 
 
 def test_the_table_lines_up_and_has_no_blanks_at_its_ends() -> None:

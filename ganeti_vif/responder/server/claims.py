@@ -41,6 +41,10 @@ class Claims:
         if found is None:
             return
         address, first = found
+        self.say(guest, address, now, first=first)
+
+    def say(self, guest: Guest, address: bytes, now: float, *, first: bool = False) -> None:
+        """Tell the daemon that GUEST has ADDRESS, or (FIRST) asks whether anybody has it."""
         if not first and now < guest.told.get(address, float("-inf")) + AGAIN:
             return
         if not (guest.claims.take(now) and self._all.take(now)):

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Address
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.engine.failure import Failure, Gone
-from ganeti_vif.kernel.guest_socket import GuestSocket, interesting
+from ganeti_vif.kernel.guest_socket import LARGEST, NOTHING_ELSE, GuestSocket, interesting, refused
 from ganeti_vif.kernel.netlink.link_events import Links, ServedDevice
 from ganeti_vif.responder.lease import SERVER
 from ganeti_vif.responder.limit import Bucket
@@ -46,18 +47,26 @@ class Guest:
         "claims",
         "history",
         "index",
+        "listens",
         "name",
         "next_advertisement",
+        "refusals",
         "service",
         "socket",
         "tally",
         "told",
+        "used",
     )
 
     def __init__(self, device: ServedDevice, given: Service, rate: int) -> None:
         self.name, self.index = device.name, device.index
         self.socket = GuestSocket(device.index, _program(given))
         self.service = given
+        self.listens = True
+        """Whether it hears packets from addresses that the guest may not have (server/refusals.py)."""
+        self.refusals: Bucket | None = None
+        self.used: dict[bytes, float] = {}
+        """When the guest was first heard to use an address that was not its own."""
         self.bucket = Bucket(rate, rate * BURST)
         self.claims = Bucket(CLAIM_RATE, CLAIM_BURST)
         self.told: dict[bytes, float] = {}
@@ -83,6 +92,23 @@ class Guest:
         self._asked = now
         return again
 
+    def listen(self, *, own: bool) -> None:
+        """From now on hear packets from addresses that the guest may not have, or (not OWN) do not hear them."""
+        self.listens = own
+        try:
+            self.socket.listen_for(_program(self.service) if own else _program(None))
+        except Failure:
+            self.tally["unheard"] += 1  # no memory: what is heard is looked at again, and this guest is told later
+
+    def allow(self, given: Service) -> None:
+        """Serve by GIVEN from now on, which only says anew from where the guest may send."""
+        self.service = given
+        self.listen(own=self.listens)
+        if self.used and given.sources6:
+            gone = [one for one in self.used if any(IPv6Address(one) in prefix for prefix in given.sources6)]
+            for one in gone:
+                del self.used[one]
+
     def serve(self, given: Service) -> None:
         """Serve by GIVEN from now on. What the router told the guest and tells no longer is taken back."""
         router = self.service.router6
@@ -92,8 +118,8 @@ class Guest:
             self.history.forget(
                 *(version for version in (4, 6) if given.address(version) != self.service.address(version))
             )
-        if given.shared != self.service.shared:
-            self.socket.listen_for(_program(given))
+        if _of_sources(given) != _of_sources(self.service):
+            self.allow(given)
         self.service = given
 
     def part(self, *, withdraw: bool) -> None:
@@ -102,10 +128,22 @@ class Guest:
             self.send(router.farewell(prefix=withdraw), "router_advertisement")
 
 
-def _program(given: Service) -> bytes:
-    """The filter of a guest's socket. Hardly any guest shares an address, and the others share one filter."""
-    shared = [int(one) for one in given.shared if isinstance(one, IPv4Address)]
-    return interesting(int(SERVER), shared) if shared else _PROGRAM
+def _of_sources(given: Service) -> tuple[object, ...]:
+    """What of GIVEN is in the guest's socket filter."""
+    return given.guest, given.sources6, given.shared
+
+
+def _program(given: Service | None) -> bytes:
+    """The socket filter for the guest of GIVEN. Without GIVEN it passes nothing of the guest's own packets; nor with
+    more addresses than the kernel compares."""
+    shared = [int(one) for one in given.shared if isinstance(one, IPv4Address)] if given else []
+    # Hardly any guest shares an address, and the others share one filter.
+    begin = interesting(int(SERVER), shared) if shared else _PROGRAM
+    if given is not None and given.router6 and given.sources6 is not None:
+        program = begin + refused(given.guest, given.sources6)
+        if len(program) <= LARGEST:
+            return program
+    return begin + NOTHING_ELSE
 
 
 class Guests:
@@ -208,6 +246,9 @@ class Guests:
                 self.unserved[name] = failure.what
                 return
         elif guest.service == given:
+            return
+        elif replace(guest.service, sources6=given.sources6) == given:
+            guest.allow(given)  # it claimed an address: nothing that it was told changes
             return
         guest.serve(given)
         self._joined(guest)

@@ -23,10 +23,12 @@ from ganeti_vif.kernel import guest_socket
 from ganeti_vif.kernel.netlink.link_events import Links
 from ganeti_vif.responder.answer import answer
 from ganeti_vif.responder.packet import Malformed
+from ganeti_vif.responder.refusal import is_own
 from ganeti_vif.responder.server.advertising import Advertisements
 from ganeti_vif.responder.server.claims import PAUSE, Claims
 from ganeti_vif.responder.server.complaints import Complaints
 from ganeti_vif.responder.server.guests import Guest, Guests
+from ganeti_vif.responder.server.refusals import Refusals
 from ganeti_vif.responder.visit import Event
 from ganeti_vif.system import log, systemd
 from ganeti_vif.system.inotify import Watch
@@ -72,6 +74,7 @@ class Serving:
         self._past: Counter[str] = Counter()
         self._complaints = Complaints()
         self._claims = Claims()
+        self._refusals = Refusals(self._claims)
         self._claims_wait = False
         self._began = self._look_again = time.monotonic()
         self._complain_at: float | None = None
@@ -97,6 +100,7 @@ class Serving:
                     self._hear(guest, now)
             self._claims_wait = not self._claims.tell()
             self._resume(now)
+            self._refusals.resume(now)
             self._advertisements.send(now)
             self._look(now)
 
@@ -110,7 +114,7 @@ class Serving:
         log.say("responder: stopped")
 
     def _patience(self, alive: float) -> float:
-        due = [alive, self._look_again, self._advertisements.due, self._askers.due]
+        due = [alive, self._look_again, self._advertisements.due, self._askers.due, self._refusals.due]
         due += [self._paused[0][0]] if self._paused else []
         due += [self._complain_at] if self._complain_at else []
         due += [time.monotonic() + PAUSE] if self._claims_wait else []
@@ -196,13 +200,17 @@ class Serving:
             frame = guest.socket.receive()
             if frame is None:
                 return
-            if not guest.bucket.take(now):
+            own = is_own(frame)  # it takes nothing from the guest's requests
+            if not own and not guest.bucket.take(now):
                 # The other frames wait in its own queue. If that is full, the kernel drops them at no cost to us.
                 tally["limited"] += 1
                 self._stop_hearing(guest)
                 heapq.heappush(self._paused, (now + guest.bucket.wait(now), next(self._order), guest))
                 return
             try:
+                if own:
+                    self._refusals.hear(guest, frame, now)
+                    continue
                 self._claims.hear(guest, frame, now)
                 heard, said, out, visit, spare = answer(frame, guest.service)
             except Malformed:
