@@ -20,8 +20,8 @@ from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Address, Binding, OffloadCheck
 from ganeti_vif.engine.state import Object
 from ganeti_vif.guard import guard, rules
-from ganeti_vif.guard.guard import IPV4, IPV6
 from ganeti_vif.guard.packet import PROTOCOLS, described, ports_of
+from ganeti_vif.guard.protocols import IPV4, IPV6
 from ganeti_vif.guard.rules import Packet, decision
 from ganeti_vif.lifecycle.context import context_of
 from ganeti_vif.lifecycle.recorded import recorded_nics

@@ -3,14 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from typing import Any
 
-from ganeti_vif.config import parse, told
+from ganeti_vif.config import limits, parse, told
+from ganeti_vif.config.limits import Limits
 from ganeti_vif.config.model import Config, Names, OfNetwork, Told, VlanUplink, VxlanUplink
 
 FIELDS: Mapping[str, str] = {"bridges": "numbers", "for": "wanted_for"}
 """The fields that have another name than their key."""
+
+_LIMITS: Mapping[str, Callable[[Limits], str | None]] = {
+    "guest-rate": lambda given: limits.rates_text(given.rate) if given.rate else None,
+    "guest-packets": lambda given: limits.packet_rates_text(given.packets) if given.packets else None,
+    "guest-limits": lambda given: limits.floods_text(given.floods) or None,
+}
+"""The keys whose values are together in one field, as texts."""
 
 
 def lines(config: Config) -> Iterator[str]:
@@ -47,7 +56,10 @@ def _own(kind: str, thing: object) -> Iterator[tuple[str, str]]:
     for key in parse.SECTIONS[kind]:
         if key in told.FIXED:
             continue
-        value = getattr(thing, FIELDS.get(key, key.replace("-", "_")))
+        field = "limits" if key in _LIMITS else FIELDS.get(key, key.replace("-", "_"))
+        value: Any = getattr(thing, field)
+        if field == "limits":
+            value = _LIMITS[key](value)
         if value is not None and value != ():
             yield key, ranges(value) if key == "bridges" else text_of(value)
 

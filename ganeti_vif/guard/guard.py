@@ -12,13 +12,50 @@ millisecond.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv6Network
 
 from ganeti_vif.config.limits import Limits
 from ganeti_vif.engine.objects import Prefix
 from ganeti_vif.guard import control
 from ganeti_vif.guard import limits as of_nic
 from ganeti_vif.guard.offload import LIE
+from ganeti_vif.guard.protocols import (
+    ADVERTISEMENT,
+    ANY_IPV4,
+    ANY_IPV6,
+    ARP,
+    ARP_OF_IPV4_OVER_ETHERNET,
+    AUTHENTICATION,
+    BRIDGE_GROUPS,
+    DHCP,
+    DHCPV6_CLIENT,
+    EVERYBODY,
+    HIP,
+    IPV4,
+    IPV4_GROUPS,
+    IPV6,
+    IPV6_GROUPS,
+    LINK_LOCAL,
+    LINK_MULTICAST,
+    LONGEST_ND,
+    LONGEST_RS,
+    MADE_OF_A_MAC,
+    MLD2_REPORT,
+    MLD_REPORT,
+    MORE_FRAGMENTS,
+    MOST,
+    MULTICAST,
+    RARP,
+    REDIRECT,
+    REVERSE_REQUEST,
+    ROUTER_ADVERTISEMENT,
+    ROUTER_SOLICITATION,
+    SERVICE_VLAN,
+    SHIM6,
+    SOLICITATION,
+    UDP,
+    VLAN,
+)
 from ganeti_vif.guard.rules import (
     ARP_HEADER,
     ARP_OPERATION,
@@ -29,32 +66,21 @@ from ganeti_vif.guard.rules import (
     ETHER_DESTINATION,
     ETHER_GROUP,
     ETHER_SOURCE,
-    ETHER_SOURCE_AND_TYPE,
-    ETHER_STATION,
     ETHER_TYPE,
-    HOST,
     ICMP6_TYPE,
     IP6_DESTINATION,
-    IP6_DESTINATION_BITS,
     IP6_FRAGMENT,
     IP6_LENGTH,
-    IP6_LENGTH_BITS,
-    IP6_NEXT,
     IP6_SOURCE,
-    IP6_SOURCE_BITS,
     IP6_SOURCE_MIDDLE,
     IP_DESTINATION,
-    IP_DESTINATION_BITS,
     IP_MORE,
     IP_OFFSET,
-    IP_PROTOCOL,
     IP_SOURCE,
-    IP_SOURCE_BITS,
     MARK,
     ND_OPTION_MAC,
     ND_TARGET,
     ND_TARGET_MIDDLE,
-    OTHER_HOST,
     PROTOCOL,
     RARP_OPERATION,
     RARP_SENDER_MAC,
@@ -72,39 +98,11 @@ from ganeti_vif.guard.rules import (
     equal,
     leading,
     mac_number,
-    masked,
     unlike,
     within,
 )
-from ganeti_vif.nic.nic import LINK_LOCAL_SUBNET, Mode, Nic, eui64
-
-ARP, IPV4, IPV6, RARP, VLAN, SERVICE_VLAN = 0x0806, 0x0800, 0x86DD, 0x8035, 0x8100, 0x88A8
-BRIDGE_GROUPS = 0x0180C2
-"""The first half of the group addresses that bridges keep for themselves (IEEE 802.1Q, table 8-1)."""
-IPV4_GROUPS, IPV6_GROUPS, EVERYBODY = 0x01005E, 0x3333, 0xFFFFFFFFFFFF
-ARP_OF_IPV4_OVER_ETHERNET = 0x000108000604
-"""Hardware type 1 with 6 bytes, protocol type 0x0800 with 4."""
-REVERSE_REQUEST = 3
-IGMP, UDP = 2, 17
-USUAL = 0xE8
-"""The bits that neither TCP's number has nor UDP's, but 4 and 2, which are common to TCP and IGMP."""
-DHCP = 67, 68
-"""The ports of server and client."""
-PORTS_OF_DHCP = 0xFFF8, 0x0040
-"""A mask, and what it makes of both ports: of 64 to 71."""
-DHCPV6_CLIENT = 546
-MORE_FRAGMENTS = 0x2000
-MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
-ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137
-AUTHENTICATION, HIP, SHIM6 = 51, 139, 140
-LINK_LOCAL = IPv6Network("fe80::/10")
-MADE_OF_A_MAC = 0xFFFE
-MULTICAST_IPV4, MULTICAST = IPv4Network("224.0.0.0/4"), IPv6Network("ff00::/8")
-LINK_MULTICAST = IPv6Network("ff02::/16")
-LONGEST_ND, LONGEST_RS = 32, 16
-"""Bytes of a neighbour or router solicitation with one option, a link-layer address (RFC 4861, 4.6.1)."""
-MOST = 0xFFFF
-ANY_IPV4, ANY_IPV6 = "IPv4 of any address", "IPv6 of any address"
+from ganeti_vif.guard.usual import any_address, usual
+from ganeti_vif.nic.nic import LINK_LOCAL_SUBNET, Nic, eui64
 
 
 def rules(
@@ -177,63 +175,6 @@ def _own_prefix(nic: Nic) -> Iterator[GuardRule]:
         yield _drop("another network's MAC prefix", leading(ETHER_SOURCE, prefix, 24, negated=True))
 
 
-def station(nic: Nic) -> int:
-    """Whom the frames of NIC's guest are for, as ETHER_STATION tells it, as long as they are for no group: a routed
-    guest sends to its tap, any other guest to other stations of its network."""
-    return HOST if nic.mode is Mode.ROUTED else OTHER_HOST
-
-
-def usual(nic: Nic) -> Iterator[GuardRule]:
-    """Accept what most packets are, before the many rules that drop: to one station, own MAC, own address, nothing
-    hidden. One rule for each own address, so that addresses that a guest claimed cost no more than the first one.
-
-    The later rules would accept everything that these rules accept, for the same reason, so they decide on nothing:
-
-    * No group, so nothing of _groups(). The type follows the own MAC directly, so there is no tag and no foreign MAC.
-    * The protocol is TCP, UDP, ICMP for IPv4, or another with (number & USUAL) = 0. None of these is a control protocol
-      (control.py has 88, 89, 103, 112, and IGMP, which is excluded), and none is an IPv6 header with another one behind
-      it (0 is excluded, and 43, 44, 51, 60, 135, 139, 140 have a bit of USUAL), nor ICMP for IPv6 (58).
-    * The other control protocols go to IP's groups. No destination is one.
-    * Bits 16 to 31 behind the header, where TCP and UDP have their destination port, are no port of DHCP.
-    * The length of IPv6 packets is not 0, and their source is not link-local.
-
-    As an error in this list would be a hole, tests/kernel/test_guard_model.py sends frames of all kinds to filters with
-    and without these rules.
-    """
-    place = equal(ETHER_STATION, station(nic))
-    for network in _sources(nic, 4):
-        yield _accept(
-            "IPv4" if network else ANY_IPV4,
-            *([within(IP_SOURCE_BITS, network)] if network else []),
-            place,
-            masked(IP_PROTOCOL, USUAL, 0),
-            unlike(IP_PROTOCOL, IGMP),
-            masked(IP_DESTINATION_BITS, 0xF0000000, int(MULTICAST_IPV4.network_address), negated=True),
-            masked(UDP_DESTINATION_BITS, *PORTS_OF_DHCP, negated=True),
-            equal(ETHER_SOURCE_AND_TYPE, mac_number(nic.mac) << 16 | IPV4),
-        )
-    for network in _sources(nic, 6):
-        yield _accept(
-            "IPv6" if network else ANY_IPV6,
-            within(IP6_SOURCE_BITS, network) if network else leading(IP6_SOURCE_BITS, 0xFE80, 16, negated=True),
-            place,
-            masked(IP6_NEXT, USUAL, 0),
-            masked(IP6_NEXT, 0xFF, 0, negated=True),  # nft would merge unlike() with the next one: "not both"
-            unlike(IP6_LENGTH_BITS, 0),
-            leading(IP6_DESTINATION_BITS, 0xFF, 8, negated=True),
-            unlike(UDP_DESTINATION_BITS, DHCPV6_CLIENT),
-            equal(ETHER_SOURCE_AND_TYPE, mac_number(nic.mac) << 16 | IPV6),
-        )
-
-
-def _sources(nic: Nic, version: int) -> list[Prefix | None]:
-    """The sources of usual packets of VERSION. None: any. Link-local ones have rules of their own."""
-    networks = nic.networks(version)
-    if not networks and _any(nic):
-        return [None]
-    return [one for one in networks if version == 4 or not IPv6Network(one).overlaps(LINK_LOCAL)]
-
-
 def _dhcp(nic: Nic) -> Iterator[GuardRule]:
     """No guest may be a server, or ask in another MAC's name: a server would give it many leases, or take back those of
     others. The server rule looks only at the destination port: a client ignores the port that an answer comes from. The
@@ -266,7 +207,7 @@ def _ipv4(nic: Nic) -> Iterator[GuardRule]:
     this = equal(PROTOCOL, IPV4)
     yield from _untagged(nic, IPV4)
     networks = nic.networks(4)
-    if not networks and _any(nic):
+    if not networks and any_address(nic):
         yield _accept(ANY_IPV4, this)
         return
     for network in networks:
@@ -283,7 +224,7 @@ def _arp(nic: Nic) -> Iterator[GuardRule]:
     yield from _untagged(nic, ARP)
     yield _drop("foreign ARP sender MAC", *_none_of(ARP_SENDER_MAC, map(mac_number, nic.macs)))
     networks = nic.networks(4)
-    anything = not networks and _any(nic)
+    anything = not networks and any_address(nic)
     if networks or anything:
         # With other address lengths the sender's MAC would be elsewhere.
         yield _drop("ARP of something else", this, unlike(ARP_HEADER, ARP_OF_IPV4_OVER_ETHERNET))
@@ -300,7 +241,7 @@ def _arp(nic: Nic) -> Iterator[GuardRule]:
 
 def _ipv6(nic: Nic, any_link_local: bool) -> Iterator[GuardRule]:
     networks = nic.networks(6)
-    anything = not networks and _any(nic)
+    anything = not networks and any_address(nic)
     if networks or anything:
         link_locals = [LINK_LOCAL] if any_link_local else [IPv6Network(address) for address in nic.link_locals]
         own: list[Prefix] = [*link_locals, *networks]
@@ -391,12 +332,3 @@ def _rarp(nic: Nic) -> Iterator[GuardRule]:
     for mac in nic.macs:
         request = equal(PROTOCOL, RARP), equal(RARP_OPERATION, REVERSE_REQUEST)
         yield _accept("RARP announcement", *request, equal(RARP_SENDER_MAC, mac_number(mac)))
-
-
-def _any(nic: Nic) -> bool:
-    """Whether NIC may use any address of an IP version of which it has none.
-
-    With Ganeti, a private network without address management is common: there addresses are the tenant's affair. A NIC
-    that has an address of a version may use no other of that version. A routed NIC may never use another address.
-    """
-    return nic.mode is not Mode.ROUTED

@@ -15,7 +15,8 @@ from ganeti_vif.config.values import integer
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Address
 from ganeti_vif.guard import rules
-from ganeti_vif.guard.guard import (
+from ganeti_vif.guard.offload import LIE
+from ganeti_vif.guard.protocols import (
     ADVERTISEMENT,
     ARP,
     ARP_OF_IPV4_OVER_ETHERNET,
@@ -26,10 +27,9 @@ from ganeti_vif.guard.guard import (
     RARP,
     SOLICITATION,
     VLAN,
-    station,
 )
-from ganeti_vif.guard.offload import LIE
 from ganeti_vif.guard.rules import Field, Packet, mac_number
+from ganeti_vif.guard.usual import station
 from ganeti_vif.nic.nic import Nic
 
 KEYS = (

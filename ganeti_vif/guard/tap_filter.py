@@ -15,8 +15,8 @@ from ganeti_vif.engine.chains import Chain, FilterRule
 from ganeti_vif.engine.objects import Address, OffloadCheck
 from ganeti_vif.guard import guard
 from ganeti_vif.guard import limits as of_nic
-from ganeti_vif.guard.guard import IPV4, IPV6
 from ganeti_vif.guard.offload import PROGRAM
+from ganeti_vif.guard.protocols import IPV4, IPV6
 from ganeti_vif.guard.rules import filter_rule, mac_number
 from ganeti_vif.nic.nic import Nic
 

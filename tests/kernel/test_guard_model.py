@@ -21,6 +21,7 @@ from ganeti_vif.engine.difference import Make, Remove
 from ganeti_vif.guard import guard, tap_filter
 from ganeti_vif.guard.packet import described
 from ganeti_vif.guard.rules import Verdict, decision
+from ganeti_vif.guard.usual import usual
 from ganeti_vif.kernel.nftables import filters
 from ganeti_vif.kernel.nftables.changes import Nftables
 from ganeti_vif.nic.nic import Mode, Network, Nic
@@ -353,7 +354,7 @@ def test_the_rules_for_usual_packets_decide_on_nothing(tap: Tap) -> None:
         nic = random_nic(chance, tap.name)
         nic = replace(nic, claims=tuple(map(IPv6Address, chance.sample(CLAIMS, chance.choice([0, 1, 2])))))
         mark = 0x564900DE if nic.mode is Mode.ROUTED else None
-        whole, rules, quick = tap_filter.ingress(nic, mark), guard.rules(nic, mark), set(guard.usual(nic))
+        whole, rules, quick = tap_filter.ingress(nic, mark), guard.rules(nic, mark), set(usual(nic))
         place = [at for at, rule in enumerate(rules) if rule not in quick]
         less = replace(whole, rules=tuple(whole.rules[at] for at in place))
         frames = [mutated(chance, nic, to) for _ in range(FRAMES)]

@@ -29,10 +29,12 @@ from ganeti_vif.daemon import questions as questions_module
 from ganeti_vif.daemon import refusals as refusals_module
 from ganeti_vif.daemon.claims import Claims
 from ganeti_vif.daemon.lives import Lives
+from ganeti_vif.daemon.solicitations import Solicitations
 from ganeti_vif.daemon.tasks import AgeClaims, SettleClaim, Task
 from ganeti_vif.daemon.timers import Timers
 from ganeti_vif.engine.objects import ProxyNeighbour
 from ganeti_vif.kernel import own_addresses
+from ganeti_vif.lifecycle import recorded as recorded_module
 from ganeti_vif.lifecycle.attach import attach
 from ganeti_vif.lifecycle.detach import detach
 from ganeti_vif.lifecycle.recorded import recorded, recorded_nics
@@ -91,7 +93,8 @@ class Place:
         self.timers = Timers[Task]()
         lives = Lives(CONFIG, self.node, self.timers)
         socket: Any = self
-        self.claims = Claims(socket, lives, self.node, self.timers)
+        own_prefixes = Solicitations(self.node, self.timers)  # no NIC here has one
+        self.claims = Claims(socket, lives, self.node, self.timers, own_prefixes, lambda _: None)
 
     def read(self) -> Iterable[Claimed]:
         """The daemon's end of the socket."""
@@ -116,7 +119,7 @@ class World:
         monkeypatch.setattr(questions_module, "Capture", lambda device, program: Ear(self, device))
         monkeypatch.setattr(questions_module.packets, "send", self._send)
         monkeypatch.setattr(own_addresses, "ipv6", frozenset)
-        monkeypatch.setattr(claims_module.socket, "if_indextoname", self._name_of)
+        monkeypatch.setattr(recorded_module, "if_indextoname", self._name_of)
         self.nics = [self._plugged(place, number) for place in (0, 1) for number in (0, 1, 2, 3)]
 
     @contextmanager

@@ -35,6 +35,8 @@ uplink = vxlan eth2 +10000 group 239.1.1.1
 mtu = 1400
 link-local = any
 claims = 3
+guest-rate = 100M+2M/none
+guest-limits = arp 500 multicast 0
 nameservers = 10.0.0.1
 boot-file =
 [private pvn 2-3]
@@ -52,6 +54,8 @@ arp-source = 192.0.2.254
 node-access = yes
 conntrack = all
 connections = 0
+duplicates = refuse
+guest-packets = 20k/100k+5k
 dhcpv6 = stateful
 routes = 10.0.0.0/8 via 192.0.2.9, 10.1.0.0/16 via 0.0.0.0
 [names]

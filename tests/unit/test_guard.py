@@ -16,6 +16,7 @@ from ganeti_vif.engine.failure import Failure
 from ganeti_vif.guard import guard, tap_filter
 from ganeti_vif.guard.packet import KEYS, described
 from ganeti_vif.guard.rules import Verdict, decision
+from ganeti_vif.guard.usual import usual
 from ganeti_vif.kernel.nftables.compiled_rules import shape
 
 NICS = {
@@ -63,7 +64,7 @@ def test_packets_from_a_claimed_address_are_decided_as_early_as_others(given: di
     nic = replace(nic_of(given), claims=(claimed,))
     found = decision(guard.rules(nic), described(f"from={claimed} {words}", nic))
     assert (found.verdict, found.reason) == (Verdict.ACCEPT, "IPv6")
-    assert (found in set(guard.usual(nic))) == ("icmp6" not in words)
+    assert (found in set(usual(nic))) == ("icmp6" not in words)
 
 
 def test_a_granted_prefix_with_link_local_addresses_has_no_early_rule() -> None:

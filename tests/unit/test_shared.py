@@ -24,7 +24,7 @@ from ganeti_vif.desired import routed
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.engine.objects import Address
 from ganeti_vif.guard.control import rules as control_rules
-from ganeti_vif.kernel.guest_socket import _attach, interesting
+from ganeti_vif.kernel.guest_socket import NOTHING_ELSE, _attach, interesting
 from ganeti_vif.lifecycle.attach import attach
 from ganeti_vif.lifecycle.recorded import recorded
 from ganeti_vif.nic.announcement import gratuitous_arp, neighbour_advertisement, question
@@ -231,7 +231,7 @@ def test_the_socket_takes_ipv4_only_where_it_is_shared() -> None:
     with ears, mouth:
         ears.setblocking(False)
         # The filter's first lines look at a packet's device, which a frame here does not have.
-        _attach(ears, interesting(1, [int(VIP)])[4 * 8 :])
+        _attach(ears, (interesting(1, [int(VIP)]) + NOTHING_ELSE)[4 * 8 :])
         mouth.send(gratuitous_arp(1, VIP + 1, GUEST))
         mouth.send(gratuitous_arp(2, VIP, GUEST))
         assert ears.recv(100) == gratuitous_arp(2, VIP, GUEST)
