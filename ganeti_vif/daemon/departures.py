@@ -20,6 +20,9 @@ from ganeti_vif.nic.nic import Nic
 from ganeti_vif.nic.word import SKEW, counts, signed_at
 from ganeti_vif.system import log, records
 
+MOST = 32
+"""Addresses in one filter."""
+
 
 @dataclass(slots=True)
 class _Leaving:
@@ -73,12 +76,12 @@ class Departures:
         self.end(instance)
         self._latest = {uuid: when for uuid, when in self._latest.items() if when > time.time_ns() - 2 * SKEW}
         nics = list(nics)
-        by_subject = {key: nic for nic in nics for key in (nic.mac, *routed.addresses(nic))}
+        by_subject = {key: nic for nic in nics for key in (nic.mac, *_told(nic))}
         captures: list[Capture] = []
         try:
             for uplink in sorted({public.uplink for nic in nics if (public := config.public_link(nic.link))}):
                 for kind, subjects in _subjects(nics).items():
-                    captures.append(Capture(uplink, kind, subjects))
+                    captures += [Capture(uplink, kind, some) for some in _portions(subjects)]
         except Failure as failure:
             for one in captures:
                 one.close()
@@ -124,12 +127,26 @@ class Departures:
         return True
 
 
+def _portions(subjects: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """SUBJECTS, as many at a time as the kernel takes in one filter (net.core.optmem_max)."""
+    left = sorted(subjects)
+    while left:
+        some, left = left[:MOST], left[MOST:]
+        yield some
+
+
+def _told(nic: Nic) -> list[Address]:
+    """The addresses by which another node says that NIC's guest is there. An address that NIC shares says nothing: it
+    may lead to another guest by now."""
+    return [one for one in routed.led(nic) if one not in nic.shared]
+
+
 def _subjects(nics: Iterable[Nic]) -> dict[int, set[bytes]]:
     """The MACs and addresses of NICS, by the protocols in which another node says where their guests are."""
     found: dict[int, set[bytes]] = {}
     for nic in nics:
         found.setdefault(capture_filter.ETH_P_RARP, set()).add(bytes.fromhex(nic.mac.replace(":", "")))
-        for address in routed.addresses(nic):
+        for address in _told(nic):
             match address:
                 case IPv4Address():
                     found.setdefault(capture_filter.ETH_P_ARP, set()).add(address.packed)

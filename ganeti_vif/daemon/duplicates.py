@@ -167,8 +167,8 @@ class DuplicateAddresses:
                 self._told.over(one.about)
                 del self._found[key]
             elif now - one.heard > AGE:
-                self._is_over(nic, one)
-                del self._found[key]
+                if self._is_over(nic, one):
+                    del self._found[key]
             elif public := self._lives.config.public_link(nic.link):
                 self._ask(public, [one.address])
         if self._found:
@@ -190,18 +190,19 @@ class DuplicateAddresses:
     def _owned(self, address: Address, mac: str, public: Public, now: float, *, announces: bool = False) -> None:
         """The machine with MAC says that it has ADDRESS. ANNOUNCES: to all, and nobody asked."""
         self._node.forget()
-        known = next((one for one in self._found.values() if one.address == address), None)
+        here = (one for one in self._found.values() if one.address == address)
+        known = next((one for one in here if one.nic.link in (public.name, str(public.table))), None)
         nic = answering_nic(known.nic.tap) if known else None
         if known is None or nic is None or not is_same(nic, known.nic):
             known, nic = None, owner(address, public, self._node)
         uplink = self._node.link(public.uplink)
         if nic is None or uplink is None or mac in (uplink.mac, *nic.macs) or int(mac[:2], 16) & 1:
             return  # the guest itself, if it runs elsewhere on this segment by now
-        if self._lives.state(nic.tap) not in SETTLED:
-            return
         if address in nic.shared:
             if announces:
                 self._shared.taken(nic, address)
+            return
+        if self._lives.state(nic.tap) not in SETTLED:
             return
         if known:
             moved, known.mac, known.heard = known.mac != mac, mac, now
@@ -226,14 +227,16 @@ class DuplicateAddresses:
             one.about, Failure(what, f"note: take it from that machine, or give the NIC another: {other}"), quiet=quiet
         )
 
-    def _is_over(self, nic: Nic, one: _Duplicate) -> None:
-        """Raises Held."""
+    def _is_over(self, nic: Nic, one: _Duplicate) -> bool:
+        """Give NIC what was withheld. Returns whether that is done; else it is tried again. Raises Held."""
         if one.address in nic.withheld:
-            self._withhold(nic, set(nic.withheld) - {one.address})
+            if not self._withhold(nic, set(nic.withheld) - {one.address}):
+                return False
             self._lives.announce(nic)
         self._told.over(one.about)
         if not one.quiet:
             log.say(f"{nic.whom}: {one.mac or 'the other machine'} does not use {one.address} any more")
+        return True
 
     def _recall(self, now: float) -> None:
         """What an earlier daemon withheld."""
@@ -251,16 +254,18 @@ class DuplicateAddresses:
             with suppress(Failure):  # nobody hears it while the uplink is down
                 packets.send(uplink.name, [question(address, uplink.mac) for address in addresses])
 
-    def _withhold(self, nic: Nic, addresses: set[Address]) -> None:
-        """Attach NIC without what leads to ADDRESSES. Raises Held. What else cannot be done is logged."""
+    def _withhold(self, nic: Nic, addresses: set[Address]) -> bool:
+        """Attach NIC without what leads to ADDRESSES. Returns False if that failed, which is logged. Raises Held."""
         with self._lives.locked() as node:
             now = answering_nic(nic.tap)
             if now is None or not is_same(now, nic):
-                return
+                return True
             try:
                 attach(withholding(now, addresses), self._lives.config, node, claims=True)
             except Failure as failure:
                 log.say(failure.what, log.Level.ERROR)
+                return False
+        return True
 
 
 def _capture(public: Public, version: int) -> Capture:

@@ -324,7 +324,7 @@ class Lives:
     def _answer(self, life: Life, nic: Nic, node: Node) -> None:
         here = replace(nic, standby=False)
         with remembered(here, self._config, node):
-            say_attached(here, self._attach(life, here, node))
+            say_attached(here, self._config, self._attach(life, here, node))
 
     def _attach(self, life: Life, nic: Nic, node: Node) -> tuple[Change, ...]:
         if life.answer and life.answer[0] == nic:

@@ -232,8 +232,8 @@ class Loop:
             self._timers.at(_now(), heard)
         self._hear_bravely(self._claims.hear)
         self._hear_bravely(self._names.hear)
-        self._defend()
-        self._hear_owners()
+        self._hear_bravely(self._defend)
+        self._hear_bravely(self._hear_owners)
         end = _now() + TURN
         try:
             while self._held <= _now() < end:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ganeti_vif.daemon.tasks import BRAKE, LOOK
 from ganeti_vif.engine.failure import Failure
+from ganeti_vif.guard.protocols import EXPERIMENTAL
 from ganeti_vif.kernel import packets
 from ganeti_vif.kernel.netlink.traffic import Traffic
 from ganeti_vif.nic.nic import Nic
@@ -23,8 +24,6 @@ from ganeti_vif.system.node import Node
 FRAMES, ENOUGH = 16, 12
 """How many frames a look sends, and how many of them a guest reads that runs. A stopped QEMU reads one for each of its
 queues, at most 8 (ganeti lib/hypervisor/hv_kvm/__init__.py, virtio_net_queues)."""
-LOCAL_EXPERIMENTAL = 0x88B5
-"""The EtherType that IEEE leaves to everybody for experiments. A guest ignores it."""
 
 
 @dataclass(slots=True)
@@ -104,4 +103,4 @@ def runs(before: Traffic, after: Traffic) -> bool:
 
 def _frame(mac: str) -> bytes:
     guest = bytes.fromhex(mac.replace(":", ""))
-    return (guest + b"\xfe" + guest[1:] + LOCAL_EXPERIMENTAL.to_bytes(2, "big")).ljust(60, b"\0")
+    return (guest + b"\xfe" + guest[1:] + EXPERIMENTAL.to_bytes(2, "big")).ljust(60, b"\0")

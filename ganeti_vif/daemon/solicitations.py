@@ -146,6 +146,7 @@ class Solicitations:
             if route.protocol == PROTOCOL and route.device not in (None, public.uplink):
                 nic = answering_nic(route.device or "")
                 own = nic is not None and nic.prefix6 is not None and address in nic.prefix6
-                if nic and own and nic.link == public.name and has_tap(nic, self._node.link(nic.tap)):
+                named = nic is not None and nic.link in (public.name, str(public.table))
+                if nic and own and named and has_tap(nic, self._node.link(nic.tap)):
                     return nic
         return None

@@ -40,9 +40,7 @@ def needs(nic: Nic, context: Context) -> Iterator[Object]:
     yield from _switches(nic, context)
     yield Up(device=nic.tap)
     if found := answered(nic):
-        # A delegated prefix leads to the guest as a router: to its MAC, whatever link-local address it uses.
-        hops = [nic.link_local] if nic.delegated else []
-        yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset([*found, *hops]))
+        yield Neighbours(device=nic.tap, mac=nic.mac, addresses=frozenset(found))
     for version in (4, 6):
         networks = nic.led(version)
         if context.table is not None:
@@ -84,7 +82,8 @@ def answered(nic: Nic) -> tuple[Address, ...]:
     standby NIC has them too: no route leads to its tap, and the hand-over has one thing less to do.
     """
     own = () if nic.grants.unguarded or len(nic.macs) > 1 else tuple(_singles((*nic.networks(4), *nic.networks(6))))
-    return (*own, nic.link_local) if nic.prefix6 else own
+    # Its own prefix and delegated ones lead to it by its link-local address: to its MAC, whatever address it uses.
+    return (*own, nic.link_local) if nic.prefix6 or nic.delegated else own
 
 
 def _route(table: int, network: Prefix, nic: Nic) -> Route:

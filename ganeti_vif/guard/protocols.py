@@ -6,6 +6,9 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network
 
 ARP, IPV4, IPV6, RARP, VLAN, SERVICE_VLAN = 0x0806, 0x0800, 0x86DD, 0x8035, 0x8100, 0x88A8
+EXPERIMENTAL = 0x88B5
+"""The ether type that IEEE leaves to everybody for experiments. The daemon's frames have it with which it looks whether
+a guest runs. A guest ignores it."""
 BRIDGE_GROUPS = 0x0180C2
 """The first half of the group addresses that bridges keep for themselves (IEEE 802.1Q, table 8-1)."""
 IPV4_GROUPS, IPV6_GROUPS, EVERYBODY = 0x01005E, 0x3333, 0xFFFFFFFFFFFF
@@ -20,6 +23,8 @@ DHCP = 67, 68
 PORTS_OF_DHCP = 0xFFF8, 0x0040
 """A mask, and what it makes of both ports: of 64 to 71."""
 DHCPV6_CLIENT = 546
+PORTS_OF_DHCPV6 = 0xFFFE, 0x0222
+"""A mask, and what it makes of 546 and 547."""
 MORE_FRAGMENTS = 0x2000
 MLD_REPORT, MLD_DONE, MLD2_REPORT = 131, 132, 143
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT = 133, 134, 135, 136, 137

@@ -16,7 +16,7 @@ from ganeti_vif.engine.objects import Address, OffloadCheck
 from ganeti_vif.guard import guard
 from ganeti_vif.guard import limits as of_nic
 from ganeti_vif.guard.offload import PROGRAM
-from ganeti_vif.guard.protocols import IPV4, IPV6
+from ganeti_vif.guard.protocols import EXPERIMENTAL, IPV4, IPV6
 from ganeti_vif.guard.rules import filter_rule, mac_number
 from ganeti_vif.nic.nic import Nic
 
@@ -45,6 +45,9 @@ def reaching(nic: Nic, gateway: Address | None, limits: Limits) -> Iterator[Chai
     the node's ARP requests to the guest come from: the only neighbour that the guest knows. Most NICs have the gateway
     of their link, and need no chain of their own (host_setup/public.py)."""
     rules = of_nic.reaching(limits)
+    if rules:
+        # The node looks whether the guest runs (daemon/second_look.py), and that must not wait for the guest's packets.
+        rules.insert(0, FilterRule(f"meta protocol {EXPERIMENTAL:#06x} accept", "a look whether the guest runs"))
     if gateway:
         assert isinstance(gateway, IPv4Address)
         words = f"arp operation request arp saddr ip set {gateway}"

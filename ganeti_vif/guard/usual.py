@@ -10,13 +10,13 @@ from ganeti_vif.engine.objects import Prefix
 from ganeti_vif.guard.protocols import (
     ANY_IPV4,
     ANY_IPV6,
-    DHCPV6_CLIENT,
     IGMP,
     IPV4,
     IPV6,
     LINK_LOCAL,
     MULTICAST_IPV4,
     PORTS_OF_DHCP,
+    PORTS_OF_DHCPV6,
     USUAL,
 )
 from ganeti_vif.guard.rules import (
@@ -89,7 +89,7 @@ def usual(nic: Nic) -> Iterator[GuardRule]:
             masked(IP6_NEXT, 0xFF, 0, negated=True),  # nft would merge unlike() with the next one: "not both"
             unlike(IP6_LENGTH_BITS, 0),
             leading(IP6_DESTINATION_BITS, 0xFF, 8, negated=True),
-            unlike(UDP_DESTINATION_BITS, DHCPV6_CLIENT),
+            masked(UDP_DESTINATION_BITS, *PORTS_OF_DHCPV6, negated=True),
             equal(ETHER_SOURCE_AND_TYPE, mac_number(nic.mac) << 16 | IPV6),
         )
 

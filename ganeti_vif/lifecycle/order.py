@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from ganeti_vif.config.model import Config
 from ganeti_vif.desired.notes import notes
+from ganeti_vif.desired.own_prefix import with_own_prefix
 from ganeti_vif.engine.difference import Change
 from ganeti_vif.engine.failure import in_brackets
 from ganeti_vif.ganeti.order import Down
@@ -35,14 +36,14 @@ def up(nic: Nic, config: Config, node: Node, *, dry_run: bool = False) -> tuple[
     """Attach NIC, and say so in the log. Returns the changes. Raises Failure."""
     changes = attach(nic, config, node, dry_run=dry_run)
     if not dry_run:
-        say_attached(nic, changes)
+        say_attached(nic, config, changes)
     return changes
 
 
-def say_attached(nic: Nic, changes: tuple[Change, ...]) -> None:
+def say_attached(nic: Nic, config: Config, changes: tuple[Change, ...]) -> None:
     """Say in the log that NIC was attached by CHANGES."""
     log.say(f"{nic.whom}: attached to {nic.mode.value} {nic.link}, {len(changes)} changes; NIC {nic.uuid}")
-    for note in notes(nic):
+    for note in notes(with_own_prefix(nic, config)):
         log.say(f"{nic.whom}: {note.what} {in_brackets(note.do)}", log.Level.WARNING)
 
 

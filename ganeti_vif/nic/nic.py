@@ -134,7 +134,8 @@ class Nic:
     def shared(self) -> tuple[Address, ...]:
         """The addresses that it shares with other NICs. What is its own besides is not shared."""
         own = (*self.grants.addresses, *(ip_network(one) for one in (self.address, self.address6) if one))
-        return tuple(one for one in self.grants.shared if ip_network(one) not in own)
+        allowed = (one for one in self.grants.shared if not self.disables(one.version))
+        return tuple(one for one in allowed if ip_network(one) not in own)
 
     @cached_property
     def _networks(self) -> dict[int, tuple[Prefix, ...]]:

@@ -72,8 +72,11 @@ def _over(trial: Trial) -> bool:
 
 def confirm() -> None:
     """Keep the configuration on trial. Raises Failure if there is none."""
-    if trial_file.read() is None:
+    trial = trial_file.read()
+    if trial is None:
         raise Failure("no configuration is on trial", "ganeti-vif setup --try")
+    if trial.tried is not None:
+        raise Failure("the configuration on trial is being taken back already", "ganeti-vif revert")
     trial_file.remove()
     timer.stop()
     log.say("setup: the configuration on trial is confirmed")
@@ -82,7 +85,8 @@ def confirm() -> None:
 def revert(node: Node) -> tuple[list[Change], list[Failure]]:
     """Put the configuration before the trial in force again, and make the node what it says. What the trial made goes.
 
-    Returns the changes, and what could not be reverted. Then the trial stays on disk. Raises Failure if there is no
+    Returns the changes, and what could not be reverted. While a guest uses a network of the trial, the trial stays on
+    disk. Raises Failure if there is no
     trial, or if a file cannot be written.
     """
     trial = trial_file.read()
@@ -95,7 +99,7 @@ def revert(node: Node) -> tuple[list[Change], list[Failure]]:
     config = put_in_force(trial.before.path).config
     changes, refused = _made_by_it(trial, config, node)
     more, others = whole_node.set_up(config.private, config, node)
-    if not refused + others:
+    if not refused:  # what else cannot be set up could not be before the trial
         trial_file.remove()
         timer.stop()
     log.say(f"setup: the configuration on trial was taken back, {len(changes) + len(more)} changes", log.Level.WARNING)

@@ -42,7 +42,7 @@ from ganeti_vif.engine.objects import (
 )
 from ganeti_vif.engine.state import Object, State
 from ganeti_vif.guard.connections import Following
-from ganeti_vif.kernel import own_addresses, sysctl
+from ganeti_vif.kernel import sysctl
 from ganeti_vif.kernel.netlink import addresses, classifiers, links, neighbours, peers, routing, shapers, traffic
 from ganeti_vif.kernel.netlink.query import Query
 from ganeti_vif.kernel.nftables import filters, others, verdict_maps
@@ -231,8 +231,11 @@ class Node:
         return list(routing.foreign_rules(self._query, device))
 
     def own_addresses(self, device: str | None) -> frozenset[Address]:
-        """The node's own addresses on DEVICE, or on all devices."""
-        return own_addresses.of(device)
+        """The node's own addresses on DEVICE, or on all devices. None if there is no such device."""
+        if device is None:
+            return self.addresses()
+        found = self.devices([device]).by_name.get(device)
+        return addresses.own(self._query, found.index) if found else frozenset()
 
     def advertised_to(self) -> frozenset[str]:
         """The devices that would lose their IPv6 default route if this node forwarded IPv6.

@@ -74,4 +74,7 @@ def test_the_limits_in_the_filter_of_a_nic() -> None:
     chain = tap_filter.ingress(nic, 0x564900DE, limits=limits_of(nic, CONFIG))
     assert_golden("guard-limited", [f"{rule.reason}: {rule.text}" for rule in chain.rules if "limit rate" in rule.text])
     (out,) = tap_filter.reaching(nic, None, limits_of(nic_of(ROUTED, TAGS="vif:0:packets:5k/none"), CONFIG))
-    assert [rule.text for rule in out.rules] == ["limit rate over 5000/second burst 500 packets counter drop"]
+    assert [rule.text for rule in out.rules] == [
+        "meta protocol 0x88b5 accept",
+        "limit rate over 5000/second burst 500 packets counter drop",
+    ]

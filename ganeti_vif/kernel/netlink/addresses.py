@@ -14,10 +14,13 @@ IFA_ADDRESS, IFA_LOCAL = 1, 2
 _IFADDRMSG = struct.Struct("=BBBBI")
 
 
-def own(query: Query) -> frozenset[Address]:
-    """All of them, on all devices. Raises Failure if the kernel refuses."""
+def own(query: Query, index: int | None = None) -> frozenset[Address]:
+    """Those on the device with this INDEX, or on all devices; tentative ones too. Raises Failure if the kernel
+    refuses."""
     found = set()
     for payload in query.dump(RTM_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0)):
+        if index not in (None, _IFADDRMSG.unpack_from(payload)[4]):
+            continue
         values = attributes(payload, _IFADDRMSG.size)
         if packed := values.get(IFA_LOCAL) or values.get(IFA_ADDRESS):
             found.add(ip_address(packed))

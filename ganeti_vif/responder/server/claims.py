@@ -29,6 +29,8 @@ class Claims:
     def __init__(self) -> None:
         self._sender = ClaimSender()
         self._all = Bucket(ALL_RATE, ALL_BURST)
+        self._all_announced = Bucket(ALL_RATE, ALL_BURST)
+        """Of their own: a flood of claims does not keep an address from the guest that takes it over."""
         self._waiting: deque[tuple[Guest, bytes, bool, bool]] = deque(maxlen=ALL_BURST)
 
     def close(self) -> None:
@@ -63,7 +65,7 @@ class Claims:
         address = packed(found)
         if now < guest.announced.get(address, float("-inf")) + ANNOUNCED_AGAIN:
             return
-        if not (guest.claims.take(now) and self._all.take(now)):
+        if not (guest.claims.take(now) and self._all_announced.take(now)):
             guest.tally["claims_limited"] += 1
             return
         if len(guest.announced) >= MOST:

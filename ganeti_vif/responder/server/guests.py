@@ -96,7 +96,7 @@ class Guest:
         """From now on hear packets from addresses that the guest may not have, or (not OWN) do not hear them."""
         self.listens = own
         try:
-            self.socket.listen_for(_program(self.service) if own else _program(None))
+            self.socket.listen_for(_program(self.service, own=own))
         except Failure:
             self.tally["unheard"] += 1  # no memory: what is heard is looked at again, and this guest is told later
 
@@ -130,16 +130,16 @@ class Guest:
 
 def _of_sources(given: Service) -> tuple[object, ...]:
     """What of GIVEN is in the guest's socket filter."""
-    return given.guest, given.sources6, given.shared
+    return given.guest, given.sources6, given.shared, bool(given.router6)
 
 
-def _program(given: Service | None) -> bytes:
-    """The socket filter for the guest of GIVEN. Without GIVEN it passes nothing of the guest's own packets; nor with
-    more addresses than the kernel compares."""
-    shared = [int(one) for one in given.shared if isinstance(one, IPv4Address)] if given else []
+def _program(given: Service, *, own: bool = True) -> bytes:
+    """The socket filter for the guest of GIVEN. Without OWN it passes nothing of the guest's own packets; nor with more
+    addresses than the kernel compares."""
+    shared = [int(one) for one in given.shared if isinstance(one, IPv4Address)]
     # Hardly any guest shares an address, and the others share one filter.
     begin = interesting(int(SERVER), shared) if shared else _PROGRAM
-    if given is not None and given.router6 and given.sources6 is not None:
+    if own and given.router6 and given.sources6 is not None:
         program = begin + refused(given.guest, given.sources6)
         if len(program) <= LARGEST:
             return program

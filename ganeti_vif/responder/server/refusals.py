@@ -47,9 +47,6 @@ class Refusals:
 
     def hear(self, guest: Guest, frame: bytes, now: float) -> None:
         """Answer FRAME, a packet of GUEST's own traffic, if its source is refused."""
-        source = refused(frame, guest.service)
-        if source is None:
-            return  # it was captured before the filter changed
         if guest.refusals is None:
             guest.refusals = Bucket(RATE, BURST)
         if not guest.refusals.take(now):
@@ -58,6 +55,9 @@ class Refusals:
                 guest.listen(own=False)
                 heapq.heappush(self._deaf, (now + guest.refusals.wait(now), next(self._order), guest))
             return
+        source = refused(frame, guest.service)
+        if source is None:
+            return  # it was captured before the filter changed, or comes from a group
         self._claims.say(guest, source, now)
         if not self._is_settled(guest, source, now):
             guest.tally["refusal_delayed"] += 1
