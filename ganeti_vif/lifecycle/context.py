@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Reading the node as one NIC sees it, into nic/surroundings.py's terms."""
+"""Reading the node as one NIC sees it, into the terms of desired/context.py."""
 
 from __future__ import annotations
 
