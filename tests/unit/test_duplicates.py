@@ -152,6 +152,9 @@ def nic(node: MemoryNode, monkeypatch: pytest.MonkeyPatch) -> Nic:
     return one
 
 
+SHARED = IPv4Address("10.77.1.200")
+
+
 class Site:
     """The duplicates of a node, the asked and the announced."""
 
@@ -204,6 +207,18 @@ def test_a_nic_on_its_way_has_no_duplicates(
     assert site.trouble == []
     assert not site.duplicates.ask(nic, first=True)
     assert site.asked == []
+
+
+def test_a_shared_address_goes_to_who_announces_it_also_while_the_nic_is_on_its_way(
+    site: Site, nic: Nic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[object] = []
+    shares = replace(nic, grants=replace(nic.grants, shared=(SHARED,)))
+    monkeypatch.setattr(module, "owner", lambda *_: shares)
+    monkeypatch.setattr(site.lives, "state", lambda tap: State.LEAVING)
+    monkeypatch.setattr(site.shared, "taken", lambda nic, address: taken.append(address))
+    site.duplicates._owned(SHARED, MAC, CONFIG.public[0], site.clock, announces=True)
+    assert taken == [SHARED]
 
 
 def test_refuse_withholds_in_the_first_moment_and_gives_back(site: Site, nic: Nic, node: MemoryNode) -> None:

@@ -10,10 +10,11 @@ from ipaddress import IPv6Address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BRIDGED, ROUTED, nic_of, proper
+from samples import BRIDGED, CONFIG, ROUTED, nic_of, proper
 
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.guard import guard, tap_filter
+from ganeti_vif.guard.limits import limits_of
 from ganeti_vif.guard.packet import KEYS, described
 from ganeti_vif.guard.rules import Verdict, decision
 from ganeti_vif.guard.usual import usual
@@ -65,6 +66,18 @@ def test_packets_from_a_claimed_address_are_decided_as_early_as_others(given: di
     found = decision(guard.rules(nic), described(f"from={claimed} {words}", nic))
     assert (found.verdict, found.reason) == (Verdict.ACCEPT, "IPv6")
     assert (found in set(usual(nic))) == ("icmp6" not in words)
+
+
+@pytest.mark.parametrize("given", [ROUTED, BRIDGED])
+def test_what_has_a_limit_of_its_own_has_no_early_rule(given: dict[str, str]) -> None:
+    nic = nic_of(given)
+    limited = [rule for rule in guard.rules(nic, limits=limits_of(nic, CONFIG)) if rule.above]
+    assert limited
+    for words in ("udp dport=67", "udp dport=547", "udp dport=53", "tcp dport=547", "icmp6 type=135"):
+        addresses = nic.networks(6) if words.startswith("icmp6") or "547" in words else nic.networks(4)
+        packet = described(f"from={addresses[0].network_address} proto={words}", nic)
+        if any(rule.holds(packet) for rule in limited):
+            assert not any(rule.holds(packet) for rule in usual(nic)), words
 
 
 def test_a_granted_prefix_with_link_local_addresses_has_no_early_rule() -> None:

@@ -227,8 +227,10 @@ def test_what_it_needs_on_the_node() -> None:
 
 
 @pytest.mark.parametrize("tags", ["vif:0:unguarded", "vif:0:mac:aa:00:09:00:00:01"])
-def test_its_next_hop_has_a_mac_whatever_its_guest_may_do(tags: str) -> None:
-    one = nic(TAGS=tags)
+@pytest.mark.parametrize("delegated", [False, True])
+def test_its_next_hop_has_a_mac_whatever_its_guest_may_do(tags: str, delegated: bool) -> None:
+    """Also if a delegated prefix leads to it, and no prefix of its own."""
+    one = nic_of(ROUTED, TAGS=f"{tags} vif:0:delegate:2001:db8:77:100::/56") if delegated else nic(TAGS=tags)
     own = needs(one, CONFIG, replace(context(one), public=LINK)).own.values()
     (neighbours,) = (thing for thing in own if isinstance(thing, Neighbours))
     assert one.link_local in neighbours.addresses

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ganeti_vif.kernel.guest_socket import LARGEST, NOTHING_ELSE, interesting, refused
+from ganeti_vif.nic.announcement import gratuitous_arp
 from ganeti_vif.responder import refusal
 from ganeti_vif.responder.lease import SERVER
 from ganeti_vif.responder.limit import Bucket
-from ganeti_vif.responder.server import refusals
+from ganeti_vif.responder.server import guests, refusals
 from ganeti_vif.responder.server.refusals import Refusals
 
 OWN, FOREIGN, CHOSEN = "2001:db8::a800:ff:fe00:5", "2001:db8:1::5", "2001:db8::77"
@@ -219,3 +220,18 @@ def test_many_addresses_take_no_more_memory() -> None:
     for number in range(1000):
         heard(told, [tcp(str(IPv6Network("2001:db8::/64")[number + 2]))], 100.0 + number, on)
     assert len(told.used) <= refusals.MOST
+
+
+def test_a_guest_that_sends_from_groups_is_not_listened_to_for_long() -> None:
+    told = Told()
+    heard(told, [tcp("ff02::1")] * 1000, 100.0)
+    assert (told.filters, told.frames, told.claims) == ([True, False], [], [])
+
+
+def test_a_take_over_of_a_shared_address_is_heard_while_the_guest_is_not_listened_to() -> None:
+    service = serving(BINDING, GANETI_VIF_SOURCES6=SOURCES, GANETI_VIF_SHARED="192.0.2.100")
+    taken_over = gratuitous_arp(2, IPv4Address("192.0.2.100"), GUEST)
+    for own in (True, False):
+        program = guests._program(service, own=own)
+        assert taken(program, taken_over)
+        assert bool(taken(program, tcp(FOREIGN))) is own

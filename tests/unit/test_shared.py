@@ -63,6 +63,11 @@ def test_the_tag_names_one_address() -> None:
             granted(f"vif:0:shared-address:{wrong}")
 
 
+def test_without_the_ip_version_nothing_is_shared() -> None:
+    nic = replace(sharing(FIRST), tags=frozenset({"disable_ipv4"}))
+    assert (nic.shared, nic.networks(4)) == ((), ())
+
+
 def test_the_guest_may_use_it_and_nothing_leads_to_it_until_it_is_announced() -> None:
     nic = sharing(FIRST)
     assert ip_network(VIP) in nic.networks(4)

@@ -184,3 +184,11 @@ def test_a_file_that_is_a_link_stays_a_link(etc: Path) -> None:
     (etc / "x.conf").symlink_to("real")
     trial_file.give_back(Restored(str(etc / "x.conf"), BEFORE))
     assert (etc / "x.conf").is_symlink() and (etc / "real").read_text() == BEFORE
+
+
+def test_what_is_being_taken_back_cannot_be_confirmed(etc: Path) -> None:
+    one = begun(etc)
+    trial_file.write(replace(one, tried=one.before))
+    with pytest.raises(Failure, match="is being taken back already"):
+        trial.confirm()
+    assert trial_file.read()
