@@ -12,9 +12,15 @@ from .actions import attach, differences, manage, names, shot
 from .conftest import MakeTap
 from .environment import routed
 
-OF_GANETI = "network"
-"""Its examples need a cluster: tests/e2e types them."""
-EXAMPLES = [(verb, example) for verb, about in HELP.items() if verb != OF_GANETI for example in about.examples]
+ELSEWHERE = {"network": "tests/e2e", "cluster": "tests/e2e", "confirm": "tests/package", "revert": "tests/package"}
+"""Verbs whose examples need a cluster, or systemd, and where those are typed."""
+EXAMPLES = [
+    (verb, example)
+    for verb, about in HELP.items()
+    if verb not in ELSEWHERE
+    for example in about.examples
+    if "--try" not in example  # as confirm
+]
 SETTINGS = "NFDHCPD_STATE_DIR=/var/lib/nfdhcpd\n"
 
 
@@ -36,6 +42,8 @@ def test_an_example_does_what_it_says(ready: Node, tap: MakeTap, verb: str, exam
     if verb == "import":
         ready.path("/etc/default").mkdir(exist_ok=True)
         ready.path("/etc/default/snf-network").write_text(SETTINGS, encoding="utf-8")
+    if verb == "config":
+        ready.path("/root/new.conf").write_text(ready.path("/etc/ganeti-vif/ganeti-vif.conf").read_text())
     before = shot(ready)
     status, out, err = typed(ready, example)
     assert "Traceback" not in err
