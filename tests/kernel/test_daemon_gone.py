@@ -20,11 +20,20 @@ COUNT = 10**6
 
 
 def ended(pinging: subprocess.Popen[str]) -> tuple[int, int]:
-    """How many packets PINGING sent, and how many came back."""
+    """How many packets PINGING sent, and how many came back. One may be under way at any moment, and then it is asked
+    again: a packet that is lost is missing each time."""
+    assert pinging.stderr
+    sent, received = 1, 0
+    for _ in range(100):
+        pinging.send_signal(signal.SIGQUIT)  # ping(8): it tells how far it is
+        while not (said := re.search(r"(\d+)/(\d+) packets", pinging.stderr.readline())):
+            assert pinging.poll() is None
+        sent, received = int(said[1]), int(said[2])
+        if sent == received:
+            break
     pinging.send_signal(signal.SIGINT)
-    output, _ = pinging.communicate(timeout=PATIENCE)
-    sent, received = re.findall(r"(\d+) packets transmitted, (\d+) received", output)[0]
-    return int(sent), int(received)
+    pinging.communicate(timeout=PATIENCE)
+    return max(sent, received), min(sent, received)
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed", "hangs", "restarted"])
