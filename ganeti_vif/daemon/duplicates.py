@@ -38,7 +38,7 @@ from ganeti_vif.nic.life import State
 from ganeti_vif.nic.nic import Mode, Nic
 from ganeti_vif.nic.withheld import withholding
 from ganeti_vif.responder.limit import Bucket
-from ganeti_vif.system import log
+from ganeti_vif.system import log, records
 from ganeti_vif.system.node import Node
 
 ANSWER = 0.5
@@ -155,6 +155,13 @@ class DuplicateAddresses:
                 self._say(one, quiet=True)
         self._lives.announce(nic)
         del self._admitted[tap]
+
+    def forget_gone(self) -> None:
+        """Forget the duplicates of NICs that are gone."""
+        for key, one in list(self._found.items()):
+            if not records.exists(one.nic.tap):
+                self._told.over(one.about)
+                del self._found[key]
 
     def ask_again(self) -> None:
         """See which duplicates are over, and ask whether the others are. Raises Held."""

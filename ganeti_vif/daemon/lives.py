@@ -377,7 +377,7 @@ class Lives:
         announce(here, self._config, node)
         if here.shared:
             self._later(0.0, Announce(here, 0.0))  # its guest is asked which of them it has
-        self._repeat(here)
+        self._repeat(here, arrived=True)
 
     def _announce_soon(self, life: Life, nic: Nic, _: Node) -> None:
         if nic.mode is Mode.ROUTED:
@@ -385,12 +385,12 @@ class Lives:
             self._later(0.0, Announce(nic, 0.0, first=new))
         self._repeat(nic)
 
-    def _repeat(self, nic: Nic) -> None:
+    def _repeat(self, nic: Nic, *, arrived: bool = False) -> None:
         """Repeat NIC's announcement while it is young."""
         age = records.age(nic.tap) if nic.mode is Mode.ROUTED and not nic.standby else AGAIN[-1]
         for after in AGAIN:
             if age < after:
-                self._later(after - age, Announce(nic, after))
+                self._later(after - age, Announce(nic, after, arrived=arrived))
 
     def _later(self, seconds: float, task: Task) -> None:
         self._timers.at(time.monotonic() + seconds, task)

@@ -25,6 +25,7 @@ from ganeti_vif.daemon.solicitations import Solicitations
 from ganeti_vif.daemon.survey import look
 from ganeti_vif.daemon.tasks import (
     AFTER_ROUTED,
+    AGAIN,
     CALM,
     HELD,
     PERIOD,
@@ -187,7 +188,8 @@ class Loop:
             self._told.say("duplicate addresses", failure)
 
     def _announce(self, task: Announce) -> None:
-        if not self._duplicates.ask(task.nic, first=task.first):
+        early = task.arrived and task.after < AGAIN[-1]
+        if early or not self._duplicates.ask(task.nic, first=task.first):
             self._lives.announce(task.nic)
         self._shared.ask(task.nic)
 
@@ -241,6 +243,7 @@ class Loop:
                 if task:
                     self._do(task)
                 if self._questions:
+                    self._duplicates.forget_gone()
                     self._answers.answer(self._questions[0])
                     self._questions.popleft()
                 elif not task:

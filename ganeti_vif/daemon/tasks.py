@@ -61,11 +61,12 @@ class Happen:
 @dataclass(frozen=True, slots=True)
 class Announce:
     """Tell the neighbours where NIC lives, AFTER so many seconds. FIRST: nobody knows yet whether another machine has
-    one of its addresses."""
+    one of its addresses. ARRIVED: its guest came from another node, which may answer for it a moment longer."""
 
     nic: Nic
     after: float
     first: bool = False
+    arrived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
