@@ -100,7 +100,7 @@ def _make(wanted: Object) -> Iterator[str]:
             flags = f"nf_call_iptables {int(wanted.iptables)} nf_call_ip6tables {int(wanted.ip6tables)}"
             yield f"ip link set {wanted.bridge} type bridge {flags}"
         case OffloadCheck(device=device):
-            yield f"tc qdisc add dev {device} ingress"
+            yield f"tc qdisc add dev {device} clsact"
             yield f"# and a program of ours, which tc has no words for: tc filter show dev {device} ingress"
         case Shaper():
             yield from _shape(wanted)

@@ -33,7 +33,7 @@ def image() -> Image:
 
 
 GAP = 1
-"""Pings, one each 10 ms, that are lost when a tap that is up gets its first ingress qdisc (docs/decisions.md)."""
+"""Pings, one each 10 ms, that are lost when a tap that is up gets its first clsact qdisc (docs/decisions.md)."""
 
 
 class Pinging:

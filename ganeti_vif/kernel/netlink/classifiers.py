@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""BPF programs at the ingress of devices: tc(8)'s ingress qdisc and its filters of kind bpf (linux/pkt_cls.h).
+"""BPF programs at the ingress of devices: tc(8)'s clsact qdisc and its filters of kind bpf (linux/pkt_cls.h).
 
-A clsact qdisc would do, too, and if another program made one our filter works in it. But it also costs each packet that
-leaves by the device, whether it has a filter there or not.
+An ingress qdisc would cost less, nothing for packets that leave by the device. But Open vSwitch removes it from each
+device that becomes a port of its own, and our program with it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def attach(requests: Requests, check: OffloadCheck, index: int, *, instead: bool
     if check.program is None:
         return
     descriptor = bpf.loaded(check.program)
-    qdisc = _TCMSG.pack(0, index, QDISC_HANDLE, QDISC, 0) + attribute(TCA_KIND, b"ingress\0")
+    qdisc = _TCMSG.pack(0, index, QDISC_HANDLE, QDISC, 0) + attribute(TCA_KIND, b"clsact\0")
     try:
         _send(requests, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, qdisc)
     except OSError as error:
