@@ -158,7 +158,7 @@ def test_packets_a_second_are_limited_in_both_directions(ready: Node, gateway: N
     (nic,) = answer(ready, "explain", guest.name)["nics"]
     for chain in nic["chains"]:
         over = sum(rule["packets"] for rule in chain["rules"] if rule["reason"] == ABOVE_PACKETS)
-        assert 2000 - 50 - refilled - 100 < over <= 2000 - 50, chain["name"]
+        assert 2000 - 50 - refilled - 100 < over < 2000, chain["name"]  # the node itself sends some packets, too
 
 
 def test_a_rate_is_changed_live_and_taken_away(ready: Node, tap: MakeTap) -> None:
