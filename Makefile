@@ -21,10 +21,10 @@ demo:
 	@tools/apt-needs $(DEMO)
 	$(PYTHON) demo/demo.py
 
-# Two at once: most of them wait for the kernel, or for a program that starts.
+# Three at once on two processors: most of them wait for the kernel, for a program that starts, or for a time to pass.
 test:
 	@tools/apt-needs $(TEST)
-	$(PYTHON) -m pytest -n 2 -m "not long" $(PYTEST)
+	$(PYTHON) -m pytest -n 3 -m "not long" $(PYTEST)
 
 # What takes minutes: UEFI firmware boots from the network.
 test-long:
