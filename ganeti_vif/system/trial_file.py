@@ -13,6 +13,7 @@ import stat
 from ganeti_vif.config.trial import TRIED, Restored, Trial, trial_of
 from ganeti_vif.engine.failure import Failure
 from ganeti_vif.kernel import sysctl
+from ganeti_vif.system.whole_file import settle
 
 DIRECTORY = "/var/lib/ganeti-vif"
 PATH = f"{DIRECTORY}/trial.json"
@@ -89,3 +90,4 @@ def _replace(path: str, text: bytes, like: str | None) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.rename(beside, path)
+    settle(os.path.dirname(path))

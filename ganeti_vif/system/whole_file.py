@@ -38,6 +38,17 @@ def replace(path: str, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.rename(beside, path)
+        settle(directory)
     except OSError as error:
         what = f"{path} cannot be written: {os.strerror(error.errno or 0)}"
         raise Failure(what, f"see: df {directory}") from error
+
+
+def settle(directory: str) -> None:
+    """What was renamed in DIRECTORY is on the disk now. Without this a rename may be undone by a power cut some seconds
+    later (fsync(2)). Raises OSError."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -192,3 +192,23 @@ def test_what_is_being_taken_back_cannot_be_confirmed(etc: Path) -> None:
     with pytest.raises(Failure, match="is being taken back already"):
         trial.confirm()
     assert trial_file.read()
+
+
+def test_a_power_cut_right_after_the_beginning_of_a_trial_does_not_lose_it(
+    etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    rename, sync = os.rename, os.fsync
+
+    def renamed(old: str, new: str) -> None:
+        rename(old, new)
+        done.append("renamed")
+
+    def synced(file: int) -> None:
+        sync(file)
+        done.append(os.readlink(f"/proc/self/fd/{file}"))
+
+    monkeypatch.setattr(trial_file.os, "rename", renamed)
+    monkeypatch.setattr(trial_file.os, "fsync", synced)
+    begun(etc)
+    assert done[-2:] == ["renamed", trial_file.DIRECTORY]
